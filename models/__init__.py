@@ -1,0 +1,1 @@
+"""Middle floor: everything that is a neural network."""

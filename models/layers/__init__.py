@@ -1,0 +1,1 @@
+"""Operators and losses that several recommenders share."""

@@ -1,0 +1,71 @@
+"""Propagation of embeddings over a fixed sparse graph."""
+
+import warnings
+from typing import Any
+
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+
+class _Product(torch.autograd.Function):
+    """matrix @ dense, whose gradient for the dense factor is transposed @ gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:  # noqa: ANN401 - torch's own
+        ctx.transposed = transposed
+        return matrix @ dense
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:  # noqa: ANN401
+        return None, None, ctx.transposed @ gradient
+
+
+class SparseOperator(torch.nn.Module):
+    """A fixed sparse matrix that embeddings are multiplied with.
+
+    Kept in CSR form with its transpose, since PyTorch's own backward of a sparse product on a CPU is several times
+    slower than a second CSR product.
+    """
+
+    def __init__(self, matrix: csr_array) -> None:
+        super().__init__()
+        symmetric = matrix.shape[0] == matrix.shape[1] and abs(matrix - matrix.T).sum() == 0
+        # Not part of a checkpoint: the graph is an input, not learned.
+        self.register_buffer("_matrix", to_torch(matrix), persistent=False)
+        self.register_buffer("_transposed", None if symmetric else to_torch(csr_array(matrix.T)), persistent=False)
+
+    def forward(self, dense: Tensor) -> Tensor:
+        """Matrix [n, m] @ dense [m, d]."""
+        matrix, transposed = self.get_buffer("_matrix"), self._buffers["_transposed"]
+        product: Tensor = _Product.apply(matrix, matrix if transposed is None else transposed, dense)
+        return product
+
+
+def to_torch(matrix: csr_array) -> Tensor:
+    """A scipy CSR matrix as a torch one of f32."""
+    with warnings.catch_warnings():
+        # torch says once that its CSR support is in beta; nothing here depends on what may change.
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype("i8")),
+            torch.from_numpy(matrix.indices.astype("i8")),
+            torch.from_numpy(matrix.data.astype("f4")),
+            size=matrix.shape,
+            check_invariants=False,  # scipy has checked them
+        )
+
+
+def lightgcn(adjacency: SparseOperator, embeddings: Tensor, layers: int) -> Tensor:
+    """The mean of the embeddings and their 1 to `layers` hop propagations (He et al. 2020, eq 3-4; specs O1).
+
+    Args:
+        adjacency: the normalised graph of all nodes, [n, n].
+        embeddings: [n, d].
+        layers: how many hops.
+    """
+    hop = total = embeddings
+    for _ in range(layers):
+        hop = adjacency(hop)
+        total = total + hop
+    return total / (layers + 1)

@@ -1,0 +1,1 @@
+"""Networks trained here: interactions, features and graphs in, scores out."""

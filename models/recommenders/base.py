@@ -1,0 +1,93 @@
+"""What every recommender is: a module that gives loss terms for a batch, and embeddings for ranking."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from scipy.sparse import csr_array
+from torch import Tensor, nn
+
+from pipeline.params import Params
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All that training may see: there is no test split in it.
+
+    Attributes:
+        train: binary [n_users, n_items]; all that a recommender may read of the interactions.
+        val: binary [n_users, n_items]; for the trainer's early stopping.
+        features: a modality's features, [n_items, dimension] each.
+    """
+
+    train: csr_array
+    val: csr_array
+    features: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def n_users(self) -> int:
+        """How many users there are."""
+        return int(self.train.shape[0])
+
+    @property
+    def n_items(self) -> int:
+        """How many items there are."""
+        return int(self.train.shape[1])
+
+
+class RecommenderParams(Params):
+    """What every recommender's section under `recommenders` in params.yaml has.
+
+    Attributes:
+        embedding_size: d, the length of a user's and an item's embedding.
+        learning_rate: Adam's.
+    """
+
+    embedding_size: Annotated[int, Field(ge=1)] = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+
+
+class Recommender(nn.Module, ABC):
+    """Built from `TrainingData` and its own parameters; trained by models.training.trainer.
+
+    A score is the inner product of a user's and an item's embedding.
+    """
+
+    params_type: ClassVar[type[RecommenderParams]]
+
+    def __init__(self, data: TrainingData, params: RecommenderParams) -> None:
+        super().__init__()
+        self.n_users = data.n_users
+        self.n_items = data.n_items
+        self.embedding_size = params.embedding_size
+
+    @abstractmethod
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        """The named, weighted loss terms of a batch; training minimises their sum.
+
+        Args:
+            users: [batch] indices.
+            positives: [batch] an item that the user has.
+            negatives: [batch] an item that the user has not.
+        """
+
+    @abstractmethod
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """The embeddings for ranking: users [n_users, d'] and items [n_items, d']."""
+
+
+def embedding_table(rows: int, size: int, init: str = "xavier_uniform_") -> nn.Parameter:
+    """A trainable [rows, size] table, by one of torch.nn.init's functions."""
+    table = torch.empty(rows, size)
+    getattr(nn.init, init)(table)
+    return nn.Parameter(table)
+
+
+def inner(left: Tensor, right: Tensor) -> Tensor:
+    """The inner product of each row of two [batch, d] tensors, [batch]."""
+    return (left * right).sum(dim=1)

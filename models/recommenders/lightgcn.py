@@ -1,0 +1,54 @@
+"""LightGCN: embeddings averaged over propagations on the user-item graph (He et al., SIGIR 2020)."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from models.layers.losses import bpr, embedding_norm
+from models.layers.propagation import SparseOperator, lightgcn
+from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner
+from pipeline.graphs import bipartite, normalise_symmetric
+
+
+class LightGCNParams(RecommenderParams):
+    """Section `recommenders.lightgcn`.
+
+    Attributes:
+        layers: hops of propagation, L.
+        regularisation: weight of the layer-0 embeddings' norms in the loss.
+    """
+
+    layers: Annotated[int, Field(ge=0)] = 2
+    regularisation: Annotated[float, Field(ge=0)] = 1e-4
+
+
+class LightGCN(Recommender):
+    """Free embeddings, propagated over the normalised user-item graph without weights or activations (eq 3-4, 8)."""
+
+    params_type = LightGCNParams
+
+    def __init__(self, data: TrainingData, params: LightGCNParams) -> None:
+        super().__init__(data, params)
+        self.layers = params.layers
+        self.regularisation = params.regularisation
+        self.adjacency = SparseOperator(normalise_symmetric(bipartite(data.train)))
+        self.users = embedding_table(data.n_users, params.embedding_size)
+        self.items = embedding_table(data.n_items, params.embedding_size)
+
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        """The ranking loss on propagated embeddings and the norms of the free ones (eq 15)."""
+        all_users, all_items = self.embeddings()
+        user = all_users[users]
+        free = (self.users[users], self.items[positives], self.items[negatives])
+        return {
+            "bpr": bpr(inner(user, all_items[positives]), inner(user, all_items[negatives])),
+            "norm": self.regularisation * embedding_norm(*free),
+        }
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """The propagated embeddings (eq 4)."""
+        nodes = lightgcn(self.adjacency, torch.cat([self.users, self.items]), self.layers)
+        users, items = torch.split(nodes, [self.n_users, self.n_items])
+        return users, items

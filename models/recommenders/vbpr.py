@@ -1,0 +1,56 @@
+"""VBPR: BPR whose item embedding is partly a projection of the item's features (He and McAuley, AAAI 2016)."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.layers.losses import bpr, embedding_norm
+from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner
+
+
+class VBPRParams(RecommenderParams):
+    """Section `recommenders.vbpr`.
+
+    Attributes:
+        regularisation: weight of the embeddings' norms in the loss.
+    """
+
+    regularisation: Annotated[float, Field(ge=0)] = 1e-2
+
+
+class VBPR(Recommender):
+    """An item is its free embedding beside the projection of its features; a user has an embedding for both halves.
+
+    All modalities are read, one after the other in one vector, as MMRec has it; the paper has photos alone. Its
+    eq 4 also has item biases and a bias of the photo, which are left out here as there.
+    """
+
+    params_type = VBPRParams
+
+    def __init__(self, data: TrainingData, params: VBPRParams) -> None:
+        super().__init__(data, params)
+        self.regularisation = params.regularisation
+        features = [torch.from_numpy(data.features[modality]) for modality in sorted(data.features)]
+        self.register_buffer("features", torch.cat(features, dim=1), persistent=False)
+        self.users = embedding_table(data.n_users, 2 * params.embedding_size)
+        self.items = embedding_table(data.n_items, params.embedding_size)
+        self.projection = nn.Linear(self.get_buffer("features").shape[1], params.embedding_size)
+        nn.init.xavier_uniform_(self.projection.weight)
+
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        """The ranking loss and the norms of the batch's embeddings."""
+        user, positive, negative = self.users[users], self.item_embeddings(positives), self.item_embeddings(negatives)
+        return {
+            "bpr": bpr(inner(user, positive), inner(user, negative)),
+            "norm": self.regularisation * embedding_norm(user, positive, negative),
+        }
+
+    def item_embeddings(self, items: Tensor) -> Tensor:
+        """The free and the projected half of items [batch], [batch, 2 d]."""
+        return torch.cat([self.items[items], self.projection(self.get_buffer("features")[items])], dim=1)
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Both halves of users and items."""
+        return self.users, self.item_embeddings(torch.arange(self.n_items, device=self.items.device))

@@ -1,0 +1,1 @@
+"""The training loop, the sampler and the ranking evaluation."""

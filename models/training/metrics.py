@@ -1,0 +1,33 @@
+"""Recall, precision and NDCG of ranked lists (specs 0.3)."""
+
+import numpy as np
+import numpy.typing as npt
+
+CUTOFFS = (5, 10, 20, 50)
+
+
+def ranking_metrics(
+    hits: npt.NDArray[np.bool_], relevant: npt.NDArray[np.int64], cutoffs: tuple[int, ...] = CUTOFFS
+) -> dict[str, float]:
+    """Average each metric over users, as `recall@5`, `precision@5`, `ndcg@5` and so on.
+
+    Recall is hits over relevant items, precision hits over the cutoff, NDCG has gain 1 for a hit, the discount
+    1 / log2(rank + 1) and an ideal list of min(relevant, cutoff) hits.
+
+    Args:
+        hits: [users, at least the largest cutoff, or all items if they are fewer]: whether the item at a rank is
+            relevant.
+        relevant: [users] how many items are relevant to a user, at least 1.
+        cutoffs: list lengths.
+    """
+    discount = 1 / np.log2(np.arange(2, max(cutoffs) + 2))
+    ideal = np.cumsum(discount)
+    metrics: dict[str, list[float]] = {"recall": [], "precision": [], "ndcg": []}
+    for k in cutoffs:
+        top = hits[:, :k]
+        found = top.sum(axis=1)
+        gain = top @ discount[: top.shape[1]]
+        metrics["recall"].append(float((found / relevant).mean()))
+        metrics["precision"].append(float((found / k).mean()))
+        metrics["ndcg"].append(float((gain / ideal[np.minimum(relevant, k) - 1]).mean()))
+    return {f"{name}@{k}": value for name, values in metrics.items() for k, value in zip(cutoffs, values, strict=True)}

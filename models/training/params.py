@@ -1,0 +1,41 @@
+"""Sections `train` and `evaluate` of params.yaml. Imports no torch, so that any command can check them."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.params import Params
+
+
+class TrainParams(Params):
+    """Section `train`: what is trained, on which features, how long and in what steps.
+
+    Attributes:
+        collaborative: recommenders to train that read interactions alone.
+        multimodal: recommenders to train that read features too.
+        image: the encoder whose vectors are the image modality; empty for none.
+        text: the encoder whose vectors are the text modality; empty for none.
+        batch_size: positives a step, each with one negative.
+        max_epochs: the most passes over the train interactions.
+        patience: epochs without a better validation Recall@20 after which training stops.
+        seed: of initial values, order, negatives and dropout.
+    """
+
+    collaborative: tuple[str, ...] = ("bpr", "lightgcn")
+    multimodal: tuple[str, ...] = ("vbpr",)
+    image: str = "vgg16"
+    text: str = "minilm"
+    batch_size: Annotated[int, Field(ge=1)] = 2048
+    max_epochs: Annotated[int, Field(ge=1)] = 1000
+    patience: Annotated[int, Field(ge=1)] = 20
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class EvaluateParams(Params):
+    """Section `evaluate` of params.yaml.
+
+    Attributes:
+        mask_val: whether val items are masked beside the train items when the test split is ranked.
+    """
+
+    mask_val: bool = False

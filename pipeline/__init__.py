@@ -1,0 +1,1 @@
+"""Ground floor: what flows through the pipeline and where it is kept."""

@@ -1,0 +1,21 @@
+"""The errors that a user can cause: each says what was found, what was expected and what to do."""
+
+
+class MmprepError(Exception):
+    """Base of every error that the command line reports as a message instead of a traceback."""
+
+
+class ParamsError(MmprepError):
+    """A parameter is unknown, of the wrong type or impossible."""
+
+
+class MissingInputError(MmprepError):
+    """A file or folder that a stage reads is not there."""
+
+
+class DataError(MmprepError):
+    """A file is there, but what it holds cannot be used."""
+
+
+class WeightsError(MmprepError):
+    """An encoder's weights cannot be had, or are not the ones that were asked for."""

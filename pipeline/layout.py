@@ -1,0 +1,144 @@
+"""Where each file of a dataset lies under the data folder."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import MissingInputError, ParamsError
+
+DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one dataset.
+
+    Attributes:
+        root: the data folder, usually `data`.
+        dataset: the dataset's name, a folder under `root/raw`.
+    """
+
+    root: Path
+    dataset: str
+
+    def __post_init__(self) -> None:
+        if not DATASET_NAME.fullmatch(self.dataset):
+            raise ParamsError(
+                f"dataset: found {self.dataset!r}, expected letters, digits, '_', '-' and '.', as it names folders"
+            )
+
+    @property
+    def raw(self) -> Path:
+        """The folder of reviews, metadata and `images/` as downloaded."""
+        return self.root / "raw" / self.dataset
+
+    def require_raw(self) -> Path:
+        """Return the raw folder.
+
+        Raises:
+            MissingInputError: there is none; the message lists the datasets that there are.
+        """
+        if not self.raw.is_dir():
+            there = sorted(path.name for path in self.raw.parent.glob("*") if path.is_dir())
+            raise MissingInputError(
+                f"{self.raw}: no such dataset folder; put the reviews, the metadata and images/ there"
+                + (f" (datasets here: {', '.join(there)})" if there else "")
+            )
+        return self.raw
+
+    @property
+    def raw_interactions(self) -> Path:
+        """Table INTERACTIONS: a row a review kept, ids as published."""
+        return self.root / "interim" / self.dataset / "interactions.parquet"
+
+    @property
+    def raw_items(self) -> Path:
+        """Table RAW_ITEMS: a row an item, ids as published."""
+        return self.root / "interim" / self.dataset / "items.parquet"
+
+    @property
+    def rejects(self) -> Path:
+        """Table REJECTS: a row an input row or file not taken."""
+        return self.root / "interim" / self.dataset / "rejects.parquet"
+
+    @property
+    def core(self) -> Path:
+        """Table CORE: the interactions of the k-core under dense indices, before the split."""
+        return self.root / "interim" / self.dataset / "core.parquet"
+
+    @property
+    def interactions(self) -> Path:
+        """Table SPLIT_INTERACTIONS: the interactions under dense indices, each with its split."""
+        return self.root / "processed" / self.dataset / "interactions.parquet"
+
+    @property
+    def users(self) -> Path:
+        """Table USERS: dense index to published id."""
+        return self.root / "processed" / self.dataset / "users.parquet"
+
+    @property
+    def items(self) -> Path:
+        """Table ITEMS: dense index to published id, text and photo."""
+        return self.root / "processed" / self.dataset / "items.parquet"
+
+    def features(self, encoder: str) -> Path:
+        """The folder of one encoder's vectors, `part-*.parquet`."""
+        return self.root / "features" / self.dataset / encoder
+
+    def graph(self, name: str) -> Path:
+        """Table EDGES of one graph."""
+        return self.root / "graphs" / self.dataset / f"{name}.parquet"
+
+    def run(self, recommender: str) -> "RunLayout":
+        """The files of one trained recommender."""
+        return RunLayout(self.root / "runs" / self.dataset / recommender)
+
+    def metrics(self, stage: str) -> Path:
+        """The JSON that a stage reports for `dvc metrics show`."""
+        return self.root / "metrics" / self.dataset / f"{stage}.json"
+
+    def relative(self, path: Path) -> str:
+        """A path as provenance names it: below the data folder, the same on every machine."""
+        return path.relative_to(self.root).as_posix()
+
+
+@dataclass(frozen=True)
+class RunLayout:
+    """The files of one training run in their folder."""
+
+    folder: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """The best epoch's parameters, safetensors."""
+        return self.folder / "checkpoint.safetensors"
+
+    @property
+    def config(self) -> Path:
+        """What made the checkpoint: recommender, parameters, inputs, versions."""
+        return self.folder / "config.json"
+
+    @property
+    def embeddings(self) -> Path:
+        """The best epoch's `users` and `items` embeddings, safetensors."""
+        return self.folder / "embeddings.safetensors"
+
+    @property
+    def history(self) -> Path:
+        """A row an epoch: each loss term and the validation metrics."""
+        return self.folder / "history.csv"
+
+    @property
+    def training(self) -> Path:
+        """The best epoch and its validation metrics, JSON."""
+        return self.folder / "training.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The test metrics, JSON."""
+        return self.folder / "metrics.json"
+
+    @property
+    def recommendations(self) -> Path:
+        """Table RECOMMENDATIONS: each user's best items with scores."""
+        return self.folder / "recommendations.parquet"

@@ -1,0 +1,50 @@
+"""Interactions as sparse matrices, one row a user and one column an item."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_array
+
+from pipeline.layout import Layout
+from pipeline.tables import ITEMS, SPLIT_INTERACTIONS, TEST, TRAIN, USERS, VAL
+
+
+@dataclass(frozen=True)
+class SplitMatrices:
+    """The interactions of a dataset by split, each a binary [n_users, n_items] matrix with sorted indices."""
+
+    train: csr_array
+    val: csr_array
+    test: csr_array
+
+    @property
+    def n_users(self) -> int:
+        """How many users there are."""
+        return int(self.train.shape[0])
+
+    @property
+    def n_items(self) -> int:
+        """How many items there are."""
+        return int(self.train.shape[1])
+
+
+def read_splits(layout: Layout) -> SplitMatrices:
+    """Read a dataset's split interactions.
+
+    Raises:
+        MissingInputError: `split` has not run.
+    """
+    interactions = SPLIT_INTERACTIONS.read(layout.interactions, columns=["user", "item", "split"])
+    shape = (len(USERS.read(layout.users)), len(ITEMS.read(layout.items, columns=["item"])))
+    return SplitMatrices(*(to_matrix(interactions.filter(split=split), shape) for split in (TRAIN, VAL, TEST)))
+
+
+def to_matrix(interactions: pl.DataFrame, shape: tuple[int, int]) -> csr_array:
+    """A binary matrix from the columns `user` and `item`."""
+    ones = np.ones(len(interactions), dtype=np.float32)
+    place = (interactions["user"].to_numpy(), interactions["item"].to_numpy())
+    matrix = csr_array((ones, place), shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix

@@ -1,0 +1,96 @@
+"""Typed, frozen parameters and how they are read from params.yaml."""
+
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from pipeline.errors import MissingInputError, ParamsError
+
+P = TypeVar("P", bound="Params")
+
+
+class Params(BaseModel):
+    """Base of every section of params.yaml: frozen, and strict about names and types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a mapping from a YAML 1.2 file, as DVC reads it (`1e-3` is a number, `no` is text).
+
+    Raises:
+        MissingInputError: there is no such file.
+        ParamsError: the file is not YAML, repeats a key or is not a mapping.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"{path}: no such parameter file; give one with --params FILE")
+    try:
+        loaded = YAML(typ="safe", pure=True).load(path)
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        problem = (error.problem or "not YAML").splitlines()[0]
+        raise ParamsError(f"{path}: {line}{problem}") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(loaded, dict):
+        raise ParamsError(f"{path}: found {type(loaded).__name__}, expected a mapping of sections")
+    return loaded
+
+
+def parse_section(kind: type[P], values: object, key: str, source: str) -> P:
+    """Make the typed parameters of one section.
+
+    Args:
+        kind: the section's class.
+        values: what the file holds under `key`.
+        key: the dotted name of the section, for messages; empty for the whole file.
+        source: the file's name, for messages.
+
+    Raises:
+        ParamsError: one line a mistake, each with the key, what was found and what is allowed.
+    """
+    try:
+        # By way of JSON, so that lists may become tuples although types are strict.
+        return kind.model_validate_json(json.dumps(values, default=str), strict=True)
+    except ValidationError as error:
+        lines = [describe_mistake(details, kind, key) for details in error.errors()]
+        raise ParamsError("\n".join(f"{source}: {line}" for line in lines)) from error
+
+
+def describe_mistake(details: ErrorDetails, kind: type[Params], key: str) -> str:
+    """Tell one validation mistake in one line."""
+    place = ".".join(str(part) for part in (*([key] if key else []), *details["loc"]))
+    if details["type"] == "extra_forbidden":
+        return f"{place}: no such key{suggestion(str(details['loc'][-1]), allowed_names(kind, details['loc'][:-1]))}"
+    if details["type"] == "missing":
+        return f"{place}: missing; it must be given"
+    found = json.dumps(details["input"], default=str)
+    message = details["msg"].removeprefix("Value error, ")
+    expected = message.removeprefix("Input should be ")
+    return f"{place or 'the file'}: found {found}, expected {expected}"
+
+
+def allowed_names(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The keys that the (nested) section at `place` knows."""
+    for part in place:
+        field = kind.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        kind = field.annotation
+    return list(kind.model_fields)
+
+
+def suggestion(name: str, known: list[str] | Mapping[str, object]) -> str:
+    """The closest known name, and all that are allowed, as the end of a sentence."""
+    if not known:
+        return ""
+    close = get_close_matches(name, list(known), n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    return f"{hint} (allowed: {', '.join(known)})"

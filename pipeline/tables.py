@@ -1,0 +1,172 @@
+"""The schema of each table, and reading and writing tables as Parquet."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import DataError
+from pipeline.files import atomic_file, require
+from pipeline.provenance import Provenance
+
+TRAIN, VAL, TEST = "train", "val", "test"
+SPLITS = (TRAIN, VAL, TEST)
+TextField = Literal["title", "description", "categories", "brand"]
+TEXT_FIELDS: tuple[TextField, ...] = ("title", "description", "categories", "brand")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A kind of table.
+
+    Attributes:
+        name: for messages.
+        schema: columns in order; a column that may be empty is nullable.
+        made_by: the command that writes it, for messages.
+    """
+
+    name: str
+    schema: pa.Schema
+    made_by: str
+
+    def write(self, frame: pl.DataFrame, path: Path, provenance: Provenance) -> None:
+        """Write the rows to `path` by rename, with what made them in the file's metadata."""
+        schema = self.schema.with_metadata(provenance.to_metadata())
+        rows = frame.select(self.schema.names).to_arrow().cast(schema)
+        with atomic_file(path) as temporary:
+            pq.write_table(rows, temporary, compression="zstd")
+
+    def read(self, path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+        """Read rows that `write` wrote.
+
+        Raises:
+            MissingInputError: there is no such file.
+            DataError: the file is not Parquet or has other columns.
+        """
+        require(path, self.made_by)
+        try:
+            found = pq.read_schema(path)
+            if not found.remove_metadata().equals(self.schema):
+                raise DataError(f"{path}: not a table of {self.name}: {difference(found, self.schema)}")
+            rows = pq.read_table(path, columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(
+                f"{path}: damaged ({str(error).splitlines()[0]}); remove it and run `{self.made_by}`"
+            ) from error
+        frame = pl.from_arrow(rows.replace_schema_metadata(None))
+        if not isinstance(frame, pl.DataFrame):
+            raise TypeError("a table became a series")
+        return frame
+
+
+def difference(found: pa.Schema, expected: pa.Schema) -> str:
+    """Say how two schemas differ, in one line."""
+    as_text = [", ".join(f"{field.name} {field.type}" for field in schema) for schema in (found, expected)]
+    return f"found ({as_text[0]}), expected ({as_text[1]})"
+
+
+def column(name: str, kind: pa.DataType) -> pa.Field:
+    """A column in which every row has a value."""
+    return pa.field(name, kind, nullable=False)
+
+
+INTERACTIONS = Table(
+    "interactions",
+    pa.schema(
+        [
+            column("user_id", pa.large_string()),
+            column("item_id", pa.large_string()),
+            column("rating", pa.float32()),
+            column("timestamp", pa.int64()),  # seconds since 1970, UTC
+        ]
+    ),
+    "mmprep ingest",
+)
+
+RAW_ITEMS = Table(
+    "items",
+    pa.schema(
+        [
+            column("item_id", pa.large_string()),
+            *(column(name, pa.large_string()) for name in TEXT_FIELDS),  # empty where unknown
+            pa.field("image", pa.large_string()),  # below the raw folder; null without a usable photo
+            pa.field("image_url", pa.large_string()),
+        ]
+    ),
+    "mmprep ingest",
+)
+
+REJECTS = Table(
+    "rejects",
+    pa.schema(
+        [
+            column("source", pa.large_string()),  # the file, below the raw folder
+            pa.field("line", pa.int64()),  # from 1; null where the whole file is rejected
+            column("reason", pa.large_string()),  # one of Reason
+            column("excerpt", pa.large_string()),
+        ]
+    ),
+    "mmprep ingest",
+)
+
+CORE = Table(
+    "k-core interactions",
+    pa.schema(
+        [
+            column("user", pa.int32()),
+            column("item", pa.int32()),
+            column("rating", pa.float32()),
+            column("timestamp", pa.int64()),
+        ]
+    ),
+    "mmprep filter",
+)
+
+USERS = Table(
+    "users",
+    pa.schema([column("user", pa.int32()), column("user_id", pa.large_string())]),
+    "mmprep filter",
+)
+
+ITEMS = Table(
+    "items",
+    pa.schema([column("item", pa.int32()), *RAW_ITEMS.schema]),
+    "mmprep filter",
+)
+
+SPLIT_INTERACTIONS = Table(
+    "split interactions",
+    pa.schema([*CORE.schema, column("split", pa.large_string())]),
+    "mmprep split",
+)
+
+EDGES = Table(
+    "edges",
+    pa.schema(
+        [
+            column("source", pa.int32()),
+            column("target", pa.int32()),
+            column("weight", pa.float32()),
+        ]
+    ),
+    "mmprep graph",
+)
+
+RECOMMENDATIONS = Table(
+    "recommendations",
+    pa.schema(
+        [
+            column("user", pa.int32()),
+            column("rank", pa.int32()),  # from 1
+            column("item", pa.int32()),
+            column("score", pa.float32()),
+            column("user_id", pa.large_string()),
+            column("item_id", pa.large_string()),
+            column("title", pa.large_string()),
+        ]
+    ),
+    "mmprep evaluate",
+)

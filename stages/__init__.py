@@ -1,0 +1,1 @@
+"""Top floor: one module a DVC stage, and the command line."""

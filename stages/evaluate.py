@@ -1,0 +1,85 @@
+"""Stage `evaluate`: a trained recommender's test metrics and every user's recommendations."""
+
+import json
+from typing import Any
+
+import numpy as np
+import polars as pl
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from models.training.evaluator import Ranking, evaluate, rank
+from models.training.metrics import CUTOFFS
+from models.training.params import EvaluateParams
+from pipeline.errors import DataError
+from pipeline.files import require, sha256, write_json
+from pipeline.layout import Layout, RunLayout
+from pipeline.matrices import SplitMatrices, read_splits
+from pipeline.progress import Progress, silent
+from pipeline.provenance import record
+from pipeline.tables import ITEMS, RECOMMENDATIONS, USERS
+
+
+def run(name: str, params: EvaluateParams, layout: Layout, progress: Progress = silent) -> dict[str, Any]:
+    """Rank all items for all users with a trained recommender; write test metrics and the best items.
+
+    Raises:
+        MissingInputError: the recommender is not trained.
+        DataError: its embeddings are damaged, or of another dataset.
+    """
+    del progress  # seconds
+    files = layout.run(name)
+    splits = read_splits(layout)
+    users, items = read_embeddings(files, name, splits)
+    mask = csr_array(splits.train + splits.val) if params.mask_val else splits.train
+    metrics = evaluate(users, items, splits.test, splits.train, mask)
+    everyone = np.flatnonzero(np.diff(splits.train.indptr))
+    ranking = rank(users, items, everyone, mask, max(CUTOFFS))
+    inputs = [files.embeddings, layout.interactions, layout.users, layout.items]
+    provenance = record("evaluate", layout, params, inputs, ("torch",), recommender=name)
+    RECOMMENDATIONS.write(to_rows(ranking, layout), files.recommendations, provenance)
+    write_json(files.metrics, metrics)
+    return metrics
+
+
+def read_embeddings(files: RunLayout, name: str, splits: SplitMatrices) -> tuple[Tensor, Tensor]:
+    """The users' [n_users, d] and items' [n_items, d] embeddings of a run.
+
+    Raises:
+        MissingInputError: the recommender is not trained.
+        DataError: the file is not the one that training wrote, or of another dataset.
+    """
+    again = f"mmprep train --recommender {name}"
+    config = json.loads(require(files.config, again).read_text(encoding="utf-8"))
+    require(files.embeddings, again)
+    if sha256(files.embeddings) != config["outputs"][files.embeddings.name]:
+        raise DataError(f"{files.embeddings}: not what training wrote; run `{again}` again")
+    try:
+        tensors = load_file(files.embeddings)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{files.embeddings}: damaged ({error}); run `{again}` again") from error
+    users, items = tensors["users"], tensors["items"]
+    if (len(users), len(items)) != (splits.n_users, splits.n_items):
+        raise DataError(
+            f"{files.embeddings}: found {len(users)} users and {len(items)} items, expected {splits.n_users} and "
+            f"{splits.n_items}; run `{again}` again"
+        )
+    return users, items
+
+
+def to_rows(ranking: Ranking, layout: Layout) -> pl.DataFrame:
+    """The ranking as table RECOMMENDATIONS, without the masked items that fill short lists."""
+    users, k = ranking.items.shape
+    rows = pl.DataFrame(
+        {
+            "user": np.repeat(ranking.users.astype(np.int32), k),
+            "rank": np.tile(np.arange(1, k + 1, dtype=np.int32), users),
+            "item": ranking.items.reshape(-1).astype(np.int32),
+            "score": ranking.scores.reshape(-1),
+        }
+    ).filter(pl.col("score").is_finite())
+    named = rows.join(USERS.read(layout.users), on="user", how="left", maintain_order="left")
+    titles = ITEMS.read(layout.items, columns=["item", "item_id", "title"])
+    return named.join(titles, on="item", how="left", maintain_order="left")

@@ -1,0 +1,152 @@
+"""The whole of params.yaml, parsed once into typed, frozen objects."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from models.encoders.catalogue import Modality
+from models.encoders.catalogue import describe as describe_encoder
+from models.encoders.params import PARAMS, EncoderParams, ExtractParams
+from models.recommenders.catalogue import describe as describe_recommender
+from models.training.params import EvaluateParams, TrainParams
+from pipeline.errors import ParamsError
+from pipeline.graphs import GraphsParams
+from pipeline.params import Params, parse_section, read_yaml
+from stages.filter import FilterParams
+from stages.ingest import IngestParams
+from stages.split import SplitParams
+
+if TYPE_CHECKING:
+    from models.recommenders.base import RecommenderParams
+
+DEFAULT_FILE = Path("params.yaml")
+
+
+class Sections(Params):
+    """The file as it is written. Encoders and recommenders have a section each, checked by their own class."""
+
+    dataset: str
+    ingest: IngestParams = IngestParams()
+    filter: FilterParams = FilterParams()
+    split: SplitParams = SplitParams()
+    extract: ExtractParams = ExtractParams()
+    encoders: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    graphs: GraphsParams = GraphsParams()
+    train: TrainParams = TrainParams()
+    recommenders: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    evaluate: EvaluateParams = EvaluateParams()
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """All parameters.
+
+    Attributes:
+        source: the file's name, for messages.
+        dataset: a folder's name under data/raw.
+        sections: the file's sections.
+        encoders: the parameters of each encoder that the file names.
+    """
+
+    source: str
+    dataset: str
+    sections: Sections
+    encoders: Mapping[str, EncoderParams]
+
+    def encoder(self, name: str) -> EncoderParams:
+        """The parameters of an encoder, its defaults if the file does not name it.
+
+        Raises:
+            ParamsError: there is no such encoder.
+        """
+        return self.encoders.get(name) or parse_encoder(name, {}, self.source)
+
+    def recommender(self, name: str) -> "RecommenderParams":
+        """The parameters of a recommender, its defaults if the file does not name it. Imports torch.
+
+        Raises:
+            ParamsError: there is no such recommender, or its section is wrong.
+        """
+        key = f"recommenders.{name}"
+        kind = describe_recommender(name, f"{self.source}: {key}").load().params_type
+        return parse_section(kind, self.sections.recommenders.get(name, {}), key, self.source)
+
+    def check_recommenders(self) -> None:
+        """Check every recommender's section. Imports torch.
+
+        Raises:
+            ParamsError: one of them is wrong.
+        """
+        for name in self.sections.recommenders:
+            self.recommender(name)
+
+    def with_dataset(self, dataset: str | None) -> "Parameters":
+        """The same parameters for another dataset; for None, the same."""
+        return self if dataset is None else replace(self, dataset=dataset)
+
+    def encoders_of(self, modality: Modality | None) -> list[str]:
+        """The encoders of `extract.encoders` of one modality, or all."""
+        names = self.sections.extract.encoders
+        return [name for name in names if modality in (None, describe_encoder(name).modality)]
+
+
+def load(path: Path) -> Parameters:
+    """Read and check a parameter file.
+
+    Recommenders' own keys are left to `Parameters.recommender`, since they live with the networks.
+
+    Raises:
+        MissingInputError: there is no such file.
+        ParamsError: a line for each mistake.
+    """
+    source = str(path)
+    sections = parse_section(Sections, read_yaml(path), "", source)
+    encoders = {name: parse_encoder(name, values, source) for name, values in sections.encoders.items()}
+    check_names(sections, source)
+    return Parameters(source, sections.dataset, sections, encoders)
+
+
+def parse_encoder(name: str, values: dict[str, Any], source: str) -> EncoderParams:
+    """The parameters of one encoder, by the class of its modality."""
+    key = f"encoders.{name}"
+    return parse_section(PARAMS[describe_encoder(name, f"{source}: {key}").modality], values, key, source)
+
+
+def check_names(sections: Sections, source: str) -> None:
+    """Check that encoders and recommenders that sections refer to exist and fit.
+
+    Raises:
+        ParamsError: the first one that does not.
+    """
+    for name in sections.extract.encoders:
+        describe_encoder(name, f"{source}: extract.encoders")
+    for name in sections.recommenders:
+        describe_recommender(name, f"{source}: recommenders")
+    train = sections.train
+    for key, multimodal in (("collaborative", False), ("multimodal", True)):
+        for name in getattr(train, key):
+            if describe_recommender(name, f"{source}: train.{key}").multimodal != multimodal:
+                other = "collaborative" if multimodal else "multimodal"
+                raise ParamsError(f"{source}: train.{key}: found {name!r}, which belongs under train.{other}")
+    for modality, name in (("image", train.image), ("text", train.text)):
+        if name and train.multimodal:
+            check_modality(name, modality, sections.extract.encoders, source)
+    if train.multimodal and not (train.image or train.text):
+        raise ParamsError(f"{source}: train.image and train.text are both empty; multimodal recommenders need features")
+
+
+def check_modality(name: str, modality: str, extracted: tuple[str, ...], source: str) -> None:
+    """Check that an encoder gives a modality and is extracted.
+
+    Raises:
+        ParamsError: it does not, or is not.
+    """
+    place = f"{source}: train.{modality}"
+    found = describe_encoder(name, place).modality
+    if found != modality:
+        raise ParamsError(f"{place}: found {name!r}, an encoder of {found}, expected one of {modality}")
+    if name not in extracted:
+        raise ParamsError(f"{place}: found {name!r}, expected one of extract.encoders ({', '.join(extracted)})")

@@ -1,0 +1,54 @@
+"""What a dataset's runs have given: the test metrics side by side, and where everything lies."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import MissingInputError
+from pipeline.features import part_paths
+from pipeline.layout import Layout
+from pipeline.provenance import read_provenance
+
+METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "precision@20")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `mmprep report` shows.
+
+    Attributes:
+        metrics: the test metrics of each recommender that has been evaluated, by name.
+        places: what lies where: (kind, path).
+        cautions: what must be known to read the numbers rightly.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    places: list[tuple[str, Path]]
+    cautions: list[str]
+
+
+def collect(layout: Layout) -> Report:
+    """Read the metrics of all evaluated recommenders of a dataset.
+
+    Raises:
+        MissingInputError: none has been evaluated.
+    """
+    runs = layout.root / "runs" / layout.dataset
+    metrics = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/metrics.json"))
+    }
+    if not metrics:
+        raise MissingInputError(f"{runs}: no evaluated recommender; run `dvc repro` or `mmprep evaluate` first")
+    features = sorted((layout.root / "features" / layout.dataset).glob("*/"))
+    places = [("features", path) for path in features]
+    places += [("graph", path) for path in sorted((layout.root / "graphs" / layout.dataset).glob("*.parquet"))]
+    places += [("recommendations", layout.run(name).recommendations) for name in metrics]
+    return Report(metrics, places, [caution for path in features for caution in cautions(path)])
+
+
+def cautions(features: Path) -> list[str]:
+    """What to know of one encoder's features."""
+    encoder = read_provenance(part_paths(features)[0])["encoder"]
+    if encoder["pretrained"]:
+        return []
+    return [f"{features.name} has random weights (seed {encoder['seed']}): its features carry no learned meaning"]
