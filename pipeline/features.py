@@ -156,11 +156,11 @@ def read_features(folder: Path) -> Features:
         DataError: a part is damaged or its columns are others.
     """
     parts = part_paths(folder)
-    provenance = read_provenance(parts[0])
     try:
+        provenance = read_provenance(parts[0])
         arrays = [read_part(path) for path in parts]
         return Features(np.concatenate([a[0] for a in arrays]), np.concatenate([a[1] for a in arrays]), provenance)
-    except (OSError, KeyError, AttributeError, ValueError, pa.ArrowException) as error:
+    except (DataError, OSError, KeyError, AttributeError, ValueError, pa.ArrowException) as error:
         raise DataError(
             f"{folder}: damaged features ({str(error).splitlines()[0]}); remove the folder and run "
             f"`mmprep extract --encoder {folder.name}`"

@@ -39,7 +39,7 @@ class Layout:
             MissingInputError: there is none; the message lists the datasets that there are.
         """
         if not self.raw.is_dir():
-            there = sorted(path.name for path in self.raw.parent.glob("*") if path.is_dir())
+            there = sorted(path.name for path in self.raw.parent.glob("[!.]*") if path.is_dir())
             raise MissingInputError(
                 f"{self.raw}: no such dataset folder; put the reviews, the metadata and images/ there"
                 + (f" (datasets here: {', '.join(there)})" if there else "")

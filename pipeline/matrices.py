@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
+from pipeline.errors import DataError
 from pipeline.layout import Layout
 from pipeline.tables import ITEMS, SPLIT_INTERACTIONS, TEST, TRAIN, USERS, VAL
 
@@ -34,9 +35,15 @@ def read_splits(layout: Layout) -> SplitMatrices:
 
     Raises:
         MissingInputError: `split` has not run.
+        DataError: it has not run since `filter` gave other users and items.
     """
     interactions = SPLIT_INTERACTIONS.read(layout.interactions, columns=["user", "item", "split"])
     shape = (len(USERS.read(layout.users)), len(ITEMS.read(layout.items, columns=["item"])))
+    if not interactions.filter((pl.col("user") >= shape[0]) | (pl.col("item") >= shape[1])).is_empty():
+        raise DataError(
+            f"{layout.interactions}: has users or items beyond the dataset's {shape[0]} users and {shape[1]} items; "
+            "run `mmprep split` again"
+        )
     return SplitMatrices(*(to_matrix(interactions.filter(split=split), shape) for split in (TRAIN, VAL, TEST)))
 
 

@@ -28,13 +28,16 @@ def knn_edges(features: Features, k: int, *, include_self: bool, progress: Progr
     Raises:
         DataError: k is larger than the number of items that could be neighbours.
     """
-    nonzero = np.flatnonzero(np.abs(features.vectors).max(axis=1, initial=0) > 0)
+    largest = np.abs(features.vectors).max(axis=1, initial=0)
+    nonzero = np.flatnonzero(largest > 0)
     available = len(nonzero) - (0 if include_self else 1)
     if k > available:
         raise DataError(
             f"k = {k} neighbours asked for, but only {max(available, 0)} items could be; lower graphs.knn.k"
         )
-    rows = normalize(torch.from_numpy(features.vectors[nonzero]), dim=1)
+    # Squares of very large or small numbers do not fit f32; a power of two brings each row near 1 without rounding.
+    exponent = np.frexp(largest[nonzero])[1][:, None]
+    rows = normalize(torch.from_numpy(np.ldexp(features.vectors[nonzero], -exponent)), dim=1)
     blocks = []
     with progress("nearest neighbours", len(rows), "items") as advance:
         for start in range(0, len(rows), BLOCK_ROWS):

@@ -37,7 +37,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         problem = (error.problem or "not YAML").splitlines()[0]
         raise ParamsError(f"{path}: {line}{problem}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError, LookupError, RecursionError) as error:  # also what values such as 2020-02-30 raise
         raise ParamsError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(loaded, dict):
         raise ParamsError(f"{path}: found {type(loaded).__name__}, expected a mapping of sections")
@@ -60,8 +60,20 @@ def parse_section(kind: type[P], values: object, key: str, source: str) -> P:
         # By way of JSON, so that lists may become tuples although types are strict.
         return kind.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
-        lines = [describe_mistake(details, kind, key) for details in error.errors()]
+        lines = [describe_mistake(details, kind, key) for details in innermost(error.errors())]
         raise ParamsError("\n".join(f"{source}: {line}" for line in lines)) from error
+    except (TypeError, ValueError, RecursionError) as error:  # a key that is a date or a list, or an endless alias
+        raise ParamsError(f"{source}: {key or 'the file'}: {str(error).splitlines()[0]}") from error
+
+
+def innermost(mistakes: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Those that do not merely follow from a mistake further inside, such as a list of bad values that counts as empty."""
+    places = [mistake["loc"] for mistake in mistakes]
+    return [
+        mistake
+        for mistake, place in zip(mistakes, places, strict=True)
+        if not any(len(other) > len(place) and other[: len(place)] == place for other in places)
+    ]
 
 
 def describe_mistake(details: ErrorDetails, kind: type[Params], key: str) -> str:
@@ -72,8 +84,9 @@ def describe_mistake(details: ErrorDetails, kind: type[Params], key: str) -> str
     if details["type"] == "missing":
         return f"{place}: missing; it must be given"
     found = json.dumps(details["input"], default=str)
-    message = details["msg"].removeprefix("Value error, ")
-    expected = message.removeprefix("Input should be ")
+    expected = details["msg"].removesuffix(f" after validation, not {details.get('ctx', {}).get('actual_length')}")
+    for start in ("Value error, ", "Input should be ", "Tuple should have ", "String should match "):
+        expected = expected.removeprefix(start)
     return f"{place or 'the file'}: found {found}, expected {expected}"
 
 

@@ -39,17 +39,24 @@ def open_photo(path: Path, draft: int | None = None) -> Image.Image:
         raise PhotoError(Reason.EMPTY_FILE)
     try:
         with warnings.catch_warnings():
-            # Pillow warns of large images below its own limit; ours is checked here.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
-            if image.width * image.height > MAX_PIXELS:
-                raise PhotoError(Reason.IMAGE_TOO_LARGE)
-            if draft is not None:
-                image.draft("RGB", (draft, draft))
-            return image.convert("RGB")
+            # Pillow warns of odd palettes and EXIF, which are no fault, and of large images, which are refused below.
+            warnings.filterwarnings("ignore", module="PIL")
+            with Image.open(path, formats=FORMATS) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise PhotoError(Reason.IMAGE_TOO_LARGE)
+                if draft is not None:
+                    image.draft("RGB", (draft, draft))
+                return to_rgb(image)
     except UnidentifiedImageError as error:
         raise PhotoError(Reason.NOT_AN_IMAGE) from error
     except Image.DecompressionBombError as error:
         raise PhotoError(Reason.IMAGE_TOO_LARGE) from error
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise on damaged files
         raise PhotoError(Reason.BAD_IMAGE) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The image in RGB, 8 bits a channel."""
+    if image.mode.startswith("I;16"):  # Pillow would clip 16-bit greys to 8 bits, which leaves them white
+        image = image.point(lambda value: value * (1 / 256))
+    return image.convert("RGB")

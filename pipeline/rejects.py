@@ -61,7 +61,11 @@ def excerpt(raw: bytes) -> str:
 
 def to_frame(rejects: Iterable[Reject]) -> pl.DataFrame:
     """The rejects as a table, by file and line."""
-    rows = [(source, line, reason.value, found) for source, line, reason, found in rejects]
+    # A file's name may be no text.
+    rows = [
+        (source.encode("utf-8", errors="backslashreplace").decode("utf-8"), line, reason.value, found)
+        for source, line, reason, found in rejects
+    ]
     schema = {"source": pl.String, "line": pl.Int64, "reason": pl.String, "excerpt": pl.String}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     return frame.select(REJECTS.schema.names).sort("source", "line", "reason", nulls_last=False)

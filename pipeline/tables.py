@@ -64,7 +64,10 @@ class Table:
 
 def difference(found: pa.Schema, expected: pa.Schema) -> str:
     """Say how two schemas differ, in one line."""
-    as_text = [", ".join(f"{field.name} {field.type}" for field in schema) for schema in (found, expected)]
+    as_text = [
+        ", ".join(f"{field.name} {field.type}{' or null' if field.nullable else ''}" for field in schema)
+        for schema in (found, expected)
+    ]
     return f"found ({as_text[0]}), expected ({as_text[1]})"
 
 

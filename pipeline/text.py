@@ -11,7 +11,17 @@ WHITESPACE = re.compile(r"\s+")
 def clean_text(value: object, separator: str = " ") -> str:
     """One line of plain text from a string or a list of strings; empty for anything else."""
     if isinstance(value, list):
-        return separator.join(part for part in map(clean_text, value) if part)
+        # Lists in lists are not followed: they may be deeper than Python can call.
+        return separator.join(filter(None, (clean_text(part) for part in value if isinstance(part, str))))
     if not isinstance(value, str):
         return ""
-    return WHITESPACE.sub(" ", TAG.sub(" ", html.unescape(value))).strip()
+    whole = value.encode("utf-8", errors="ignore").decode("utf-8")  # JSON may escape half a character, such as \ud83d
+    return WHITESPACE.sub(" ", TAG.sub(" ", unescape(whole))).strip()
+
+
+def unescape(text: str) -> str:
+    """The text with its entities replaced by what they stand for."""
+    try:
+        return html.unescape(text)
+    except ValueError:  # a reference of more digits than Python takes for a number
+        return text

@@ -27,12 +27,12 @@ def run(name: str, params: EvaluateParams, layout: Layout, progress: Progress = 
 
     Raises:
         MissingInputError: the recommender is not trained.
-        DataError: its embeddings are damaged, or of another dataset.
+        DataError: its embeddings are damaged, or of another dataset or split.
     """
     del progress  # seconds
     files = layout.run(name)
     splits = read_splits(layout)
-    users, items = read_embeddings(files, name, splits)
+    users, items = read_embeddings(layout, name, splits)
     mask = csr_array(splits.train + splits.val) if params.mask_val else splits.train
     metrics = evaluate(users, items, splits.test, splits.train, mask)
     everyone = np.flatnonzero(np.diff(splits.train.indptr))
@@ -44,18 +44,23 @@ def run(name: str, params: EvaluateParams, layout: Layout, progress: Progress = 
     return metrics
 
 
-def read_embeddings(files: RunLayout, name: str, splits: SplitMatrices) -> tuple[Tensor, Tensor]:
+def read_embeddings(layout: Layout, name: str, splits: SplitMatrices) -> tuple[Tensor, Tensor]:
     """The users' [n_users, d] and items' [n_items, d] embeddings of a run.
 
     Raises:
         MissingInputError: the recommender is not trained.
-        DataError: the file is not the one that training wrote, or of another dataset.
+        DataError: the file is not the one that training wrote, or of another dataset or split.
     """
+    files = layout.run(name)
     again = f"mmprep train --recommender {name}"
-    config = json.loads(require(files.config, again).read_text(encoding="utf-8"))
+    inputs, written = read_config(files, again)
     require(files.embeddings, again)
-    if sha256(files.embeddings) != config["outputs"][files.embeddings.name]:
+    if sha256(files.embeddings) != written:
         raise DataError(f"{files.embeddings}: not what training wrote; run `{again}` again")
+    # A recommender that was trained on another split knows items of today's test.
+    for path in (layout.interactions, layout.users, layout.items):
+        if inputs.get(layout.relative(path)) != sha256(path):
+            raise DataError(f"{files.folder}: trained on another {layout.relative(path)}; run `{again}` again")
     try:
         tensors = load_file(files.embeddings)
     except (OSError, SafetensorError) as error:
@@ -67,6 +72,20 @@ def read_embeddings(files: RunLayout, name: str, splits: SplitMatrices) -> tuple
             f"{splits.n_items}; run `{again}` again"
         )
     return users, items
+
+
+def read_config(files: RunLayout, again: str) -> tuple[dict[str, str], str]:
+    """The digests of what a run was trained on, and of the embeddings that it wrote.
+
+    Raises:
+        MissingInputError: the recommender is not trained.
+        DataError: the config is damaged.
+    """
+    try:
+        config = json.loads(require(files.config, again).read_text(encoding="utf-8"))
+        return dict(config["inputs"]), config["outputs"][files.embeddings.name]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{files.config}: damaged; run `{again}` again") from error
 
 
 def to_rows(ranking: Ranking, layout: Layout) -> pl.DataFrame:

@@ -84,9 +84,15 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
 
 
 def recognise_files(raw: Path) -> tuple[list[Path], list[Path], list[Reject]]:
-    """Sort the files of a raw folder by what their first rows are: reviews, items, or neither."""
+    """Sort the files of a raw folder by what their first rows are: reviews, items, or neither.
+
+    Raises:
+        MissingInputError: one of them is a link to nothing.
+    """
     reviews, items, unknown = [], [], []
-    for path in sorted(path for path in raw.iterdir() if path.name.endswith(ROW_SUFFIXES)):
+    for path in sorted(path for path in raw.iterdir() if path.name.endswith(ROW_SUFFIXES) and not path.is_dir()):
+        if not path.exists():
+            raise MissingInputError(f"{path}: a link to a file that is not there")
         rows = list(first_rows(path))
         if any(map(amazon_2018.is_review, rows)):
             reviews.append(path)
@@ -217,7 +223,7 @@ def check_fraction(intake: Intake, limit: float, rejects: Path) -> None:
         DataError: with the counts by reason.
     """
     bad = [reject for reject in intake.rejects if reject.reason not in SURPLUS]
-    if len(bad) > limit * intake.seen:
+    if len(bad) / max(intake.seen, 1) > limit:  # a product would be rounded: 0.29 * 100 < 29
         reasons = ", ".join(f"{count} {reason}" for reason, count in count_reasons(bad).items())
         raise DataError(
             f"{len(bad)} of {intake.seen} {intake.kind} rejected ({reasons}), more than "

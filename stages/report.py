@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import MissingInputError
+from pipeline.errors import DataError, MissingInputError
 from pipeline.features import part_paths
 from pipeline.layout import Layout
 from pipeline.provenance import read_provenance
@@ -32,18 +32,33 @@ def collect(layout: Layout) -> Report:
 
     Raises:
         MissingInputError: none has been evaluated.
+        DataError: a file of metrics or features is damaged.
     """
     runs = layout.root / "runs" / layout.dataset
-    metrics = {
-        path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sorted(runs.glob("*/metrics.json"))
-    }
+    metrics = {path.parent.name: read_metrics(path) for path in sorted(runs.glob("*/metrics.json"))}
     if not metrics:
         raise MissingInputError(f"{runs}: no evaluated recommender; run `dvc repro` or `mmprep evaluate` first")
-    features = sorted((layout.root / "features" / layout.dataset).glob("*/"))
+    features = sorted((layout.root / "features" / layout.dataset).glob("[!.]*/"))
     places = [("features", path) for path in features]
     places += [("graph", path) for path in sorted((layout.root / "graphs" / layout.dataset).glob("*.parquet"))]
     places += [("recommendations", layout.run(name).recommendations) for name in metrics]
     return Report(metrics, places, [caution for path in features for caution in cautions(path)])
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """The test metrics of one recommender.
+
+    Raises:
+        DataError: the file holds something else.
+    """
+    try:
+        metrics = {name: float(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (ValueError, TypeError, AttributeError):
+        metrics = {}
+    if not metrics.keys() >= set(METRICS):
+        again = f"mmprep evaluate --recommender {path.parent.name}"
+        raise DataError(f"{path}: not the metrics of a recommender; run `{again}` again")
+    return metrics
 
 
 def cautions(features: Path) -> list[str]:

@@ -24,11 +24,11 @@ Rng = np.random.Generator
 # How much a user's favourite raises the log odds of a purchase, by trait. The last trait is shown by neither text nor
 # photo, so that there is something which only other users' purchases tell.
 TRAITS = (tuple(SHAPES), tuple(COLOURS), tuple(STYLES), tuple("abcdef"))
-STRENGTHS = (2.2, 1.9, 1.7, 1.2)
+STRENGTHS = (3.2, 3.2, 3.2, 0.6)
 SECOND_FAVOURITE = 0.7  # of the first one's strength
-HAS_SECOND = (1.0, 0.5, 0.5, 0.0)  # share of the users who have one
-POPULARITY_SLOPE = 0.4
-ACTIVITY_SPREAD = 0.6  # of the users, on a log scale
+HAS_SECOND = (1.0, 0.8, 0.8, 0.0)  # share of the users who have one
+POPULARITY_SLOPE = 0.35
+ACTIVITY_SPREAD = 1.8  # of the users, on a log scale
 LEAST_PER_USER = 5  # survives a 5-core on the user's side
 USERS_AT_ONCE = 1024  # bounds the memory of the users x items scores
 FIRST_DAY = datetime(2012, 1, 1, tzinfo=UTC)
@@ -152,7 +152,7 @@ class Shop:
 def write_sample(
     folder: Path, *, seed: int = 0, users: int = 600, items: int = 300, reviews: int = 6000
 ) -> dict[str, int]:
-    """Writes an invented data set: `Sample.json.gz`, `meta_Sample.json.gz`, `images/` and a README.
+    """Write an invented data set: `Sample.json.gz`, `meta_Sample.json.gz`, `images/` and a README.
 
     The same arguments give the same files. About one row in a hundred is bad on purpose, on top of the good ones.
 
@@ -161,7 +161,7 @@ def write_sample(
         seed: of everything drawn.
         users: who review at least five distinct items each.
         items: in the metadata, some of them without text or without a usable photo.
-        reviews: good ones, about; the true count is returned.
+        reviews: good ones, each a distinct pair of user and item.
 
     Returns:
         Counts: users, items; reviews_good and reviews_KIND of each kind of bad row; items_KIND of odd metadata;
@@ -193,14 +193,23 @@ def write_sample(
 def _check(folder: Path, users: int, items: int, reviews: int) -> None:
     if items < 20 or users < 10:
         raise ParamsError(f"a sample of {users} users and {items} items is too small; take at least 10 and 20")
-    if not LEAST_PER_USER * users <= reviews <= users * items // 2:
+    if not LEAST_PER_USER * users <= reviews <= users * (items // 2):
         raise ParamsError(
             f"{reviews} reviews do not fit {users} users and {items} items; "
-            f"take between {LEAST_PER_USER * users} and {users * items // 2}"
+            f"take between {LEAST_PER_USER * users} and {users * (items // 2)}"
         )
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if names - {"Sample.json.gz", "meta_Sample.json.gz", "images", "README.md"}:
-        raise DataError(f"{folder}: holds other files than a sample's; name a new or an empty folder")
+    if folder.exists() and not _may_be_replaced(folder):
+        raise DataError(f"{folder}: holds something that is no sample; name a new or an empty folder")
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Whether the folder is empty or an earlier sample, so that nothing of the user's is lost with it."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    own = {"Sample.json.gz", "meta_Sample.json.gz", "images", "README.md"}
+    readme = folder / "README.md"
+    return not names or (names == own and readme.read_bytes().startswith(README.split("\n", 1)[0].encode()))
 
 
 def _open_shop(items: int, rng: Rng) -> Shop:
@@ -226,10 +235,7 @@ def _ids(prefix: str, digits: int, count: int, rng: Rng) -> list[str]:
 
 def _purchases(shop: Shop, users: int, reviews: int, rng: Rng) -> list[tuple[int, int, float]]:
     """(user, item, liking) of each purchase: distinct items, with probability by popularity and taste."""
-    items = len(shop.asins)
-    activity = rng.lognormal(0, ACTIVITY_SPREAD, size=users)
-    extra = rng.multinomial(reviews - LEAST_PER_USER * users, activity / activity.sum())
-    counts = np.minimum(LEAST_PER_USER + extra, items * 3 // 4)
+    counts = _activity(users, reviews, most=len(shop.asins) // 2, rng=rng)
     bought = []
     for start in range(0, users, USERS_AT_ONCE):
         wanted = counts[start : start + USERS_AT_ONCE]
@@ -240,6 +246,16 @@ def _purchases(shop: Shop, users: int, reviews: int, rng: Rng) -> list[tuple[int
         for row, count in enumerate(wanted):
             bought += [(start + row, int(item), float(liking[row, item])) for item in order[row, :count]]
     return bought
+
+
+def _activity(users: int, reviews: int, most: int, rng: Rng) -> Ints:
+    """How many items each user buys: few users very many, most of them hardly more than the least."""
+    counts = np.full(users, LEAST_PER_USER)
+    weights = rng.lognormal(0, ACTIVITY_SPREAD, size=users)
+    while (left := reviews - counts.sum()) > 0:
+        weights[counts >= most] = 0
+        counts = np.minimum(counts + rng.multinomial(left, weights / weights.sum()), most)
+    return counts
 
 
 def _liking(traits: Ints, users: int, rng: Rng) -> Floats:

@@ -1,4 +1,4 @@
-"""Draws the sample's product photos: the shape tells the category, the fill the colour, the pattern the style."""
+"""The drawing of the sample's photos: the shape tells the category, the fill the colour, the pattern the style."""
 
 import io
 from collections.abc import Callable
@@ -137,14 +137,14 @@ STYLES: dict[str, Callable[[Floats, Floats], npt.NDArray[np.bool_]]] = {
 
 
 def draw_photo(category: str, colour: str, style: str, rng: np.random.Generator) -> bytes:
-    """Draws one product photo; position, size, turn, tint, light and noise come from `rng`.
+    """Draw one product photo; position, size, turn, tint, light and noise come from `rng`.
 
     Returns:
         A JPEG of SIDE x SIDE pixels, the same bytes for the same generator state and Pillow version.
     """
-    size = OVERSAMPLED * rng.uniform(0.35, 0.41)
-    centre = OVERSAMPLED / 2 + OVERSAMPLED * rng.uniform(-0.04, 0.04, size=2)
-    turn = np.radians(rng.normal(0, 6))
+    size = OVERSAMPLED * rng.uniform(0.38, 0.42)
+    centre = OVERSAMPLED / 2 + OVERSAMPLED * rng.uniform(-0.03, 0.03, size=2)
+    turn = np.radians(rng.normal(0, 4))
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     labels = _labels(SHAPES[category], rotation * size, centre)
     y, x = np.mgrid[0:OVERSAMPLED, 0:OVERSAMPLED]
@@ -178,8 +178,8 @@ def _fill_and_accent(base: tuple[int, int, int], rng: np.random.Generator) -> tu
 
 def _background(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
     """A light wall, a little darker to one side, with the object's soft shadow on it."""
-    wall = rng.uniform(222, 246) + rng.normal(0, 3, size=3)
-    light = rng.uniform(-5, 5) * u + rng.uniform(-5, 5) * v
+    wall = rng.uniform(232, 244) + rng.normal(0, 2, size=3)
+    light = rng.uniform(-3, 3) * u + rng.uniform(-3, 3) * v
     shadow = 45 * np.exp(-((u / 0.75) ** 2) - ((v - 0.97) / 0.12) ** 2)
     background: Floats = wall + (light - shadow)[..., None]
     return background

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import cast
 from urllib.error import URLError
 
@@ -13,9 +14,13 @@ from torchvision.models import WeightsEnum, get_model, get_model_weights
 from models.device import best_device
 from models.encoders.base import Identity
 from models.encoders.catalogue import EncoderDescription
-from models.encoders.weights import WeightsSource, load_state, read_state, weights_digest
+from models.encoders.weights import WeightsSource, first_line, load_state, read_state, weights_digest
 from pipeline.errors import WeightsError
-from pipeline.photos import open_photo
+from pipeline.photos import PhotoError, open_photo
+from pipeline.rejects import Reason
+
+# Of a photo's sides. The short one is scaled to 256, so the long one of a strip of 1 x 60,000 would fill 16 GB.
+MAX_ASPECT = 100
 
 
 class ImageEncoder:
@@ -40,9 +45,12 @@ class ImageEncoder:
         """Decode a photo and transform it to [3, height, width].
 
         Raises:
-            PhotoError: it cannot be decoded.
+            PhotoError: it cannot be decoded, or is too thin to be resized.
         """
-        return self._transform(open_photo(source))
+        photo = open_photo(source)
+        if max(photo.size) > MAX_ASPECT * min(photo.size):
+            raise PhotoError(Reason.IMAGE_TOO_LARGE)
+        return self._transform(photo)
 
     @torch.inference_mode()
     def encode(self, batch: list[torch.Tensor]) -> npt.NDArray[np.float32]:
@@ -73,11 +81,12 @@ def download(description: EncoderDescription, published: WeightsEnum) -> dict[st
         WeightsError: they are not on disk and cannot be downloaded.
     """
     try:
-        return dict(published.get_state_dict(progress=False, check_hash=True))
-    except (URLError, OSError, RuntimeError) as error:
+        # The library unpickles anything unless told not to; its cache on disk may have been written by anybody.
+        return dict(published.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except (URLError, OSError, RuntimeError, EOFError, UnpicklingError) as error:
         raise WeightsError(
-            f"encoders.{description.name}.weights: pretrained weights could not be downloaded ({error}); give a file "
-            "of them, or random:SEED where numbers need not mean anything"
+            f"encoders.{description.name}.weights: pretrained weights could not be downloaded ({first_line(error)}); "
+            "give a file of them, or random:SEED where numbers need not mean anything"
         ) from error
 
 

@@ -37,9 +37,10 @@ class EncoderParams(Params):
     @field_validator("weights")
     @classmethod
     def check_weights(cls, value: str) -> str:
-        """Refuse a seed that is no number, and an empty value."""
+        """Refuse a seed that is no number or beyond what generators take, and an empty value."""
         kind, _, rest = value.partition(":")
-        if not value or (kind == "random" and not rest.isdecimal()) or (kind == "package" and not rest):
+        bad_seed = kind == "random" and not (rest.isdecimal() and int(rest) < 2**64)
+        if not value or bad_seed or (kind == "package" and not rest):
             raise ValueError("pretrained, a file or folder, package:NAME, or random:SEED with a whole number")
         return value
 

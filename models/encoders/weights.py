@@ -5,11 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from models.encoders.params import EncoderParams
@@ -111,11 +109,16 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, SafetensorError, UnpicklingError) as error:
-        raise WeightsError(f"{path}: not a file of weights ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # a damaged pickle ends in nearly any of them
+        raise WeightsError(f"{path}: not a file of weights ({first_line(error)})") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(f"{path}: found {type(state).__name__}, expected a state dict of tensors")
     return state
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def load_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:

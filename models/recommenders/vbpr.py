@@ -41,14 +41,17 @@ class VBPR(Recommender):
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The ranking loss and the norms of the batch's embeddings."""
-        user, positive, negative = self.users[users], self.item_embeddings(positives), self.item_embeddings(negatives)
+        # Each item of the batch is projected once: that is most of a step's work.
+        items, place = torch.unique(torch.cat([positives, negatives]), return_inverse=True)
+        positive, negative = self.item_embeddings(items)[place].split(len(users))
+        user = self.users[users]
         return {
             "bpr": bpr(inner(user, positive), inner(user, negative)),
             "norm": self.regularisation * embedding_norm(user, positive, negative),
         }
 
     def item_embeddings(self, items: Tensor) -> Tensor:
-        """The free and the projected half of items [batch], [batch, 2 d]."""
+        """The free and the projected half of items [n], [n, 2 d]."""
         return torch.cat([self.items[items], self.projection(self.get_buffer("features")[items])], dim=1)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:

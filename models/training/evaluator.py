@@ -91,5 +91,6 @@ def evaluate(
 
 
 def find_hits(ranking: Ranking, truth: csr_array) -> npt.NDArray[np.bool_]:
-    """Whether each ranked item is in the truth, [n, k]."""
-    return is_member(ranking.users[:, None] * truth.shape[1] + ranking.items, interaction_keys(truth))
+    """Whether each ranked item is in the truth, [n, k]; the masked items that fill short lists are no hits."""
+    found = is_member(ranking.users[:, None] * truth.shape[1] + ranking.items, interaction_keys(truth))
+    return found & np.isfinite(ranking.scores)

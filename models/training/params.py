@@ -28,7 +28,7 @@ class TrainParams(Params):
     batch_size: Annotated[int, Field(ge=1)] = 2048
     max_epochs: Annotated[int, Field(ge=1)] = 1000
     patience: Annotated[int, Field(ge=1)] = 20
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
 
 
 class EvaluateParams(Params):

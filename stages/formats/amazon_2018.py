@@ -1,7 +1,6 @@
 """The Amazon 2018 edition: JSON lines of reviews and of item metadata."""
 
 import json
-import math
 from typing import NamedTuple
 
 from pipeline.rejects import Reason
@@ -9,6 +8,7 @@ from pipeline.text import clean_text
 
 FIRST_SECOND = 631_152_000  # 1990-01-01; the oldest Amazon review is of 1996
 LAST_SECOND = 4_102_444_800  # 2100-01-01; milliseconds taken for seconds lie beyond
+LARGEST_RATING = 3.4e38  # what an f32 holds
 
 
 class Review(NamedTuple):
@@ -44,7 +44,7 @@ def is_item(row: dict[str, object]) -> bool:
 def parse_object(line: bytes) -> dict[str, object] | Reason:
     """The JSON object in a line, or why there is none."""
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
         return Reason.BAD_ENCODING
     except (ValueError, RecursionError):
@@ -59,7 +59,7 @@ def parse_review(row: dict[str, object]) -> Review | Reason:
         return Reason.MISSING_USER
     if not is_id(item):
         return Reason.MISSING_ITEM
-    if isinstance(rating, bool) or not isinstance(rating, int | float) or not math.isfinite(rating):
+    if isinstance(rating, bool) or not isinstance(rating, int | float) or not abs(rating) <= LARGEST_RATING:
         return Reason.BAD_RATING
     if isinstance(time, bool) or not isinstance(time, int) or not FIRST_SECOND <= time < LAST_SECOND:
         return Reason.BAD_TIMESTAMP
@@ -87,4 +87,4 @@ def is_id(value: object) -> bool:
 
 def first_url(value: object) -> str | None:
     """The first address in a list of them."""
-    return next((url for url in value if isinstance(url, str) and url), None) if isinstance(value, list) else None
+    return next((str(url) for url in value if is_id(url)), None) if isinstance(value, list) else None

@@ -1,0 +1,47 @@
+# Verbs for a fresh clone. VENV names the virtual environment, PYTHON the interpreter that makes it.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(abspath $(VENV))/bin
+# A change of what is installed gives another name, so that the set-up runs again, and only then.
+INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+export PATH := $(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types unit constraints clean
+
+help: ## list these verbs
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make .venv with the pinned dependencies and mmprep itself
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmprep needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Name one: make install PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	rm -f $(VENV)/.installed-*
+	touch $(INSTALLED)
+
+demo: install ## run the whole pipeline on the sample data and show what came out
+	dvc repro
+	mmprep report
+
+test: install lint types unit ## lint, types and all tests
+
+lint: install ## ruff
+	ruff check
+	ruff format --check
+
+types: install ## mypy, strict
+	mypy
+
+unit: install ## all tests
+	python -m pytest
+
+constraints: install ## write constraints.txt from what is installed now
+	echo '# The exact versions that the tests run with; pip install -c constraints.txt. Made by `make constraints`.' > constraints.txt.new
+	python -m pip freeze --exclude-editable >> constraints.txt.new
+	mv constraints.txt.new constraints.txt
+
+clean: ## remove what stages and tools made, not the raw data and not .venv
+	rm -rf data/interim data/processed data/features data/graphs data/runs data/metrics dvc_plots
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

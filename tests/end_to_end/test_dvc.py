@@ -1,0 +1,106 @@
+"""The stages under DVC, on a small generated dataset: what re-runs, and what does not."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from checkout import check_out, run
+
+STAGES = {
+    "ingest",
+    "filter",
+    "split",
+    "extract@vgg16",
+    "extract@minilm",
+    "graph@vgg16",
+    "graph@minilm",
+    "graph-cooccurrence",
+    "train@bpr",
+    "train@lightgcn",
+    "train-multimodal@vbpr",
+    "evaluate@bpr",
+    "evaluate@lightgcn",
+    "evaluate-multimodal@vbpr",
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout whose pipeline has run once on the dataset `tiny`."""
+    folder = check_out(tmp_path_factory.mktemp("dvc") / "project")
+    run(folder, "mmprep", "sample", "data/raw/tiny", "--users", "60", "--items", "40", "--reviews", "800")
+    change(folder, "dataset: sample", "dataset: tiny")
+    change(folder, "max_epochs: 1000", "max_epochs: 5")
+    assert stages_run(run(folder, "dvc", "repro")) == STAGES
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-q", "-m", "tiny")
+    return folder
+
+
+def change(folder: Path, old: str, new: str) -> None:
+    """Change one key of params.yaml."""
+    path = folder / "params.yaml"
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+def stages_run(output: str) -> set[str]:
+    """The stages that `dvc repro` says it ran."""
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def test_second_repro_runs_nothing_and_is_quick(project: Path) -> None:
+    start = time.monotonic()
+    output = run(project, "dvc", "repro")
+    assert time.monotonic() - start < 5
+    assert stages_run(output) == set()
+    assert "up to date" in output
+
+
+def test_git_sees_no_data_but_the_lock_file(project: Path) -> None:
+    assert run(project, "git", "status", "--porcelain") == ""
+    assert "dvc.lock" in run(project, "git", "ls-files", "dvc.lock")
+    assert run(project, "git", "ls-files", "data/processed", "data/raw/tiny", "data/runs") == ""
+
+
+def test_touching_one_encoder_reruns_only_what_depends_on_it(project: Path) -> None:
+    change(project, "batch_size: 32", "batch_size: 8")
+    status = json.loads(run(project, "dvc", "status", "--json"))
+    assert set(status) == {"extract@minilm"}
+    # Another batch size may change the last bits of a vector, and all that follows from it, but nothing else.
+    reran = stages_run(run(project, "dvc", "repro"))
+    assert "extract@minilm" in reran
+    assert reran <= {"extract@minilm", "graph@minilm", "train-multimodal@vbpr", "evaluate-multimodal@vbpr"}
+
+
+def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_more(project: Path) -> None:
+    change(project, "fields: [title, description, categories, brand]", "fields: [title]")
+    expected = {"extract@minilm", "graph@minilm", "train-multimodal@vbpr", "evaluate-multimodal@vbpr"}
+    assert stages_run(run(project, "dvc", "repro")) == expected
+
+
+def test_metrics_and_plots_show(project: Path) -> None:
+    metrics = json.loads(run(project, "dvc", "metrics", "show", "--json"))
+    files = metrics[""]["data"]
+    assert files["data/runs/tiny/vbpr/metrics.json"]["data"]["recall@20"] > 0
+    assert files["data/metrics/tiny/filter.json"]["data"]["users"] > 0
+    run(project, "dvc", "plots", "show")
+    page = (project / "dvc_plots" / "index.html").read_text()
+    assert "Validation Recall@20 of lightgcn" in page
+
+
+def test_experiment_changes_the_k_core(project: Path) -> None:
+    before = json.loads((project / "data/metrics/tiny/filter.json").read_text())
+    output = run(project, "dvc", "exp", "run", "-S", "filter.k_core=8")
+    assert "filter" in stages_run(output)
+    after = json.loads((project / "data/metrics/tiny/filter.json").read_text())
+    assert after["interactions"] < before["interactions"]
+
+
+def test_same_parameters_give_the_same_bytes_again(project: Path) -> None:
+    lock = (project / "dvc.lock").read_bytes()
+    run(project, "dvc", "repro", "--force", "--no-commit")
+    assert (project / "dvc.lock").read_bytes() == lock

@@ -1,0 +1,31 @@
+import math
+
+import torch
+
+from models.layers.losses import bpr, embedding_norm
+
+
+def test_bpr_is_the_mean_of_softplus_of_the_negatives_lead() -> None:
+    # Leads of -1 and 1: (log(1 + 1/e) + log(1 + e)) / 2 = (0.313262 + 1.313262) / 2.
+    loss = bpr(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 3.0]))
+    torch.testing.assert_close(loss, torch.tensor(0.813262))
+
+
+def test_bpr_of_equal_scores_is_log_two() -> None:
+    torch.testing.assert_close(bpr(torch.zeros(5), torch.zeros(5)), torch.tensor(math.log(2)))
+
+
+def test_bpr_is_finite_and_steep_for_hopeless_scores() -> None:
+    positive = torch.tensor([0.0, 0.0], requires_grad=True)
+    loss = bpr(positive, torch.tensor([1000.0, -1000.0]))
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), torch.tensor(500.0))
+    torch.testing.assert_close(positive.grad, torch.tensor([-0.5, 0.0]))
+
+
+def test_embedding_norm_sums_unsquared_norms_over_the_batch_size() -> None:
+    # |(3, 4)| = 5 and |((6, 8), (0, 0))| = 10, two rows each.
+    first = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    second = torch.tensor([[6.0, 8.0], [0.0, 0.0]])
+    torch.testing.assert_close(embedding_norm(first, second), torch.tensor(7.5))
+    torch.testing.assert_close(embedding_norm(first), torch.tensor(2.5))

@@ -1,0 +1,217 @@
+"""The acceptance tests that every recommender of the catalogue has to pass (specs 0.5)."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from scipy.sparse import csr_array
+from torch import Tensor
+from worlds import GROUP_ITEMS, GROUP_USERS, binary, two_groups
+
+from models.recommenders.base import Recommender, TrainingData
+from models.recommenders.catalogue import CATALOGUE, describe
+from models.training.evaluator import evaluate
+from models.training.params import TrainParams
+from models.training.trainer import build, fit
+
+Index = npt.NDArray[np.int64]
+
+USERS, ITEMS = 30, 20  # no other size of a parameter is one of these
+SIZE = 7
+EXACT = {"rtol": 0.0, "atol": 1e-10}
+
+every_recommender = pytest.mark.parametrize("name", CATALOGUE)
+
+
+def random_data(name: str, users: int = USERS, items: int = ITEMS, per_user: int = 6, seed: int = 0) -> TrainingData:
+    """Random interactions, some in val, and features if the recommender reads them."""
+    rng = np.random.default_rng(seed)
+    chosen = np.stack([rng.permutation(items)[: per_user + 2] for _ in range(users)])
+    pairs = [[(u, int(i)) for u in range(users) for i in chosen[u, span]] for span in (slice(2, None), slice(0, 2))]
+    features = {
+        modality: rng.normal(size=(items, width)).astype(np.float32) for modality, width in (("image", 5), ("text", 3))
+    }
+    train, val = (binary(each, (users, items)) for each in pairs)
+    return TrainingData(train, val, features if describe(name).multimodal else {})
+
+
+def make(name: str, data: TrainingData, seed: int = 0) -> Recommender:
+    """An untrained recommender in double precision."""
+    kind = describe(name).load()
+    return build(kind, data, kind.params_type(embedding_size=SIZE), seed).double()
+
+
+def triples(data: TrainingData, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Every train interaction with an item that its user has not in train."""
+    rng = np.random.default_rng(seed)
+    users, positives = data.train.nonzero()
+    train = data.train.toarray()
+    negatives = [rng.choice(np.flatnonzero(train[user] == 0)) for user in users]
+    return torch.from_numpy(users).long(), torch.from_numpy(positives).long(), torch.tensor(negatives)
+
+
+def total_loss(recommender: Recommender, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    return torch.stack(list(recommender.losses(*batch).values())).sum()
+
+
+def relabelled(data: TrainingData, users: Index, items: Index) -> TrainingData:
+    """The same data, in which user n is the old user users[n] and item n the old item items[n]."""
+    train, val = (csr_array(matrix.toarray()[users][:, items]) for matrix in (data.train, data.val))
+    return TrainingData(train, val, {modality: vectors[items] for modality, vectors in data.features.items()})
+
+
+def copy_relabelled(source: Recommender, target: Recommender, users: Index, items: Index) -> None:
+    """Give the target the source's parameters, rows of users and items in the new order."""
+    orders = {USERS: torch.from_numpy(users), ITEMS: torch.from_numpy(items)}
+    state = source.state_dict()
+    for name, value in state.items():
+        if value.ndim and value.shape[0] in orders:
+            state[name] = value[orders[value.shape[0]]]
+    target.load_state_dict(state)
+
+
+@every_recommender
+@pytest.mark.parametrize("relabel", ["items", "users", "both"])  # T0.1, T0.2
+def test_other_numbers_for_users_and_items_change_nothing_else(name: str, relabel: str) -> None:
+    rng = np.random.default_rng(5)
+    users, items = np.arange(USERS), np.arange(ITEMS)
+    if relabel != "items":
+        users = rng.permutation(USERS)
+    if relabel != "users":
+        items = rng.permutation(ITEMS)
+    data = random_data(name)
+    first, second = make(name, data).eval(), make(name, relabelled(data, users, items)).eval()
+    copy_relabelled(first, second, users, items)
+    for before, after, order in zip(first.embeddings(), second.embeddings(), (users, items), strict=True):
+        torch.testing.assert_close(after, before[torch.from_numpy(order)], **EXACT)
+    batch = triples(data)
+    new_user, new_item = torch.from_numpy(np.argsort(users)), torch.from_numpy(np.argsort(items))
+    expected = first.losses(*batch)
+    found = second.losses(new_user[batch[0]], new_item[batch[1]], new_item[batch[2]])
+    torch.testing.assert_close(found, expected, **EXACT)
+
+
+@every_recommender  # T0.3
+def test_learning_rate_of_zero_changes_no_parameter(name: str) -> None:
+    data = random_data(name)
+    recommender = make(name, data)
+    before = {key: value.clone() for key, value in recommender.state_dict().items()}
+    fit(recommender, data, TrainParams(batch_size=16, max_epochs=2), 0.0)
+    assert all(torch.equal(value, before[key]) for key, value in recommender.state_dict().items())
+
+
+@every_recommender  # T0.3
+def test_one_step_down_the_gradient_lowers_the_loss(name: str) -> None:
+    data = random_data(name)
+    recommender, batch = make(name, data).eval(), triples(data)
+    optimiser = torch.optim.SGD(recommender.parameters(), lr=0.01)
+    before = total_loss(recommender, batch)
+    before.backward()
+    optimiser.step()
+    assert total_loss(recommender, batch).item() < before.item() - 1e-7
+
+
+@every_recommender  # T0.4
+def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(name: str) -> None:
+    data = random_data(name)
+    recommender = make(name, data)
+    total_loss(recommender, triples(data)).backward()
+    parameters = dict(recommender.named_parameters())
+    assert parameters
+    for key, parameter in parameters.items():
+        assert parameter.grad is not None, key
+        assert torch.isfinite(parameter.grad).all(), key
+        assert (parameter.grad != 0).any(), key
+
+
+@every_recommender  # T0.6
+def test_item_without_train_users_and_with_zero_features_stays_finite(name: str) -> None:
+    data = random_data(name)
+    train = data.train.toarray()
+    train[:, 4] = 0
+    train[7] = 0  # and a user without train items
+    features = {modality: vectors.copy() for modality, vectors in data.features.items()}
+    for vectors in features.values():
+        vectors[4] = 0
+    lonely = TrainingData(csr_array(train), data.val, features)
+    recommender, batch = make(name, lonely), triples(lonely)
+    batch[2][:3] = 4
+    total_loss(recommender, batch).backward()
+    assert all(torch.isfinite(table).all() for table in recommender.embeddings())
+    assert all(torch.isfinite(p.grad).all() for p in recommender.parameters() if p.grad is not None)
+
+
+@every_recommender  # T0.7
+def test_saved_and_loaded_recommender_is_the_same(name: str, tmp_path: Path) -> None:
+    data = random_data(name)
+    kind = describe(name).load()
+    params = kind.params_type(embedding_size=SIZE)
+    trained = build(kind, data, params, 0)
+    fit(trained, data, TrainParams(batch_size=16, max_epochs=3), 0.01)
+    save_file(trained.state_dict(), tmp_path / "checkpoint.safetensors")
+    loaded = build(kind, data, params, 1)
+    loaded.load_state_dict(load_file(tmp_path / "checkpoint.safetensors"))
+    with torch.inference_mode():
+        expected, found = trained.eval().embeddings(), loaded.eval().embeddings()
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert evaluate(*found, data.val, data.train) == evaluate(*expected, data.val, data.train)
+
+
+@every_recommender  # T0.9
+def test_val_interactions_change_nothing_that_is_trained(name: str) -> None:
+    data = random_data(name)
+    other = replace(data, val=csr_array(np.roll(data.val.toarray(), 5, axis=0)))
+    states = []
+    for each in (data, other):
+        recommender = make(name, each)
+        # With a single epoch, validation chooses nothing.
+        result = fit(recommender, each, TrainParams(batch_size=16, max_epochs=1), 0.01)
+        losses = {key: value for key, value in result.history[0].items() if key.startswith("loss")}
+        states.append((losses, recommender.state_dict()))
+    assert states[0][0] == states[1][0]
+    assert all(torch.equal(value, states[1][1][key]) for key, value in states[0][1].items())
+
+
+@every_recommender
+def test_scores_depend_on_features_only_where_the_catalogue_says_so(name: str) -> None:
+    data = random_data(name)
+    given = random_data("vbpr").features
+    tables = [
+        make(name, replace(data, features=each)).embeddings()[1] for each in (given, {m: -v for m, v in given.items()})
+    ]
+    assert torch.equal(*tables) != describe(name).multimodal
+
+
+@every_recommender
+def test_two_groups_of_users_are_told_apart(name: str) -> None:
+    world = two_groups()
+    data = TrainingData(world.train, world.val, world.features if describe(name).multimodal else {})
+    kind = describe(name).load()
+    recommender = build(kind, data, kind.params_type(embedding_size=16), 0)
+    fit(recommender, data, TrainParams(batch_size=128, max_epochs=100, patience=10), 0.01)
+    with torch.no_grad():
+        users, items = recommender.eval().embeddings()
+        scores = users @ items.T
+    # Chance is 0.4 with a deviation of 0.08. Training stops once val is right, which leaves a user or two.
+    assert evaluate(users, items, world.test, world.train)["recall@20"] >= 0.9
+    own = torch.arange(len(users))[:, None] // GROUP_USERS == torch.arange(len(items))[None] // GROUP_ITEMS
+    assert scores[own].mean() > 0 > scores[~own].mean()
+
+
+@every_recommender  # T0.11
+def test_random_test_interactions_are_not_predicted(name: str) -> None:
+    rng = np.random.default_rng(1)
+    data = random_data(name, users=200, items=100, per_user=8)
+    left = [np.flatnonzero((data.train + data.val).toarray()[user] == 0) for user in range(200)]
+    test = binary([(user, int(i)) for user in range(200) for i in rng.permutation(left[user])[:4]], (200, 100))
+    kind = describe(name).load()
+    recommender = build(kind, data, kind.params_type(embedding_size=16), 0)
+    fit(recommender, data, TrainParams(batch_size=512, max_epochs=20), 0.02)
+    with torch.inference_mode():
+        users, items = recommender.eval().embeddings()
+    # 20 of the 92 items that are not in train; the deviation over 800 draws is 0.015.
+    assert evaluate(users, items, test, data.train)["recall@20"] == pytest.approx(20 / 92, abs=0.06)

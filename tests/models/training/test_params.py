@@ -1,0 +1,17 @@
+import pytest
+from pydantic import ValidationError
+
+from models.training.params import TrainParams
+
+
+@pytest.mark.parametrize("key", ["batch_size", "max_epochs", "patience"])
+def test_counts_start_at_one(key: str) -> None:
+    assert getattr(TrainParams.model_validate({key: 1}), key) == 1
+    with pytest.raises(ValidationError, match=key):
+        TrainParams.model_validate({key: 0})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_seed_that_no_generator_takes_is_refused(seed: int) -> None:
+    with pytest.raises(ValidationError, match="seed"):
+        TrainParams(seed=seed)

@@ -1,0 +1,239 @@
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from itertools import chain, repeat
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+from torch import Tensor
+from worlds import binary, two_groups
+
+from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table
+from models.recommenders.bpr import BPR, BPRParams
+from models.training.params import TrainParams
+from models.training.trainer import Batches, Fit, build, fit
+from pipeline.errors import DataError
+
+PARAMS = TrainParams(batch_size=64, max_epochs=6, patience=3, seed=1)
+
+
+def toy_data() -> TrainingData:
+    world = two_groups()
+    return TrainingData(world.train, world.val)
+
+
+def train(params: TrainParams = PARAMS, learning_rate: float = 0.02) -> tuple[Recommender, Fit]:
+    data = toy_data()
+    recommender = build(BPR, data, BPRParams(embedding_size=8), params.seed)
+    return recommender, fit(recommender, data, params, learning_rate)
+
+
+class Noisy(Recommender):
+    """Its loss depends on torch's generator, as one with dropout does."""
+
+    params_type = RecommenderParams
+
+    def __init__(self, data: TrainingData, params: RecommenderParams) -> None:
+        super().__init__(data, params)
+        self.users = embedding_table(data.n_users, 4)
+        self.items = embedding_table(data.n_items, 4)
+
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        lead = (self.users[users] * (self.items[positives] - self.items[negatives])).sum(dim=1)
+        return {"noisy": -(lead * torch.rand(len(users))).mean()}
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        return self.users, self.items
+
+
+class Exploding(Noisy):
+    """Its second loss term is no number from the third step on."""
+
+    steps = 0
+
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        self.steps += 1
+        return super().losses(users, positives, negatives) | {"second": torch.tensor(1.0 if self.steps < 3 else np.nan)}
+
+
+def script_validation(monkeypatch: pytest.MonkeyPatch, recalls: list[float]) -> list[dict[str, Tensor]]:
+    """Make validation report these values; the parameters at each validation are collected in the list returned."""
+    states: list[dict[str, Tensor]] = []
+    script = chain(recalls, repeat(0.0))
+
+    def validate(recommender: Recommender, data: TrainingData) -> dict[str, float]:
+        del data
+        states.append({name: value.clone() for name, value in recommender.state_dict().items()})
+        return {"recall@20": next(script)}
+
+    monkeypatch.setattr("models.training.trainer.validate", validate)
+    return states
+
+
+def test_same_seed_gives_the_same_history_and_bytes() -> None:
+    (first, one), (second, two) = train(), train()
+    assert one == two
+    assert save(first.state_dict()) == save(second.state_dict())
+
+
+def test_another_seed_gives_another_history() -> None:
+    (first, one), (second, two) = train(), train(PARAMS.model_copy(update={"seed": 2}))
+    assert one.history != two.history
+    assert save(first.state_dict()) != save(second.state_dict())
+
+
+def test_noise_inside_a_recommender_depends_on_the_seed_alone() -> None:
+    data = toy_data()
+    results = []
+    for state in (5, 6):
+        torch.manual_seed(state)
+        recommender = build(Noisy, data, RecommenderParams(), 3)
+        results.append((fit(recommender, data, PARAMS, 0.01), save(recommender.state_dict())))
+    assert results[0] == results[1]
+
+
+def test_callers_generators_are_left_alone() -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    data = toy_data()
+    recommender = build(Noisy, data, RecommenderParams(), 3)
+    fit(recommender, data, PARAMS, 0.01)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_initial_values_depend_on_the_seed_alone() -> None:
+    data = toy_data()
+    tables = []
+    for seed, noise in ((4, 1), (4, 2), (5, 1)):
+        torch.manual_seed(noise)
+        tables.append(build(BPR, data, BPRParams(), seed).state_dict()["users"])
+    assert torch.equal(tables[0], tables[1])
+    assert not torch.equal(tables[0], tables[2])
+
+
+@pytest.mark.parametrize(
+    ("recalls", "epochs", "best"),
+    [
+        ([0.1, 0.3, 0.2, 0.3, 0.25], 5, 2),  # an equal value is no better one
+        ([0.0, 0.0, 0.0, 0.0], 4, 1),  # the first epoch is better than none
+        ([0.1, 0.0, 0.0, 0.2, 0.1, 0.1, 0.1], 7, 4),  # a better one in the last moment starts the count again
+        ([0.1, 0.10001, 0.1, 0.1, 0.1], 5, 2),  # values are compared unrounded
+    ],
+)
+def test_training_stops_after_exactly_patience_epochs_without_a_better_one(
+    monkeypatch: pytest.MonkeyPatch, recalls: list[float], epochs: int, best: int
+) -> None:
+    script_validation(monkeypatch, recalls)
+    _, result = train(PARAMS.model_copy(update={"max_epochs": 50}))
+    assert (len(result.history), result.best_epoch) == (epochs, best)
+    assert result.best["recall@20"] == recalls[best - 1]
+
+
+def test_training_ends_after_max_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    script_validation(monkeypatch, [epoch / 100 for epoch in range(100)])
+    _, result = train()
+    assert [row["epoch"] for row in result.history] == [1, 2, 3, 4, 5, 6]
+    assert result.best_epoch == 6
+
+
+def test_best_epochs_parameters_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = script_validation(monkeypatch, [0.1, 0.3, 0.2, 0.1, 0.0])
+    recommender, _ = train()
+    assert len(states) == 5
+    assert all(torch.equal(value, states[1][name]) for name, value in recommender.state_dict().items())
+    assert not torch.equal(recommender.state_dict()["users"], states[4]["users"])
+
+
+def test_history_has_the_mean_of_each_loss_term_and_the_validation_metrics() -> None:
+    _, result = train(learning_rate=1e-9)
+    keys = ["epoch", "loss_bpr", "loss_norm"] + [
+        f"{kind}@{k}" for kind in ("recall", "precision", "ndcg") for k in (10, 20)
+    ]
+    assert all(list(row) == keys for row in result.history)
+    # Scores of fresh embeddings are near 0, so the mean over steps is near log 2, the sum would be seven times it.
+    assert result.history[0]["loss_bpr"] == pytest.approx(np.log(2), abs=0.05)
+
+
+@pytest.mark.filterwarnings("error")
+def test_loss_that_is_no_number_is_reported_with_its_name_and_epoch() -> None:
+    data = toy_data()
+    recommender = build(Exploding, data, RecommenderParams(), 0)
+    one_step = PARAMS.model_copy(update={"batch_size": 10_000})
+    with pytest.raises(DataError) as caught:
+        fit(recommender, data, one_step, 0.01)
+    assert str(caught.value) == "training diverged: loss second is not finite in epoch 3; lower learning_rate"
+
+
+def test_learning_rate_that_is_far_too_high_is_reported() -> None:
+    with pytest.raises(DataError, match=r"training diverged: loss .* lower learning_rate"):
+        train(learning_rate=1e30)
+
+
+def test_nothing_to_validate_on_is_reported() -> None:
+    data = replace(toy_data(), val=binary([], (40, 60)))
+    recommender = build(BPR, data, BPRParams(), 0)
+    with pytest.raises(DataError, match="nothing to evaluate"):
+        fit(recommender, data, PARAMS, 0.01)
+
+
+def test_training_cannot_see_the_test_split() -> None:
+    assert {field.name for field in fields(TrainingData)} == {"train", "val", "features"}
+
+
+def test_validation_masks_train_items_alone() -> None:
+    data = toy_data()
+    _, plain = train(learning_rate=1e-9)
+    recommender = build(BPR, data, BPRParams(embedding_size=8), PARAMS.seed)
+    users, items = (table.detach().numpy() for table in recommender.embeddings())
+    scores = np.where(data.train.toarray() > 0, -np.inf, users @ items.T)
+    top = np.argsort(-scores, axis=1)[:, :20]
+    hits = np.take_along_axis(data.val.toarray(), top, axis=1).sum(axis=1)
+    assert plain.history[0]["recall@20"] == pytest.approx(hits.mean())  # one val item each
+
+
+def batches(params: TrainParams = PARAMS) -> Batches:
+    return Batches(toy_data(), params, torch.device("cpu"))
+
+
+def test_every_train_interaction_is_a_positive_once_an_epoch() -> None:
+    steps = batches().of_epoch(1)
+    assert [len(users) for users, _, _ in steps] == [64] * 6 + [16]
+    pairs = [(int(u), int(i)) for users, items, _ in steps for u, i in zip(users, items, strict=True)]
+    assert sorted(pairs) == sorted((int(u), int(i)) for u, i in zip(*toy_data().train.nonzero(), strict=True))
+
+
+def test_every_negative_is_of_its_positives_user() -> None:
+    train_items = toy_data().train.toarray()
+    for users, _, negatives in batches().of_epoch(2):
+        assert (train_items[users.numpy(), negatives.numpy()] == 0).all()
+
+
+def columns(source: Batches, epoch: int) -> list[Tensor]:
+    return [torch.cat(column) for column in zip(*source.of_epoch(epoch), strict=True)]
+
+
+def test_order_and_negatives_depend_on_seed_and_epoch_alone() -> None:
+    source = batches()
+    third = columns(source, 3)
+    assert all(torch.equal(a, b) for a, b in zip(third, columns(batches(), 3), strict=True))
+    columns(source, 1)
+    assert all(torch.equal(a, b) for a, b in zip(third, columns(source, 3), strict=True))
+    for other in (columns(source, 4), columns(batches(PARAMS.model_copy(update={"seed": 2})), 3)):
+        assert not torch.equal(third[0], other[0])
+        assert not torch.equal(third[2], other[2])
+
+
+def test_progress_advances_by_one_an_epoch_and_tells_the_best() -> None:
+    seen: list[tuple[int, str]] = []
+
+    @contextmanager
+    def progress(task: str, total: int | None, unit: str) -> Iterator[Callable[[int, str], None]]:
+        assert (task, total, unit) == ("training", PARAMS.max_epochs, "epochs")
+        yield lambda units, remark: seen.append((units, remark))
+
+    data = toy_data()
+    result = fit(build(BPR, data, BPRParams(), 0), data, PARAMS, 0.02, progress)
+    assert [units for units, _ in seen] == [1] * len(result.history)
+    assert seen[-1][1] == f"best recall@20 {result.best['recall@20']:.4f} in epoch {result.best_epoch}"

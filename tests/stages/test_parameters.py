@@ -1,0 +1,303 @@
+"""The whole of params.yaml: the shipped file, and what is wrong across sections."""
+
+import subprocess
+import sys
+from dataclasses import FrozenInstanceError
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from models.encoders.catalogue import CATALOGUE as ENCODERS
+from models.encoders.params import TextEncoderParams
+from models.recommenders.catalogue import CATALOGUE as RECOMMENDERS
+from pipeline.errors import MissingInputError, ParamsError
+from stages.parameters import Parameters, Sections, load
+
+SHIPPED = Path(__file__).parents[2] / "params.yaml"
+SECTIONS = ("ingest", "filter", "split", "extract", "graphs", "train", "evaluate")
+ALLOWED_ENCODERS = ", ".join(ENCODERS)
+ALLOWED_RECOMMENDERS = ", ".join(RECOMMENDERS)
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    text = StringIO()
+    YAML(typ="safe", pure=True).dump(values, text)
+    return text.getvalue()
+
+
+def load_with(folder: Path, **changes: Any) -> Parameters:  # noqa: ANN401 - any YAML value
+    """Parameters of a small file, with other values under dotted keys, in which "__" stands for the dot."""
+    values: dict[str, Any] = {"dataset": "toys"}
+    for key, value in changes.items():
+        *sections, name = key.split("__")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    path = folder / "p.yaml"
+    path.write_text(as_yaml(values))
+    return load(path)
+
+
+def mistake(folder: Path, **changes: Any) -> str:  # noqa: ANN401 - any YAML value
+    """The message of a file with these values, less the file's name."""
+    with pytest.raises(ParamsError) as caught:
+        load_with(folder, **changes)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"{folder}/p.yaml: ")
+    return message.removeprefix(f"{folder}/p.yaml: ")
+
+
+def shipped() -> dict[str, Any]:
+    values: dict[str, Any] = YAML(typ="safe", pure=True).load(SHIPPED)
+    return values
+
+
+def test_the_shipped_file_is_right() -> None:
+    params = load(SHIPPED)
+    params.check_recommenders()
+    assert params.dataset == "sample"
+    assert set(params.encoders) == set(shipped()["encoders"])
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_shipped_values_are_the_defaults(section: str) -> None:
+    found = getattr(load(SHIPPED).sections, section)
+    assert found == type(found)()
+
+
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_the_shipped_values_of_a_recommender_are_its_defaults(name: str) -> None:
+    found = load(SHIPPED).recommender(name)
+    searched = {"regularisation"}  # is found anew for each dataset
+    assert found.model_dump(exclude=searched) == type(found)().model_dump(exclude=searched)
+
+
+def test_the_shipped_file_names_every_parameter() -> None:
+    values = shipped()
+    assert set(values) == set(Sections.model_fields)
+    for section in SECTIONS:
+        if section != "graphs":
+            assert set(values[section]) == set(Sections.model_fields[section].annotation.model_fields)  # type: ignore[union-attr]
+    for graph in values["graphs"]:
+        assert set(values["graphs"][graph]) == set(getattr(load(SHIPPED).sections.graphs, graph).model_dump())
+    for name in RECOMMENDERS:
+        assert set(values["recommenders"][name]) == set(load(SHIPPED).recommender(name).model_dump())
+
+
+def test_the_encoders_of_the_shipped_file_are_those_that_run() -> None:
+    values = shipped()
+    assert set(values["extract"]["encoders"]) <= set(values["encoders"])
+    assert {values["train"]["image"], values["train"]["text"]} <= set(values["extract"]["encoders"])
+
+
+def test_all_but_the_dataset_has_defaults(tmp_path: Path) -> None:
+    params = load_with(tmp_path)
+    assert params.dataset == "toys"
+    assert params.sections.filter.k_core == 5
+    assert params.encoder("minilm") == TextEncoderParams()
+    assert params.recommender("bpr").embedding_size == 64
+    assert mistake(tmp_path, dataset=3) == "dataset: found 3, expected a valid string"
+
+
+def test_a_section_in_the_file_reaches_its_encoder_and_recommender(tmp_path: Path) -> None:
+    params = load_with(
+        tmp_path,
+        encoders__minilm={"weights": "random:7", "fields": ["brand", "title"], "batch_size": 3},
+        recommenders__lightgcn={"layers": 4},
+    )
+    assert params.encoder("minilm") == TextEncoderParams(weights="random:7", fields=("brand", "title"), batch_size=3)
+    assert params.encoder("vgg16").weights == "pretrained"
+    assert params.recommender("lightgcn").model_dump()["layers"] == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"filter__kcore": 3}, "filter.kcore: no such key; did you mean k_core? (allowed: k_core)"),
+        ({"filter__k_core": 0}, "filter.k_core: found 0, expected greater than or equal to 1"),
+        ({"filter__k_core": 2.5}, "filter.k_core: found 2.5, expected a valid integer"),
+        (
+            {"ingest__max_reject_fraction": 1.5},
+            "ingest.max_reject_fraction: found 1.5, expected less than or equal to 1",
+        ),
+        ({"split__rule": "random"}, "split.rule: found \"random\", expected 'mmrec' or 'lattice'"),
+        ({"split__seed": -1}, "split.seed: found -1, expected greater than or equal to 0"),
+        ({"graphs__knn__k": "ten"}, 'graphs.knn.k: found "ten", expected a valid integer'),
+        ({"graphs__knn__n": 5}, "graphs.knn.n: no such key (allowed: k, include_self)"),
+        (
+            {"extract__encoders": "vgg16"},
+            'extract.encoders: found "vgg16", expected a valid array',
+        ),
+        ({"extract__missing": "median"}, "extract.missing: found \"median\", expected 'mean' or 'zeros'"),
+        ({"train__max_epochs": 0}, "train.max_epochs: found 0, expected greater than or equal to 1"),
+        ({"evaluate__mask_val": "no"}, 'evaluate.mask_val: found "no", expected a valid boolean'),
+        ({"encoders__minilm": 5}, "encoders.minilm: found 5, expected an object"),
+        (
+            {"encoders__minilm__batch_size": 0},
+            "encoders.minilm.batch_size: found 0, expected greater than or equal to 1",
+        ),
+        (
+            {"encoders__vgg16__fields": ["title"]},
+            "encoders.vgg16.fields: no such key (allowed: weights, sha256, batch_size)",
+        ),
+        (
+            {"encoders__minilm__fields": ["titel"]},
+            "encoders.minilm.fields.0: found \"titel\", expected 'title', 'description', 'categories' or 'brand'",
+        ),
+        (
+            {"encoders__minilm__weights": "random:seven"},
+            'encoders.minilm.weights: found "random:seven", expected pretrained, a file or folder, package:NAME, or '
+            "random:SEED with a whole number",
+        ),
+    ],
+)
+def test_a_mistake_in_a_section_is_named_by_its_whole_key(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    assert mistake(tmp_path, **changes) == message
+
+
+@pytest.mark.parametrize("weights", ["", "random", "random:", "random:-1", "random:1.5", "package:"])
+def test_weights_that_name_nothing_are_refused(tmp_path: Path, weights: str) -> None:
+    assert mistake(tmp_path, encoders__vgg16__weights=weights).startswith(
+        f'encoders.vgg16.weights: found "{weights}", expected pretrained, a file or folder, package:NAME, or random:'
+    )
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 63, "0" * 65, "A" * 64, "g" * 64])
+def test_a_digest_that_is_none_is_refused(tmp_path: Path, digest: str) -> None:
+    assert mistake(tmp_path, encoders__vgg16__sha256=digest) == (
+        f"encoders.vgg16.sha256: found \"{digest}\", expected pattern '^[0-9a-f]{{64}}$'"
+    )
+
+
+@pytest.mark.parametrize("key", ["extract__encoders", "encoders__minilm__fields"])
+def test_lists_that_must_not_be_empty_are_refused(tmp_path: Path, key: str) -> None:
+    assert mistake(tmp_path, **{key: []}) == f"{key.replace('__', '.')}: found [], expected at least 1 item"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"extract__encoders": ["minilm", "vgg61"]},
+            f"extract.encoders: found 'vgg61', expected an encoder; did you mean vgg16? (allowed: {ALLOWED_ENCODERS})",
+        ),
+        (
+            {"encoders__qqq": {}},
+            f"encoders.qqq: found 'qqq', expected an encoder (allowed: {ALLOWED_ENCODERS})",
+        ),
+        (
+            {"recommenders__lightgn": {}},
+            "recommenders: found 'lightgn', expected a recommender; did you mean lightgcn? "
+            f"(allowed: {ALLOWED_RECOMMENDERS})",
+        ),
+        (
+            {"train__collaborative": ["bprr"]},
+            "train.collaborative: found 'bprr', expected a recommender; did you mean bpr? "
+            f"(allowed: {ALLOWED_RECOMMENDERS})",
+        ),
+        (
+            {"train__collaborative": ["bpr", "vbpr"]},
+            "train.collaborative: found 'vbpr', which belongs under train.multimodal",
+        ),
+        ({"train__multimodal": ["bpr"]}, "train.multimodal: found 'bpr', which belongs under train.collaborative"),
+        (
+            {"train__image": "vgg"},
+            f"train.image: found 'vgg', expected an encoder; did you mean vgg16? (allowed: {ALLOWED_ENCODERS})",
+        ),
+        ({"train__image": "minilm"}, "train.image: found 'minilm', an encoder of text, expected one of image"),
+        ({"train__text": "vgg16"}, "train.text: found 'vgg16', an encoder of image, expected one of text"),
+        (
+            {"extract__encoders": ["minilm"]},
+            "train.image: found 'vgg16', expected one of extract.encoders (minilm)",
+        ),
+        (
+            {"extract__encoders": ["vgg16"]},
+            "train.text: found 'minilm', expected one of extract.encoders (vgg16)",
+        ),
+        (
+            {"train__image": "", "train__text": ""},
+            "train.image and train.text are both empty; multimodal recommenders need features",
+        ),
+    ],
+)
+def test_sections_that_do_not_fit_each_other_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    assert mistake(tmp_path, **changes) == message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"extract__encoders": ["minilm"], "train__image": ""},
+        {"extract__encoders": ["vgg16"], "train__text": ""},
+        {"extract__encoders": ["minilm"], "train__multimodal": []},
+        {"train__image": "", "train__text": "", "train__multimodal": []},
+        {"train__collaborative": []},
+    ],
+)
+def test_a_modality_may_be_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
+    load_with(tmp_path, **changes)
+
+
+def test_a_recommenders_own_keys_are_checked_when_it_is_asked_for(tmp_path: Path) -> None:
+    params = load_with(tmp_path, recommenders__lightgcn={"layer": 2})
+    params.recommender("bpr")
+    for ask in (lambda: params.recommender("lightgcn"), params.check_recommenders):
+        with pytest.raises(ParamsError) as caught:
+            ask()
+        assert str(caught.value) == (
+            f"{tmp_path}/p.yaml: recommenders.lightgcn.layer: no such key; did you mean layers? "
+            "(allowed: embedding_size, learning_rate, layers, regularisation)"
+        )
+
+
+@pytest.mark.parametrize(("ask", "kind"), [("encoder", "an encoder"), ("recommender", "a recommender")])
+def test_an_unknown_name_is_named(tmp_path: Path, ask: str, kind: str) -> None:
+    params = load_with(tmp_path)
+    with pytest.raises(ParamsError, match=f": {ask}s.nothing: found 'nothing', expected {kind} "):
+        getattr(params, ask)("nothing")
+
+
+def test_another_dataset_changes_nothing_else(tmp_path: Path) -> None:
+    params = load_with(tmp_path, filter__k_core=3)
+    assert params.with_dataset(None) is params
+    other = params.with_dataset("books")
+    assert (other.dataset, other.sections.filter.k_core, params.dataset) == ("books", 3, "toys")
+
+
+def test_encoders_are_told_by_modality(tmp_path: Path) -> None:
+    params = load_with(tmp_path, extract__encoders=["minilm", "vgg16"])
+    assert params.encoders_of(None) == ["minilm", "vgg16"]
+    assert params.encoders_of("image") == ["vgg16"]
+    assert params.encoders_of("text") == ["minilm"]
+
+
+def test_parameters_are_frozen(tmp_path: Path) -> None:
+    params = load_with(tmp_path)
+    with pytest.raises(FrozenInstanceError):
+        params.dataset = "books"  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        params.sections.filter.k_core = 1
+    with pytest.raises(ValidationError, match="frozen"):
+        params.encoder("vgg16").batch_size = 1
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"nope.yaml: no such parameter file; give one with --params FILE$"):
+        load(tmp_path / "nope.yaml")
+
+
+def test_parameters_are_checked_without_torch() -> None:
+    code = (
+        "import sys; from pathlib import Path; from stages.parameters import load; "
+        "load(Path(sys.argv[1])); print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(SHIPPED)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"

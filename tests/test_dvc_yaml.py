@@ -1,0 +1,103 @@
+"""dvc.yaml against the code: every stage lists the modules that it imports and the keys that it reads."""
+
+import re
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from imports import FLOORS, ROOT, closure, module_files
+from ruamel.yaml import YAML
+
+STAGE_OF_COMMAND = re.compile(r"^mmprep (\w+)")
+
+
+def load(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = YAML(typ="safe", pure=True).load(ROOT / name)
+    return loaded
+
+
+DVC = load("dvc.yaml")["stages"]
+PARAMS = load("params.yaml")
+
+
+def look_up(key: str) -> Any:  # noqa: ANN401 - whatever the file holds
+    value: Any = PARAMS
+    for part in key.split("."):
+        value = value[part]
+    return value
+
+
+def fill(text: str, item: dict[str, str]) -> str:
+    def replacement(match: re.Match[str]) -> str:
+        key = match[1]
+        return item[key.removeprefix("item.")] if key.startswith("item.") else str(look_up(key))
+
+    return re.sub(r"\$\{([^}]+)\}", replacement, text)
+
+
+def items(stage: dict[str, Any]) -> list[dict[str, str]]:
+    """The items of a stage's matrix; one empty item for a stage without."""
+    matrix = {key: look_up(value[2:-1]) for key, value in stage.get("matrix", {}).items()}
+    return [dict(zip(matrix, values, strict=True)) for values in product(*matrix.values())]
+
+
+def modules_run(stage: dict[str, Any], item: dict[str, str]) -> set[str]:
+    """The modules that a stage's command runs, less cli.py, which computes nothing."""
+    match = STAGE_OF_COMMAND.match(stage["cmd"])
+    assert match
+    own = {f"stages.{match[1]}"}
+    if match[1] == "train":
+        own.add(f"models.recommenders.{item['recommender']}")
+    return closure(*own)
+
+
+def code_deps(stage: dict[str, Any], item: dict[str, str]) -> set[str]:
+    """The modules of ours that a stage lists, by dotted name."""
+    names = {str(path): name for name, path in module_files().items()}
+    listed = [fill(dep, item) for dep in stage["deps"]]
+    return {names[dep] for dep in listed if dep.startswith(FLOORS)}
+
+
+@pytest.mark.parametrize("name", DVC)
+def test_stage_lists_every_module_that_it_imports_and_no_other(name: str) -> None:
+    stage = DVC[name]
+    imported = [modules_run(stage, item) for item in items(stage)]
+    for modules, item in zip(imported, items(stage), strict=True):
+        assert modules - code_deps(stage, item) == set(), f"{item} is not listed in deps"
+    # The items of a matrix share one list, so it may name what only some of them import.
+    others = set().union(*(code_deps(stage, item) for item in items(stage))) - set().union(*imported)
+    assert others == set(), "listed in deps, but not imported"
+
+
+@pytest.mark.parametrize("name", DVC)
+def test_stage_says_what_it_does_and_reads_keys_that_exist(name: str) -> None:
+    stage = DVC[name]
+    assert stage["desc"]
+    for item in items(stage):
+        for key in stage["params"]:
+            look_up(fill(key, item))
+
+
+def test_every_section_of_params_is_read_by_a_stage() -> None:
+    read = {key.split(".")[0] for stage in DVC.values() for key in stage["params"]}
+    # `dataset` is in every path; `extract.encoders` and the lists of recommenders make the matrices.
+    assert PARAMS.keys() - read == {"dataset"}
+
+
+def test_every_key_of_params_has_a_comment() -> None:
+    lines = (ROOT / "params.yaml").read_text().splitlines()
+    explained: set[str] = set()
+    for before, line in zip(["", *lines], lines, strict=False):
+        key = re.match(r"( *)([a-z_0-9]+):", line)
+        if key and before.lstrip().startswith("#"):
+            explained.add(key[2])
+    every = {key[1] for line in lines if (key := re.match(r" *([a-z_0-9]+):", line))}
+    sections = {"ingest", "filter", "split", "extract", "graphs", "train", "evaluate"}
+    names = {*PARAMS["encoders"], *PARAMS["recommenders"]}
+    same_line_block = {"text"}  # shares the comment of `image`, the line above
+    assert every - explained - sections - names - same_line_block == {"sha256"}  # explained above `encoders`
+
+
+def test_python_caches_are_no_dependency() -> None:
+    assert "__pycache__" in Path(ROOT / ".dvcignore").read_text().splitlines()

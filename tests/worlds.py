@@ -1,0 +1,139 @@
+"""Tiny datasets with a known structure, as matrices and as the tables that stages read."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from scipy.sparse import csr_array
+
+from pipeline.features import write_features
+from pipeline.layout import Layout
+from pipeline.provenance import Provenance
+from pipeline.tables import ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
+
+Pairs = Iterable[tuple[int, int]]
+Floats = npt.NDArray[np.float32]
+
+N_GROUPS = 2
+GROUP_USERS, GROUP_ITEMS = 20, 30
+TRAIN_ITEMS = 10  # of 30; with 20 left of one's own group, the 20 best items are known
+
+
+@dataclass(frozen=True)
+class World:
+    """A dataset, split.
+
+    Attributes:
+        train, val, test: binary [n_users, n_items].
+        features: a modality's features, [n_items, dimension] each.
+    """
+
+    train: csr_array
+    val: csr_array
+    test: csr_array
+    features: dict[str, Floats] = field(default_factory=dict)
+
+    @property
+    def n_users(self) -> int:
+        return int(self.train.shape[0])
+
+    @property
+    def n_items(self) -> int:
+        return int(self.train.shape[1])
+
+
+def binary(pairs: Pairs, shape: tuple[int, int]) -> csr_array:
+    """A matrix with a one at each (user, item)."""
+    matrix = np.zeros(shape, dtype=np.float32)
+    for user, item in pairs:
+        matrix[user, item] = 1
+    return csr_array(matrix)
+
+
+def two_groups(seed: int = 0) -> World:
+    """Two groups of users who each buy only their group's items; of each user one item is in val and one in test.
+
+    A recommender that has learned the groups ranks a user's 20 best items right: they are the group's items that the
+    user has not in train, so Recall@20 is 1; who ranks at random finds 20 of 50.
+    """
+    rng = np.random.default_rng(seed)
+    splits: dict[str, list[tuple[int, int]]] = {split: [] for split in SPLITS}
+    for user in range(N_GROUPS * GROUP_USERS):
+        own = rng.permutation(GROUP_ITEMS) + user // GROUP_USERS * GROUP_ITEMS
+        splits["train"] += [(user, int(item)) for item in own[:TRAIN_ITEMS]]
+        splits["val"].append((user, int(own[TRAIN_ITEMS])))
+        splits["test"].append((user, int(own[TRAIN_ITEMS + 1])))
+    shape = (N_GROUPS * GROUP_USERS, N_GROUPS * GROUP_ITEMS)
+    told = np.repeat(np.eye(N_GROUPS), GROUP_ITEMS, axis=0)
+    features = {
+        modality: (np.tile(told, 3) + rng.normal(0, 0.1, (shape[1], 6))).astype(np.float32)
+        for modality in ("image", "text")
+    }
+    return World(*(binary(splits[split], shape) for split in SPLITS), features)
+
+
+def write_world(world: World, layout: Layout) -> None:
+    """Write a world's processed tables. Users are named u0, u1 and so on, items i0 with the title `Item 0`."""
+    rows = []
+    for split in SPLITS:
+        users, items = getattr(world, split).nonzero()
+        rows += [(int(u), int(i), 5.0, 0, split) for u, i in zip(users, items, strict=True)]
+    schema = {"user": pl.Int32, "item": pl.Int32, "rating": pl.Float32, "timestamp": pl.Int64, "split": pl.String}
+    interactions = pl.DataFrame(rows, schema=schema, orient="row").sort("user", "item")
+    SPLIT_INTERACTIONS.write(interactions, layout.interactions, made_by_hand())
+    write_users(layout, world.n_users)
+    write_items(layout, [{} for _ in range(world.n_items)])
+
+
+def write_users(layout: Layout, users: int) -> None:
+    """Write the table of users u0, u1 and so on."""
+    frame = pl.DataFrame({"user": range(users), "user_id": [f"u{n}" for n in range(users)]})
+    USERS.write(frame.cast({"user": pl.Int32}), layout.users, made_by_hand())
+
+
+def write_items(layout: Layout, items: list[dict[str, str | None]]) -> None:
+    """Write the table of items; each gives the columns in which it is not `Item n` without other text or photo."""
+    rows = [
+        {
+            "item": n,
+            "item_id": f"i{n}",
+            "title": f"Item {n}",
+            "description": "",
+            "categories": "",
+            "brand": "",
+            "image": None,
+            "image_url": None,
+            **item,
+        }
+        for n, item in enumerate(items)
+    ]
+    kinds = dict.fromkeys(ITEMS.schema.names, pl.String) | {"item": pl.Int32}
+    ITEMS.write(pl.DataFrame(rows, schema=kinds), layout.items, made_by_hand())
+
+
+def write_vectors(
+    layout: Layout, encoder: str, vectors: Floats, items: Iterable[int] | None = None, missing: str = "mean"
+) -> None:
+    """Write an encoder's features; without `items`, of the first ones."""
+    index = np.array(range(len(vectors)) if items is None else list(items), dtype=np.int32)
+    with write_features(layout.features(encoder), vectors.shape[1], made_by_hand(missing=missing)) as writer:
+        writer.append(index, vectors)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one thread: on a busy machine, tiny products wait for the others many times longer than they take."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def made_by_hand(**notes: Any) -> Provenance:  # noqa: ANN401 - whatever a test wants to note
+    """The provenance of a test's own input."""
+    return Provenance(stage="test", params={}, inputs={}, libraries={}, notes=notes)
