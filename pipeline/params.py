@@ -67,7 +67,7 @@ def parse_section(kind: type[P], values: object, key: str, source: str) -> P:
 
 
 def innermost(mistakes: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Those that do not merely follow from a mistake further inside, such as a list of bad values that counts as empty."""
+    """Those that do not merely follow from one further inside, as a list of nothing but bad values counts as empty."""
     places = [mistake["loc"] for mistake in mistakes]
     return [
         mistake

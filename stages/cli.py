@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Stages and their libraries are imported inside the commands, so that `mmprep --help` answers at once.
 
-EXIT_CODES = {ParamsError: 2, MissingInputError: 3, DataError: 4, WeightsError: 5}
+EXIT_CODES: dict[type[Exception], int] = {ParamsError: 2, MissingInputError: 3, DataError: 4, WeightsError: 5}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -33,7 +33,9 @@ class Commands(click.Group):
         """Run the command."""
         try:
             return super().invoke(ctx)
-        except MmprepError as error:
+        except BrokenPipeError:
+            raise  # click ends quietly when nobody reads on
+        except (MmprepError, OSError) as error:  # the system's own are a full disk or a folder that may not be written
             for line in str(error).splitlines():
                 click.echo(click.style("error: ", fg="red", bold=True) + line, err=True)
             ctx.exit(EXIT_CODES.get(type(error), 1))

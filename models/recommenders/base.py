@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from scipy.sparse import csr_array
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from pipeline.params import Params
 
@@ -86,6 +87,14 @@ def embedding_table(rows: int, size: int, init: str = "xavier_uniform_") -> nn.P
     table = torch.empty(rows, size)
     getattr(nn.init, init)(table)
     return nn.Parameter(table)
+
+
+def look_up(table: Tensor, index: Tensor) -> Tensor:
+    """The rows [batch, d] of a [n, d] table.
+
+    `table[index]` gives the same, but its gradient is summed by threads in any order, so that two runs would differ.
+    """
+    return embedding(index, table)
 
 
 def inner(left: Tensor, right: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from models.layers.losses import bpr, embedding_norm
-from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner
+from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner, look_up
 
 
 class BPRParams(RecommenderParams):
@@ -32,7 +32,11 @@ class BPR(Recommender):
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The ranking loss and the norms of the batch's embeddings."""
-        user, positive, negative = self.users[users], self.items[positives], self.items[negatives]
+        user, positive, negative = (
+            look_up(self.users, users),
+            look_up(self.items, positives),
+            look_up(self.items, negatives),
+        )
         return {
             "bpr": bpr(inner(user, positive), inner(user, negative)),
             "norm": self.regularisation * embedding_norm(user, positive, negative),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models.layers.losses import bpr, embedding_norm
 from models.layers.propagation import SparseOperator, lightgcn
-from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner
+from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner, look_up
 from pipeline.graphs import bipartite, normalise_symmetric
 
 
@@ -40,10 +40,11 @@ class LightGCN(Recommender):
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The ranking loss on propagated embeddings and the norms of the free ones (eq 15)."""
         all_users, all_items = self.embeddings()
-        user = all_users[users]
-        free = (self.users[users], self.items[positives], self.items[negatives])
+        user = look_up(all_users, users)
+        positive, negative = look_up(all_items, positives), look_up(all_items, negatives)
+        free = (look_up(self.users, users), look_up(self.items, positives), look_up(self.items, negatives))
         return {
-            "bpr": bpr(inner(user, all_items[positives]), inner(user, all_items[negatives])),
+            "bpr": bpr(inner(user, positive), inner(user, negative)),
             "norm": self.regularisation * embedding_norm(*free),
         }
 

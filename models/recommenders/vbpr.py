@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.layers.losses import bpr, embedding_norm
-from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner
+from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner, look_up
 
 
 class VBPRParams(RecommenderParams):
@@ -43,8 +43,8 @@ class VBPR(Recommender):
         """The ranking loss and the norms of the batch's embeddings."""
         # Each item of the batch is projected once: that is most of a step's work.
         items, place = torch.unique(torch.cat([positives, negatives]), return_inverse=True)
-        positive, negative = self.item_embeddings(items)[place].split(len(users))
-        user = self.users[users]
+        positive, negative = torch.split(look_up(self.item_embeddings(items), place), len(users))
+        user = look_up(self.users, users)
         return {
             "bpr": bpr(inner(user, positive), inner(user, negative)),
             "norm": self.regularisation * embedding_norm(user, positive, negative),
@@ -52,7 +52,7 @@ class VBPR(Recommender):
 
     def item_embeddings(self, items: Tensor) -> Tensor:
         """The free and the projected half of items [n], [n, 2 d]."""
-        return torch.cat([self.items[items], self.projection(self.get_buffer("features")[items])], dim=1)
+        return torch.cat([look_up(self.items, items), self.projection(self.get_buffer("features")[items])], dim=1)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """Both halves of users and items."""

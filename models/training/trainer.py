@@ -1,5 +1,7 @@
 """The training loop: batches, Adam, validation each epoch, early stopping."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +63,7 @@ def fit(
     best_epoch, best_value, best_state = 0, -1.0, recommender.state_dict()
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        deterministic(device),
         progress("training", params.max_epochs, "epochs") as advance,
     ):
         for epoch in range(1, params.max_epochs + 1):
@@ -75,6 +78,17 @@ def fit(
                 break
     recommender.load_state_dict(best_state)
     return Fit(history, best_epoch)
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """On a CPU, refuse operations whose result depends on the order of threads."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before or device.type == "cpu")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 class Batches:

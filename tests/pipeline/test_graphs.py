@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.sparse import csr_array
@@ -38,7 +38,7 @@ def pairs_by_double_loop(interactions: Matrix, min_count: int, k: int) -> list[t
     return edges
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(interactions=BINARY, min_count=st.integers(1, 4), k=st.integers(1, 9))
 def test_cooccurrence_is_that_of_a_double_loop(interactions: Matrix, min_count: int, k: int) -> None:
     edges = cooccurrence(csr_array(interactions), min_count, k)
@@ -57,7 +57,7 @@ def test_cooccurrence_of_a_known_shop() -> None:
     assert as_tuples(cooccurrence(interactions, min_count=2, k=1)) == [(0, 1, 2.0), (1, 0, 2.0), (2, 1, 2.0)]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     matrix=arrays(
         np.float32,
@@ -90,7 +90,7 @@ def test_bipartite_joins_users_and_items_both_ways() -> None:
     assert found.dtype == np.float32
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(interactions=BINARY)
 def test_symmetric_normalisation_is_the_dense_one_and_degree_0_stays_0(interactions: Matrix) -> None:
     adjacency = bipartite(csr_array(interactions)).toarray().astype(np.float64)

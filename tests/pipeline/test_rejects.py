@@ -1,7 +1,7 @@
 """Rejected input is told in a fixed vocabulary, and printed safely."""
 
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.rejects import EXCERPT_CHARACTERS, SURPLUS, Reason, Reject, count_reasons, excerpt, to_frame
@@ -19,7 +19,7 @@ def test_an_excerpt_shows_what_is_no_text_as_escapes() -> None:
     assert excerpt("right\u202eto left".encode()) == "right\\u202eto left"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(raw=st.binary(max_size=2000))
 def test_any_bytes_give_a_short_printable_excerpt(raw: bytes) -> None:
     found = excerpt(raw)

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.text import clean_text
@@ -64,7 +64,7 @@ VALUES = st.recursive(
 MARKUP = st.lists(st.sampled_from([*"ab&;#x1<>/! \n\"'", "&amp;", "&lt;", "<b>", "&#"]), max_size=20).map("".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(value=VALUES | MARKUP)
 @example("&#" + "1" * 5000 + ";")
 @example("&#x" + "f" * 5000 + ";")
@@ -88,7 +88,7 @@ def test_lists_may_be_nested_deeper_than_python_can_call() -> None:
 
 
 # Text that was escaped twice is unescaped once, so cleaning again may change it; without '&' and '<' it may not.
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     value=st.text(st.characters(exclude_characters="&<", codec="utf-8"))
     | st.text(st.sampled_from("a >\t\n"), max_size=20)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.rejects import Reason
@@ -165,7 +165,7 @@ JSON = st.recursive(
 KEYS = st.sampled_from([*GOOD_REVIEW, *GOOD_ITEM])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(changes=st.dictionaries(KEYS, JSON, max_size=4))
 @example({"overall": 10**400})
 @example({"title": ["&#" + "1" * 5000]})
@@ -180,7 +180,7 @@ def test_any_json_gives_a_row_that_can_be_written_or_a_reason(changes: dict[str,
         assert np.isfinite(np.float32(review.rating))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(line=st.binary(max_size=60))
 def test_any_bytes_give_an_object_or_a_reason(line: bytes) -> None:
     assert isinstance(parse_object(line), dict | Reason)

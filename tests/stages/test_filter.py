@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -80,7 +80,7 @@ IDS = st.sampled_from(["", "a", "B", "b", "é", "10", "9"])
 PAIRS = st.lists(st.tuples(IDS, IDS), unique=True, max_size=40)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pairs=PAIRS, k=st.integers(1, 4), seed=st.integers(0, 100))
 def test_the_k_core_is_that_of_its_definition_in_any_order_of_rows(
     pairs: list[tuple[str, str]], k: int, seed: int
@@ -94,7 +94,7 @@ def test_the_k_core_is_that_of_its_definition_in_any_order_of_rows(
     assert core_of(sorted(core), k) == core
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pairs=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), unique=True, max_size=8))
 def test_no_larger_set_of_rows_satisfies_the_k_core(pairs: list[tuple[str, str]]) -> None:
     found = len(core_of(pairs, 2))
@@ -136,7 +136,8 @@ def test_duplicates_do_not_help_into_the_core(tmp_path: Path) -> None:
 
 def test_users_and_items_are_numbered_in_the_order_of_ids(tmp_path: Path) -> None:
     ids = ["b", "B", "a", "é", "10", "9", " "]
-    layout = ingested(tmp_path, [(user, item, 5.0, 1) for user in ids for item in reversed(ids)])
+    pairs = [(user, item) for user in ids for item in reversed(ids) if (user, item) not in {(" ", " "), (" ", "10")}]
+    layout = ingested(tmp_path, [(user, item, 5.0, 1) for user, item in pairs])
     run(FilterParams(k_core=2), layout)
     expected = list(enumerate(sorted(ids)))
     assert USERS.read(layout.users).rows() == expected

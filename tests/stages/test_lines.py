@@ -65,6 +65,14 @@ def test_damage_inside_gzip_is_noted_once(tmp_path: Path, share: float) -> None:
     assert [reject.reason for reject in rejects] == [Reason.CUT_OFF_FILE]
 
 
+def test_damage_that_no_longer_is_a_stream_is_noted(tmp_path: Path) -> None:
+    packed = bytearray(gzip.compress(b"one\ntwo\n"))
+    packed[10] = 0xFF  # the first block behind the header, of a kind that does not exist
+    found, rejects = lines_of(saved(tmp_path, bytes(packed)))
+    assert found == []
+    assert [(reject.line, reject.reason) for reject in rejects] == [(1, Reason.CUT_OFF_FILE)]
+
+
 def test_a_wrong_checksum_at_the_end_is_noted(tmp_path: Path) -> None:
     packed = bytearray(gzip.compress(b"one\ntwo\n"))
     packed[-6] ^= 0xFF

@@ -134,6 +134,7 @@ def test_a_section_in_the_file_reaches_its_encoder_and_recommender(tmp_path: Pat
             {"extract__encoders": "vgg16"},
             'extract.encoders: found "vgg16", expected a valid array',
         ),
+        ({"extract__encoders": [3]}, "extract.encoders.0: found 3, expected a valid string"),
         ({"extract__missing": "median"}, "extract.missing: found \"median\", expected 'mean' or 'zeros'"),
         ({"train__max_epochs": 0}, "train.max_epochs: found 0, expected greater than or equal to 1"),
         ({"evaluate__mask_val": "no"}, 'evaluate.mask_val: found "no", expected a valid boolean'),

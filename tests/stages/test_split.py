@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import MissingInputError
@@ -81,7 +81,7 @@ def test_the_sizes_of_known_cases(n: int, rule: Rule, expected: tuple[int, int])
     assert (int(val[0]), int(test[0])) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=12), seed=st.integers(0, 2**40))
 def test_everybody_keeps_a_row_to_train_on(counts: list[int], seed: int) -> None:
     users = users_of(counts)

@@ -6,9 +6,9 @@ from models.layers.losses import bpr, embedding_norm
 
 
 def test_bpr_is_the_mean_of_softplus_of_the_negatives_lead() -> None:
-    # Leads of -1 and 1: (log(1 + 1/e) + log(1 + e)) / 2 = (0.313262 + 1.313262) / 2.
-    loss = bpr(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 3.0]))
-    torch.testing.assert_close(loss, torch.tensor(0.813262))
+    # Leads of -1 and -2: (log(1 + 1/e) + log(1 + 1/e^2)) / 2 = (0.313262 + 0.126928) / 2.
+    loss = bpr(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 3.0]))
+    torch.testing.assert_close(loss, torch.tensor(0.220095))
 
 
 def test_bpr_of_equal_scores_is_log_two() -> None:

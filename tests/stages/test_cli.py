@@ -1,0 +1,433 @@
+"""The command line: examples that work, one line for each mistake, and a quick --help."""
+
+import errno
+import gzip
+import json
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline.errors import MmprepError
+from pipeline.layout import Layout
+from pipeline.tables import ITEMS, SPLIT_INTERACTIONS, USERS
+from stages.cli import EXIT_CODES, bar, main, show
+
+MMPREP = Path(sysconfig.get_path("scripts")) / "mmprep"
+STAGES = ("ingest", "filter", "split", "extract", "graph", "train", "evaluate")
+COMMANDS = sorted(main.commands)
+PARAMS = "dataset: toys\nfilter: {k_core: 2}\n"
+TOYS = Layout(Path("data"), "toys")
+
+
+@contextmanager
+def loggers_as_they_were() -> Iterator[None]:
+    """Undo what `main` does to logging, so that commands do not reach into other tests."""
+    root, name = logging.getLogger(), logging.getLevelName(logging.WARNING)
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        logging.addLevelName(logging.WARNING, name)
+
+
+def mmprep(*arguments: str) -> Result:
+    """Run a command in the current folder; whatever happens, there is no traceback."""
+    with loggers_as_they_were():
+        result = CliRunner().invoke(main, arguments)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+def failure(code: int, *arguments: str) -> str:
+    """The one line of a command that must fail with this code."""
+    result = mmprep(*arguments)
+    assert result.exit_code == code, result.output
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("error: ").removesuffix("\n")
+
+
+@pytest.fixture
+def project(in_folder: Path) -> Path:
+    """A folder with parameters, and 6 users who have each reviewed 4 items."""
+    (in_folder / "params.yaml").write_text(PARAMS)
+    TOYS.raw.mkdir(parents=True)
+    rows = [
+        {"reviewerID": f"A{user}", "asin": f"B{item}", "overall": 5.0, "unixReviewTime": 1_400_000_000 + user}
+        for user in range(6)
+        for item in range(4)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (TOYS.raw / "reviews.json.gz").write_bytes(gzip.compress(lines.encode()))
+    return in_folder
+
+
+def test_the_light_stages_run_one_after_the_other_and_print_their_metrics(project: Path) -> None:
+    assert project == Path.cwd()
+    for stage in ("ingest", "filter", "split"):
+        result = mmprep(stage)
+        assert result.exit_code == 0
+        assert result.stderr == "", "nothing but metrics goes to a log file"
+        first, *lines = result.stdout.splitlines()
+        assert first.startswith(f"{stage} (")
+        metrics = json.loads(TOYS.metrics(stage).read_text())
+        assert [line.split()[0] for line in lines] == list(metrics)
+    assert len(SPLIT_INTERACTIONS.read(TOYS.interactions)) == 24
+    assert (len(USERS.read(TOYS.users)), len(ITEMS.read(TOYS.items))) == (6, 4)
+
+
+def test_data_params_and_dataset_may_lie_elsewhere(project: Path) -> None:
+    (project / "other.yaml").write_text("dataset: nothing\n")
+    (project / "data").rename(project / "elsewhere")
+    result = mmprep("ingest", "--data", "elsewhere", "--params", "other.yaml", "--dataset", "toys")
+    assert result.exit_code == 0
+    assert Layout(Path("elsewhere"), "toys").raw_interactions.exists()
+    assert not (project / "data").exists()
+
+
+@pytest.mark.parametrize("command", STAGES)
+def test_a_missing_parameter_file_is_named(in_folder: Path, command: str) -> None:
+    assert not list(in_folder.iterdir())
+    assert failure(3, command) == "params.yaml: no such parameter file; give one with --params FILE"
+    assert failure(3, command, "--params", "p.yaml") == "p.yaml: no such parameter file; give one with --params FILE"
+
+
+@pytest.mark.parametrize("command", [*STAGES, "report"])
+def test_a_mistake_in_the_parameters_is_named(in_folder: Path, command: str) -> None:
+    (in_folder / "params.yaml").write_text("dataset: toys\nfilter: {kcore: 2}\n")
+    expected = "params.yaml: filter.kcore: no such key; did you mean k_core? (allowed: k_core)"
+    assert failure(2, command) == expected
+
+
+def test_each_mistake_in_the_parameters_has_a_line(in_folder: Path) -> None:
+    (in_folder / "params.yaml").write_text("dataset: toys\nfilter: {k_core: 0}\nspilt: {}\n")
+    result = mmprep("filter")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines() == [
+        "error: params.yaml: filter.k_core: found 0, expected greater than or equal to 1",
+        "error: params.yaml: spilt: no such key; did you mean split? (allowed: dataset, ingest, filter, split, "
+        "extract, encoders, graphs, train, recommenders, evaluate)",
+    ]
+
+
+def test_ingest_finds_mistakes_of_the_last_stages_before_it_reads_anything(project: Path) -> None:
+    (project / "params.yaml").write_text(PARAMS + "recommenders: {bpr: {learning_rate: 0}}\n")
+    assert failure(2, "ingest") == ("params.yaml: recommenders.bpr.learning_rate: found 0, expected greater than 0")
+    assert not TOYS.raw_interactions.exists()
+
+
+def test_a_missing_dataset_lists_those_that_there_are(project: Path) -> None:
+    assert project == Path.cwd()
+    assert failure(3, "ingest", "--dataset", "toy") == (
+        "data/raw/toy: no such dataset folder; put the reviews, the metadata and images/ there (datasets here: toys)"
+    )
+
+
+@pytest.mark.parametrize("command", STAGES)
+@pytest.mark.parametrize("name", ["../toys", "/", "", ".."])
+def test_a_dataset_that_is_a_path_is_refused(project: Path, command: str, name: str) -> None:
+    assert project == Path.cwd()
+    assert failure(2, command, "--dataset", name) == (
+        f"dataset: found '{name}', expected letters, digits, '_', '-' and '.', as it names folders"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["filter"], "data/interim/toys/interactions.parquet: not found; run `mmprep ingest` first"),
+        (["split"], "data/interim/toys/core.parquet: not found; run `mmprep filter` first"),
+        (["extract"], "data/processed/toys/items.parquet: not found; run `mmprep filter` first"),
+        (["extract", "--modality", "text"], "data/processed/toys/items.parquet: not found; run `mmprep filter` first"),
+        (["graph"], "data/features/toys/vgg16: no features; run `mmprep extract --encoder vgg16` first"),
+        (
+            ["graph", "--graph", "cooccurrence"],
+            "data/processed/toys/interactions.parquet: not found; run `mmprep split` first",
+        ),
+        (["train"], "data/processed/toys/interactions.parquet: not found; run `mmprep split` first"),
+        (["evaluate"], "data/processed/toys/interactions.parquet: not found; run `mmprep split` first"),
+        (["report"], "data/runs/toys: no evaluated recommender; run `dvc repro` or `mmprep evaluate` first"),
+    ],
+)
+def test_a_stage_before_its_predecessor_names_it(project: Path, arguments: list[str], message: str) -> None:
+    assert project == Path.cwd()
+    assert failure(3, *arguments) == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["extract", "--encoder", "vgg"], "found 'vgg', expected an encoder; did you mean vgg16?"),
+        (["train", "--recommender", "bprr"], "found 'bprr', expected a recommender; did you mean bpr?"),
+        (["graph", "--graph", "knn"], "graph: found 'knn', expected cooccurrence or knn_ENCODER"),
+    ],
+)
+def test_an_unknown_name_is_named(project: Path, arguments: list[str], message: str) -> None:
+    assert project == Path.cwd()
+    assert message in failure(2, *arguments)
+
+
+def test_a_modality_without_an_encoder_is_named(project: Path) -> None:
+    text = PARAMS + "extract: {encoders: [minilm]}\ntrain: {image: ''}\n"
+    (project / "params.yaml").write_text(text)
+    assert failure(2, "extract", "--modality", "image") == "params.yaml: extract.encoders lists no encoder of image"
+
+
+def test_too_many_rejects_give_one_line_and_their_table(project: Path) -> None:
+    assert project == Path.cwd()
+    (TOYS.raw / "reviews.json").write_text('{"overall": 1, "reviewerID": "A"}\n' * 10)
+    assert failure(4, "ingest") == (
+        "10 of 34 reviews rejected (10 no item id), more than ingest.max_reject_fraction allows (0.05); see "
+        "data/interim/toys/rejects.parquet, mend the input or raise the limit"
+    )
+    assert TOYS.rejects.exists()
+
+
+def test_an_empty_core_gives_one_line(project: Path) -> None:
+    (project / "params.yaml").write_text("dataset: toys\nfilter: {k_core: 5}\n")
+    mmprep("ingest")
+    assert failure(4, "filter").endswith("the 5-core of 24 interactions is empty; lower filter.k_core")
+
+
+def test_a_damaged_table_gives_one_line(project: Path) -> None:
+    assert project == Path.cwd()
+    mmprep("ingest")
+    TOYS.raw_interactions.write_bytes(TOYS.raw_interactions.read_bytes()[:-10])
+    message = failure(4, "filter")
+    assert message.startswith("data/interim/toys/interactions.parquet: damaged (")
+    assert message.endswith("); remove it and run `mmprep ingest`")
+
+
+def test_graph_after_a_filter_without_a_split_names_the_split(project: Path) -> None:
+    for stage in ("ingest", "filter", "split"):
+        mmprep(stage)
+    rows = [
+        f'{{"reviewerID": "A{n % 2}", "asin": "B{n // 2}", "overall": 5, "unixReviewTime": 1400000000}}'
+        for n in range(4)
+    ]
+    (TOYS.raw / "reviews.json.gz").write_text("\n".join(rows))
+    for stage in ("ingest", "filter"):
+        assert mmprep(stage).exit_code == 0
+    assert failure(4, "graph", "--graph", "cooccurrence") == (
+        "data/processed/toys/interactions.parquet: has users or items beyond the dataset's 2 users and 2 items; "
+        "run `mmprep split` again"
+    )
+    assert project == Path.cwd()
+
+
+def test_a_folder_that_cannot_be_made_gives_one_line(project: Path) -> None:
+    (project / "data" / "interim").write_text("a file in the place of a folder")
+    message = failure(1, "ingest")
+    assert "data/interim" in message
+    assert message.startswith("[Errno ")
+
+
+def test_a_full_disk_gives_one_line(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "data/interim")
+
+    assert project == Path.cwd()
+    monkeypatch.setattr("pipeline.files.Path.replace", full)
+    assert failure(1, "ingest") == "[Errno 28] No space left on device: 'data/interim'"
+
+
+def test_output_that_nobody_reads_is_no_error(project: Path) -> None:
+    mmprep("ingest")
+    command = f"{shlex.quote(str(MMPREP))} inspect {TOYS.raw_interactions} | true"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, cwd=project)
+    assert "Traceback" not in ran.stderr
+
+
+def test_inspect_shows_what_made_a_file(project: Path) -> None:
+    mmprep("ingest")
+    mmprep("filter")
+    result = mmprep("inspect", str(TOYS.core))
+    assert result.exit_code == 0
+    shown = json.loads(result.stdout)
+    assert (shown["stage"], shown["mmprep"], shown["params"]) == ("filter", version("mmprep"), {"k_core": 2})
+    assert set(shown["inputs"]) == {"interim/toys/interactions.parquet", "interim/toys/items.parquet"}
+    assert project == Path.cwd()
+
+
+def test_inspect_tells_files_of_others(in_folder: Path) -> None:
+    pl.DataFrame({"a": [1]}).write_parquet(in_folder / "other.parquet")
+    (in_folder / "notes.txt").write_text("text\n")
+    (in_folder / "empty").touch()
+    assert failure(4, "inspect", "other.parquet") == (
+        "other.parquet: holds no mmprep provenance, so mmprep did not write it"
+    )
+    assert failure(4, "inspect", "notes.txt").startswith("notes.txt: not a Parquet file (")
+    assert failure(4, "inspect", "empty").startswith("empty: not a Parquet file (")
+    assert failure(4, "inspect", ".").startswith(".: not a Parquet file (")
+    assert failure(3, "inspect", "nothing") == "nothing: not found; run `dvc repro` first"
+
+
+def test_report_prints_every_recommender_and_place(project: Path) -> None:
+    names = [f"{metric}@{k}" for metric in ("recall", "precision", "ndcg") for k in (5, 10, 20, 50)]
+    path = TOYS.run("bpr").metrics
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(dict.fromkeys(names, 0.12345)))
+    result = mmprep("report")
+    assert result.exit_code == 0
+    assert "toys: test split, all items ranked" in result.stdout
+    row = next(line for line in result.stdout.splitlines() if "bpr" in line)
+    assert row.count("0.1235") + row.count("0.1234") == 5
+    assert f"recommendations  {TOYS.run('bpr').recommendations}" in result.stdout
+    path.write_text("{")
+    assert failure(4, "report").startswith(f"{path}: not the metrics of a recommender; run `mmprep evaluate")
+    assert project == Path.cwd()
+
+
+def test_every_kind_of_error_has_its_own_exit_code() -> None:
+    assert set(EXIT_CODES) == set(MmprepError.__subclasses__())
+    assert len(set(EXIT_CODES.values())) == len(EXIT_CODES)
+    assert not {0, 1} & set(EXIT_CODES.values())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_an_example_that_its_own_options_take(name: str) -> None:
+    command = main.commands[name]
+    assert command.help, "a command without a docstring"
+    examples = [line.strip() for line in command.help.splitlines() if line.strip().startswith("Example:")]
+    assert len(examples) == 1
+    words = shlex.split(examples[0].removeprefix("Example:"))
+    assert words[:2] == ["mmprep", name]
+    command.make_context(name, words[2:])  # raises on an unknown option, a bad value or a missing argument
+    assert examples[0] in mmprep(name, "--help").stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_and_option_is_documented(name: str) -> None:
+    command = main.commands[name]
+    assert command.help
+    assert command.help.splitlines()[0].endswith(".")
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help or parameter.show_default, f"{name} {parameter.opts[0]} says nothing"
+
+
+def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
+    shown = mmprep("--help").stdout
+    listed = [
+        line.split()[0]
+        for line in shown.split("Commands:\n")[1].splitlines()
+        if line.startswith("  ") and line[2] != " "
+    ]
+    assert listed == ["sample", *STAGES, "report", "inspect"]
+    assert mmprep("-h").stdout == shown
+
+
+def test_version_is_told() -> None:
+    assert mmprep("--version").stdout == f"mmprep, version {version('mmprep')}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nothing"], ["filter", "--nothing"], ["inspect"], ["extract", "--modality", "sound"]]
+)
+def test_a_command_line_that_is_wrong_shows_the_usage(arguments: list[str]) -> None:
+    result = mmprep(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: ")
+
+
+def test_encoder_and_modality_exclude_each_other() -> None:
+    result = mmprep("extract", "--encoder", "minilm", "--modality", "text")
+    assert result.exit_code == 2
+    assert "give --encoder or --modality, not both" in result.stderr
+
+
+def test_help_answers_within_half_a_second() -> None:
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([MMPREP, "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+def test_no_help_imports_a_heavy_library() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from stages.cli import main\n"
+        "for name in [[], *([name] for name in main.commands)]:\n"
+        "    assert CliRunner().invoke(main, [*name, '--help']).exit_code == 0\n"
+        "heavy = {'torch', 'polars', 'pyarrow', 'numpy', 'scipy', 'pydantic', 'PIL', 'sentence_transformers'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout == "[]\n"
+
+
+def test_filter_and_split_do_without_torch(project: Path) -> None:
+    mmprep("ingest")
+    code = (
+        "import sys; from stages.cli import main\n"
+        "for stage in ('filter', 'split'):\n"
+        "    main([stage], standalone_mode=False)\n"
+        "print('torch' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=project)
+    assert ran.stdout.splitlines()[-1] == "False"
+
+
+def test_a_real_process_gives_code_and_line_and_no_traceback(in_folder: Path) -> None:
+    (in_folder / "params.yaml").write_text(PARAMS)
+    ran = subprocess.run([MMPREP, "filter"], capture_output=True, text=True, check=False)
+    assert ran.returncode == 3
+    assert ran.stdout == ""
+    assert ran.stderr == "error: data/interim/toys/interactions.parquet: not found; run `mmprep ingest` first\n"
+
+
+def test_a_file_that_is_not_read_is_warned_of_in_one_line(project: Path) -> None:
+    (TOYS.raw / "other.json").write_text('{"a": 1}\n')
+    ran = subprocess.run([MMPREP, "ingest"], capture_output=True, text=True, check=True, cwd=project)
+    assert ran.stderr == "warning: data/raw/toys/other.json: not a known format; not read\n"
+
+
+def test_metrics_are_shown_one_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    show("filter", {"users": 3, "sparsity": 0.98765, "reasons": {"broken JSON": 2, "empty file": 1}, "none": {}})
+    assert capsys.readouterr().out.splitlines() == [
+        "filter",
+        "  users                      3",
+        "  sparsity                   0.9877",
+        "  reasons                    2 broken JSON, 1 empty file",
+        "  none                       none",
+    ]
+
+
+@pytest.mark.parametrize("total", [10, None])
+def test_the_bar_is_quiet_in_a_log_file(capfd: pytest.CaptureFixture[str], total: int | None) -> None:
+    with bar("encoding", total, "photos") as advance:
+        advance(4, "remark")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("total", [10, None])
+def test_the_bar_shows_task_count_unit_and_remark_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, total: int | None
+) -> None:
+    monkeypatch.setitem(os.environ, "FORCE_COLOR", "1")
+    monkeypatch.setitem(os.environ, "COLUMNS", "160")
+    with bar("encoding", total, "photos") as advance:
+        advance(4, "")
+        advance(3, "loss 0.5")
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    for part in ("encoding", "7/", "photos", "loss 0.5"):
+        assert part in shown.err
