@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DataError, MissingInputError
-from pipeline.files import atomic_folder
+from pipeline.files import atomic_folder, sha256
+from pipeline.layout import Layout
 from pipeline.provenance import Provenance, read_provenance
 
 Vectors = npt.NDArray[np.float32]
@@ -65,14 +66,18 @@ class FeatureWriter:
         self.rows += len(items)
 
     def close(self) -> None:
-        """Finish the last part."""
+        """Finish the last part and give each part its name, which says how many there are."""
         self._writer.close()
+        for number in range(self._parts):
+            (self._folder / f"{number}").rename(self._folder / f"part-{number:05d}-of-{self._parts:05d}.parquet")
 
     def _open_part(self) -> pq.ParquetWriter:
-        path = self._folder / f"part-{self._parts:05d}.parquet"
+        path = self._folder / f"{self._parts}"
         self._parts += 1
         # Vectors of floats hardly compress, and dictionaries of them only cost time.
-        return pq.ParquetWriter(path, self._schema, compression="none", use_dictionary=False)
+        return pq.ParquetWriter(
+            path, self._schema, compression="none", use_dictionary=False, write_page_checksum=True
+        )
 
 
 @contextmanager
@@ -141,11 +146,30 @@ def part_paths(folder: Path) -> list[Path]:
 
     Raises:
         MissingInputError: there are none.
+        DataError: some are not there.
     """
     parts = sorted(folder.glob("part-*.parquet"))
+    again = f"run `mmprep extract --encoder {folder.name}`"
     if not parts:
-        raise MissingInputError(f"{folder}: no features; run `mmprep extract --encoder {folder.name}` first")
+        raise MissingInputError(f"{folder}: no features; {again} first")
+    count = len(parts)
+    if [part.name for part in parts] != [f"part-{number:05d}-of-{count:05d}.parquet" for number in range(count)]:
+        raise DataError(f"{folder}: found {count} parts, up to {parts[-1].name}; some are missing, {again} again")
     return parts
+
+
+def features_of(layout: Layout, encoder: str) -> Features:
+    """Read an encoder's vectors of a dataset.
+
+    Raises:
+        MissingInputError: there are none.
+        DataError: they are damaged, or `filter` has given other items since they were made.
+    """
+    folder = layout.features(encoder)
+    features = read_features(folder)
+    if features.provenance["inputs"].get(layout.relative(layout.items)) != sha256(layout.items):
+        raise DataError(f"{folder}: made for other items than {layout.items}; run `mmprep extract --encoder {encoder}`")
+    return features
 
 
 def read_features(folder: Path) -> Features:
@@ -169,7 +193,7 @@ def read_features(folder: Path) -> Features:
 
 def read_part(path: Path) -> tuple[Items, Vectors]:
     """The items [n] and vectors [n, dimension] of one part."""
-    table = pq.read_table(path).combine_chunks()
+    table = pq.read_table(path, page_checksum_verification=True).combine_chunks()
     dimension = table.schema.field("vector").type.list_size
     vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
     return table["item"].to_numpy(), vectors

@@ -62,6 +62,16 @@ class Layout:
         return self.root / "interim" / self.dataset / "rejects.parquet"
 
     @property
+    def downloads(self) -> Path:
+        """Table DOWNLOADS: a row a URL and what became of it."""
+        return self.root / "interim" / self.dataset / "downloads.parquet"
+
+    @property
+    def download_journal(self) -> Path:
+        """What a download has noted since it last wrote the table; empty unless it runs or was killed."""
+        return self.root / "interim" / self.dataset / ".downloads.jsonl"
+
+    @property
     def core(self) -> Path:
         """Table CORE: the interactions of the k-core under dense indices, before the split."""
         return self.root / "interim" / self.dataset / "core.parquet"

@@ -7,7 +7,9 @@ import polars as pl
 from scipy.sparse import csr_array
 
 from pipeline.errors import DataError
+from pipeline.files import sha256
 from pipeline.layout import Layout
+from pipeline.provenance import read_provenance
 from pipeline.tables import ITEMS, SPLIT_INTERACTIONS, TEST, TRAIN, USERS, VAL
 
 
@@ -39,11 +41,10 @@ def read_splits(layout: Layout) -> SplitMatrices:
     """
     interactions = SPLIT_INTERACTIONS.read(layout.interactions, columns=["user", "item", "split"])
     shape = (len(USERS.read(layout.users)), len(ITEMS.read(layout.items, columns=["item"])))
-    if not interactions.filter((pl.col("user") >= shape[0]) | (pl.col("item") >= shape[1])).is_empty():
-        raise DataError(
-            f"{layout.interactions}: has users or items beyond the dataset's {shape[0]} users and {shape[1]} items; "
-            "run `mmprep split` again"
-        )
+    made_from = read_provenance(layout.interactions)["inputs"]
+    for path in (layout.users, layout.items):
+        if made_from.get(layout.relative(path)) != sha256(path):
+            raise DataError(f"{layout.interactions}: made for another {path}; run `mmprep split` again")
     return SplitMatrices(*(to_matrix(interactions.filter(split=split), shape) for split in (TRAIN, VAL, TEST)))
 
 

@@ -2,6 +2,8 @@
 
 import warnings
 from pathlib import Path
+from threading import Lock
+from urllib.parse import quote, unquote
 
 from PIL import Image, UnidentifiedImageError
 
@@ -9,6 +11,9 @@ from pipeline.rejects import Reason
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+# MPO is what Pillow calls a JPEG that holds further pictures behind the first.
+SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
+OPENING = Lock()  # catch_warnings changes the process; photos are opened on threads
 MAX_PIXELS = 64_000_000  # 192 MB decoded; a phone's camera makes 12 to 50 million
 
 
@@ -38,15 +43,12 @@ def open_photo(path: Path, draft: int | None = None) -> Image.Image:
     if path.stat().st_size == 0:
         raise PhotoError(Reason.EMPTY_FILE)
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd palettes and EXIF, which are no fault, and of large images, which are refused below.
-            warnings.filterwarnings("ignore", module="PIL")
-            with Image.open(path, formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise PhotoError(Reason.IMAGE_TOO_LARGE)
-                if draft is not None:
-                    image.draft("RGB", (draft, draft))
-                return to_rgb(image)
+        with open_quietly(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise PhotoError(Reason.IMAGE_TOO_LARGE)
+            if draft is not None:
+                image.draft("RGB", (draft, draft))
+            return to_rgb(image)
     except UnidentifiedImageError as error:
         raise PhotoError(Reason.NOT_AN_IMAGE) from error
     except Image.DecompressionBombError as error:
@@ -55,8 +57,40 @@ def open_photo(path: Path, draft: int | None = None) -> Image.Image:
         raise PhotoError(Reason.BAD_IMAGE) from error
 
 
+def open_quietly(path: Path) -> Image.Image:
+    """Read a photo's header without Pillow's warnings: of odd EXIF, which is no fault, and of a large image."""
+    with OPENING, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        return Image.open(path, formats=FORMATS)
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """The image in RGB, 8 bits a channel."""
+    image.info.pop("transparency", None)  # RGB has none, and Pillow would warn of some
     if image.mode.startswith("I;16"):  # Pillow would clip 16-bit greys to 8 bits, which leaves them white
         image = image.point(lambda value: value * (1 / 256))
     return image.convert("RGB")
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix that fits what a file holds, whatever it is called; `open_photo` must have taken the file.
+
+    Raises:
+        PhotoError: the file is no image.
+    """
+    try:
+        with open_quietly(path) as image:
+            return SUFFIX_OF_FORMAT[image.format or ""]
+    except (OSError, SyntaxError, ValueError, KeyError) as error:
+        raise PhotoError(Reason.NOT_AN_IMAGE) from error
+
+
+def photo_name(item_id: str, suffix: str) -> str:
+    """The file name of an item's photo: the id with all but `A-Za-z0-9_-.` percent-encoded, never hidden, no path."""
+    encoded = quote(item_id, safe="").replace("~", "%7E")
+    return (f"%2E{encoded[1:]}" if encoded.startswith(".") else encoded) + suffix
+
+
+def item_of_photo(path: Path) -> str:
+    """The id of the item that a photo belongs to: the file's name less its last suffix, percent-decoded."""
+    return unquote(path.stem)

@@ -37,7 +37,7 @@ class Table:
         schema = self.schema.with_metadata(provenance.to_metadata())
         rows = frame.select(self.schema.names).to_arrow().cast(schema)
         with atomic_file(path) as temporary:
-            pq.write_table(rows, temporary, compression="zstd")
+            pq.write_table(rows, temporary, compression="zstd", write_page_checksum=True)
 
     def read(self, path: Path, columns: list[str] | None = None) -> pl.DataFrame:
         """Read rows that `write` wrote.
@@ -51,7 +51,7 @@ class Table:
             found = pq.read_schema(path)
             if not found.remove_metadata().equals(self.schema):
                 raise DataError(f"{path}: not a table of {self.name}: {difference(found, self.schema)}")
-            rows = pq.read_table(path, columns=columns)
+            rows = pq.read_table(path, columns=columns, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
             raise DataError(
                 f"{path}: damaged ({str(error).splitlines()[0]}); remove it and run `{self.made_by}`"
@@ -113,6 +113,23 @@ REJECTS = Table(
         ]
     ),
     "mmprep ingest",
+)
+
+DOWNLOADS = Table(
+    "downloads",
+    pa.schema(
+        [
+            column("url", pa.large_string()),
+            pa.field("item_id", pa.large_string()),  # null for a raw file
+            pa.field("path", pa.large_string()),  # below the raw folder; null if there is no file
+            column("status", pa.large_string()),  # one of Status
+            pa.field("http_status", pa.int32()),  # null without an answer
+            column("bytes", pa.int64()),  # of the file
+            column("attempts", pa.int32()),
+            column("detail", pa.large_string()),
+        ]
+    ),
+    "mmprep download",
 )
 
 CORE = Table(

@@ -98,6 +98,47 @@ def prepare(root: Path, file: Path | None, dataset: str | None) -> tuple["Parame
 
 @main.command()
 @stage_options
+@click.option("--edition", help="Fetch raw files of this edition: 2014, 2018 or 2023.")
+@click.option("--category", help="Of this category of the edition, such as Gift_Cards.")
+@click.option("--small", "extent", flag_value="small", default=True, help="Reviews of the 5-core.  [default]")
+@click.option("--full", "extent", flag_value="full", help="All reviews.")
+@click.option("--ratings", "extent", flag_value="ratings", help="All ratings, without reviews.")
+@click.option("--base-url", help="Where the edition's files lie, instead of its own address: a mirror.")
+@click.option("--photos", is_flag=True, help="Fetch the photos of the items instead, of the k-core if there is one.")
+@click.option("--all-items", is_flag=True, help="Photos of all items although there is a k-core.")
+@click.option("--retry-failed", is_flag=True, help="Photos also that an earlier run found gone or unusable.")
+@click.option("--allow-private", is_flag=True, help="Connect to loopback and private networks too.")
+def download(
+    root: Path,
+    file: Path | None,
+    dataset: str | None,
+    photos: bool,
+    allow_private: bool,
+    **more: Any,  # noqa: ANN401 - the options of one of the two alone
+) -> None:
+    """An edition's raw files, or the items' photos, into data/raw.
+
+    Example: mmprep download --edition 2018 --category Gift_Cards
+    """
+    edition, category = more["edition"], more["category"]
+    if photos == bool(edition or category) or bool(edition) != bool(category):
+        raise click.UsageError("give --edition and --category, or --photos")
+    params, layout = prepare(root, file, dataset)
+    from stages import download as verb
+    from stages.formats.addresses import Extent
+
+    section = params.sections.download
+    with timed("download") as done:
+        if photos:
+            asked = verb.PhotosWanted(more["all_items"], more["retry_failed"], allow_private)
+            done(verb.run_photos(section, layout, asked, bar))
+        else:
+            wanted = verb.FilesWanted(edition, category, Extent(more["extent"]), more["base_url"], allow_private)
+            done(verb.run_files(section, layout, wanted, bar))
+
+
+@main.command()
+@stage_options
 def ingest(root: Path, file: Path | None, dataset: str | None) -> None:
     """Raw reviews, metadata and photos to clean tables.
 
@@ -274,9 +315,11 @@ def timed(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
 def bar(task: str, total: int | None, unit: str) -> Iterator["Advance"]:
     """A progress bar with rate and time left on a terminal; nothing in a log file."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.filesize import decimal
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), unit, TextColumn("{task.fields[rate]}"))
+    counted = (DownloadColumn(),) if unit == "bytes" else (MofNCompleteColumn(), unit)
+    columns = ("{task.description}", BarColumn(), *counted, TextColumn("{task.fields[rate]}"))
     console = Console(stderr=True)
     with Progress(
         *columns,
@@ -290,7 +333,8 @@ def bar(task: str, total: int | None, unit: str) -> Iterator["Advance"]:
 
         def advance(units: int, remark: str) -> None:
             speed = progress.tasks[shown].speed
-            rate = f"{speed:.1f}/s" if speed else ""
+            spoken = decimal(int(speed or 0)) if unit == "bytes" else f"{speed or 0:.1f}"
+            rate = f"{spoken}/s" if speed else ""
             progress.update(shown, advance=units, rate=rate, remark=remark)
 
         yield advance

@@ -16,6 +16,7 @@ from models.encoders.base import Encoder
 from models.encoders.catalogue import Modality, describe
 from models.encoders.params import EncoderParams, ExtractParams, TextEncoderParams
 from models.encoders.weights import locate
+from pipeline.errors import DataError
 from pipeline.features import write_features
 from pipeline.files import write_json
 from pipeline.layout import Layout
@@ -82,6 +83,8 @@ def run(
             vectors = reader.encoder.encode([read.ready for read in batch])
             writer.append(np.array([read.item for read in batch], dtype=np.int32), vectors)
             advance(len(batch), "")
+        if reader.sources and not writer.rows:
+            raise DataError(f"{layout.raw}: none of {len(reader.sources)} photos could be read; nothing was written")
     metrics = {
         "items": len(items),
         "encoded": writer.rows,
@@ -121,7 +124,7 @@ class Reader(Generic[Source, Ready]):
         item, what = source
         try:
             return Read(item, self.encoder.prepare(what))
-        except (PhotoError, FileNotFoundError) as error:
+        except (PhotoError, OSError) as error:
             logger.warning("%s: %s; item %d gets no vector", what, error, item)
             return None
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ParamsError
-from pipeline.features import part_paths, read_features
+from pipeline.features import features_of, part_paths
 from pipeline.files import write_json
 from pipeline.graphs import Edges, GraphsParams, cooccurrence
 from pipeline.layout import Layout
@@ -41,9 +41,9 @@ def run(name: str, params: GraphsParams, layout: Layout, progress: Progress = si
         edges = cooccurrence(train, params.cooccurrence.min_count, params.cooccurrence.k)
     elif name.startswith(KNN_PREFIX):
         section = params.knn
-        folder = layout.features(name.removeprefix(KNN_PREFIX))
-        inputs = [*part_paths(folder), layout.items]
-        features = read_features(folder)
+        encoder = name.removeprefix(KNN_PREFIX)
+        inputs = [*part_paths(layout.features(encoder)), layout.items]
+        features = features_of(layout, encoder)
         n_items = len(ITEMS.read(layout.items, columns=["item"]))
         features.require_items_below(n_items)
         edges = knn_edges(features, params.knn.k, include_self=params.knn.include_self, progress=progress)

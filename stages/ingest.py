@@ -14,7 +14,7 @@ from pipeline.errors import DataError, MissingInputError
 from pipeline.files import write_json
 from pipeline.layout import Layout
 from pipeline.params import Params
-from pipeline.photos import SUFFIXES, PhotoError, open_photo
+from pipeline.photos import SUFFIXES, PhotoError, item_of_photo, open_photo
 from pipeline.progress import Progress, silent
 from pipeline.provenance import record
 from pipeline.rejects import SURPLUS, Reason, Reject, count_reasons, excerpt, to_frame
@@ -179,10 +179,10 @@ def with_photos(items: pl.DataFrame, raw: Path, intake: Intake, progress: Progre
     for path, reason in check_photos(raw / "images", progress):
         intake.seen += 1
         source = path.relative_to(raw).as_posix()
-        # The item's id is the name less its last suffix; ids are looked up, never made into paths.
-        reason = reason or refuse_photo(path.stem, known, usable)
+        item_id = item_of_photo(path)  # looked up among the known ones, never made into a path
+        reason = reason or refuse_photo(item_id, known, usable)
         if reason is None:
-            usable[path.stem] = source
+            usable[item_id] = source
         else:
             intake.rejects.append(Reject(source, None, reason, ""))
     images = [usable.get(item_id) for item_id in items["item_id"]]

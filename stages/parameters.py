@@ -12,6 +12,7 @@ from models.encoders.catalogue import describe as describe_encoder
 from models.encoders.params import PARAMS, EncoderParams, ExtractParams
 from models.recommenders.catalogue import describe as describe_recommender
 from models.training.params import EvaluateParams, TrainParams
+from pipeline.downloads import DownloadParams
 from pipeline.errors import ParamsError
 from pipeline.graphs import GraphsParams
 from pipeline.params import Params, parse_section, read_yaml
@@ -29,6 +30,7 @@ class Sections(Params):
     """The file as it is written. Encoders and recommenders have a section each, checked by their own class."""
 
     dataset: str
+    download: DownloadParams = DownloadParams()
     ingest: IngestParams = IngestParams()
     filter: FilterParams = FilterParams()
     split: SplitParams = SplitParams()
@@ -123,6 +125,7 @@ def check_names(sections: Sections, source: str) -> None:
     """
     for name in sections.extract.encoders:
         describe_encoder(name, f"{source}: extract.encoders")
+    check_distinct("extract.encoders", sections.extract.encoders, source)
     for name in sections.recommenders:
         describe_recommender(name, f"{source}: recommenders")
     train = sections.train
@@ -131,11 +134,23 @@ def check_names(sections: Sections, source: str) -> None:
             if describe_recommender(name, f"{source}: train.{key}").multimodal != multimodal:
                 other = "collaborative" if multimodal else "multimodal"
                 raise ParamsError(f"{source}: train.{key}: found {name!r}, which belongs under train.{other}")
+    check_distinct("train", (*train.collaborative, *train.multimodal), source)
     for modality, name in (("image", train.image), ("text", train.text)):
         if name and train.multimodal:
             check_modality(name, modality, sections.extract.encoders, source)
     if train.multimodal and not (train.image or train.text):
         raise ParamsError(f"{source}: train.image and train.text are both empty; multimodal recommenders need features")
+
+
+def check_distinct(key: str, names: tuple[str, ...], source: str) -> None:
+    """Check that no name is given twice: each makes a stage of its own.
+
+    Raises:
+        ParamsError: one is.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise ParamsError(f"{source}: {key}: found {name!r} twice, expected each once")
 
 
 def check_modality(name: str, modality: str, extracted: tuple[str, ...], source: str) -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import polars as pl
 from pydantic import Field
 
-from pipeline.files import write_json
+from pipeline.files import require, write_json
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.progress import Progress, silent
@@ -34,9 +34,10 @@ def run(params: SplitParams, layout: Layout, progress: Progress = silent) -> dic
     """
     del progress  # a few seconds at most
     core = CORE.read(layout.core)
+    made_with = [require(path, "mmprep filter") for path in (layout.core, layout.users, layout.items)]
     splits = assign(core["user"].to_numpy(), params.rule, params.seed)
     interactions = core.with_columns(split=pl.Series(splits))
-    SPLIT_INTERACTIONS.write(interactions, layout.interactions, record("split", layout, params, [layout.core]))
+    SPLIT_INTERACTIONS.write(interactions, layout.interactions, record("split", layout, params, made_with))
     counts = dict(interactions["split"].value_counts().iter_rows())
     metrics: dict[str, Any] = {split: counts.get(split, 0) for split in SPLITS}
     trained = interactions.filter(pl.col("split") == TRAIN)

@@ -10,7 +10,7 @@ from models.recommenders.base import Recommender, RecommenderParams, TrainingDat
 from models.recommenders.catalogue import describe
 from models.training.params import TrainParams
 from models.training.trainer import Fit, build, fit
-from pipeline.features import part_paths, read_features
+from pipeline.features import features_of, part_paths
 from pipeline.files import atomic_file, sha256, write_json
 from pipeline.layout import Layout, RunLayout
 from pipeline.matrices import read_splits
@@ -39,7 +39,7 @@ def run(
         train=splits.train,
         val=splits.val,
         features={
-            modality: read_features(layout.features(encoder)).matrix(splits.n_items)
+            modality: features_of(layout, encoder).matrix(splits.n_items)
             for modality, encoder in encoders.items()
         },
     )

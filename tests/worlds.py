@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from scipy.sparse import csr_array
 
 from pipeline.features import write_features
+from pipeline.files import sha256
 from pipeline.layout import Layout
 from pipeline.provenance import Provenance
 from pipeline.tables import ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
@@ -85,15 +87,15 @@ def write_world(world: World, layout: Layout) -> None:
         rows += [(int(u), int(i), 5.0, 0, split) for u, i in zip(users, items, strict=True)]
     schema = {"user": pl.Int32, "item": pl.Int32, "rating": pl.Float32, "timestamp": pl.Int64, "split": pl.String}
     interactions = pl.DataFrame(rows, schema=schema, orient="row").sort("user", "item")
-    SPLIT_INTERACTIONS.write(interactions, layout.interactions, made_by_hand())
     write_users(layout, world.n_users)
     write_items(layout, [{} for _ in range(world.n_items)])
+    SPLIT_INTERACTIONS.write(interactions, layout.interactions, made_by_hand(layout, [layout.users, layout.items]))
 
 
 def write_users(layout: Layout, users: int) -> None:
     """Write the table of users u0, u1 and so on."""
     frame = pl.DataFrame({"user": range(users), "user_id": [f"u{n}" for n in range(users)]})
-    USERS.write(frame.cast({"user": pl.Int32}), layout.users, made_by_hand())
+    USERS.write(frame.cast({"user": pl.Int32}), layout.users, made_by_hand(layout))
 
 
 def write_items(layout: Layout, items: list[dict[str, str | None]]) -> None:
@@ -113,7 +115,7 @@ def write_items(layout: Layout, items: list[dict[str, str | None]]) -> None:
         for n, item in enumerate(items)
     ]
     kinds = dict.fromkeys(ITEMS.schema.names, pl.String) | {"item": pl.Int32}
-    ITEMS.write(pl.DataFrame(rows, schema=kinds), layout.items, made_by_hand())
+    ITEMS.write(pl.DataFrame(rows, schema=kinds), layout.items, made_by_hand(layout))
 
 
 def write_vectors(
@@ -121,7 +123,9 @@ def write_vectors(
 ) -> None:
     """Write an encoder's features; without `items`, of the first ones."""
     index = np.array(range(len(vectors)) if items is None else list(items), dtype=np.int32)
-    with write_features(layout.features(encoder), vectors.shape[1], made_by_hand(missing=missing)) as writer:
+    made_for = [layout.items] if layout.items.exists() else []
+    provenance = made_by_hand(layout, made_for, missing=missing)
+    with write_features(layout.features(encoder), vectors.shape[1], provenance) as writer:
         writer.append(index, vectors)
 
 
@@ -134,6 +138,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def made_by_hand(**notes: Any) -> Provenance:  # noqa: ANN401 - whatever a test wants to note
+def made_by_hand(layout: Layout, inputs: Iterable[Path] = (), **notes: Any) -> Provenance:  # noqa: ANN401 - any note
     """The provenance of a test's own input."""
-    return Provenance(stage="test", params={}, inputs={}, libraries={}, notes=notes)
+    digests = {layout.relative(path): sha256(path) for path in inputs}
+    return Provenance(stage="test", params={}, inputs=digests, libraries={}, notes=notes)

@@ -54,6 +54,8 @@ def locate(name: str, params: EncoderParams) -> WeightsSource:
     """
     place = f"encoders.{name}.weights"
     kind, _, rest = params.weights.partition(":")
+    if params.sha256 is not None and (params.weights == "pretrained" or kind == "random"):
+        raise WeightsError(f"encoders.{name}.sha256: {params.weights} has no file to compare with; remove the key")
     if params.weights == "pretrained":
         return WeightsSource("pretrained")
     if kind == "random":

@@ -139,8 +139,14 @@ def train_epoch(
 
 
 def validate(recommender: Recommender, data: TrainingData) -> dict[str, float]:
-    """The metrics on the validation split."""
+    """The metrics on the validation split.
+
+    Raises:
+        DataError: an embedding is NaN or infinite.
+    """
     recommender.eval()
     with torch.inference_mode():
         users, items = recommender.embeddings()
+    if not (users.isfinite().all() and items.isfinite().all()):
+        raise DataError("training diverged: an embedding is not finite; lower learning_rate")
     return evaluate(users, items, data.val, data.train, cutoffs=VALIDATION_CUTOFFS)

@@ -51,7 +51,7 @@ def test_vectors_of_several_parts_come_back_in_order(tmp_path: Path, monkeypatch
     items, vectors = some_vectors(100)
     write(tmp_path / "vgg16", items, vectors)
     parts = part_paths(tmp_path / "vgg16")
-    assert [path.name for path in parts] == [f"part-{number:05d}.parquet" for number in range(13)]
+    assert [path.name for path in parts] == [f"part-{number:05d}-of-00013.parquet" for number in range(13)]
     assert {pq.read_metadata(path).num_rows for path in parts[:-1]} == {8}
     assert all(read_provenance(path) == PROVENANCE.to_dict() for path in parts)
     found = read_features(tmp_path / "vgg16")
@@ -184,6 +184,31 @@ def test_a_damaged_part_names_the_folder_and_the_command(
 def test_a_part_with_other_columns_is_refused(tmp_path: Path, columns: dict[str, pa.Array]) -> None:
     folder = tmp_path / "vgg16"
     write(folder, *some_vectors(3))
-    pq.write_table(pa.table(columns), folder / "part-00001.parquet")
+    first = folder / "part-00000-of-00001.parquet"
+    first.rename(folder / "part-00000-of-00002.parquet")
+    pq.write_table(pa.table(columns), folder / "part-00001-of-00002.parquet")
     with pytest.raises(DataError, match="damaged features"):
         read_features(folder)
+
+
+def test_a_missing_part_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "PART_BYTES", 8 * 8 * 4)
+    write(tmp_path / "vgg16", *some_vectors(20))
+    for number in range(3):
+        part = tmp_path / "vgg16" / f"part-{number:05d}-of-00003.parquet"
+        whole = part.read_bytes()
+        part.unlink()
+        with pytest.raises(DataError, match=r"found 2 parts.*some are missing, run `mmprep extract --encoder vgg16`"):
+            read_features(tmp_path / "vgg16")
+        part.write_bytes(whole)
+
+
+def test_a_flipped_bit_in_a_vector_is_noticed(tmp_path: Path) -> None:
+    items, vectors = some_vectors(100)
+    write(tmp_path / "vgg16", items, vectors, batch=100)
+    (part,) = part_paths(tmp_path / "vgg16")
+    damaged = bytearray(part.read_bytes())
+    damaged[damaged.index(vectors[50].tobytes())] ^= 1
+    part.write_bytes(damaged)
+    with pytest.raises(DataError, match="damaged features"):
+        read_features(tmp_path / "vgg16")

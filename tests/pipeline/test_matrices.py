@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from pipeline.errors import DataError, MissingInputError
+from pipeline.files import sha256
 from pipeline.layout import Layout
 from pipeline.matrices import read_splits, to_matrix
 from pipeline.provenance import Provenance
@@ -21,7 +22,6 @@ def write_dataset(folder: Path, rows: list[tuple[int, int, str]], n_users: int, 
     frame = pl.DataFrame({"user": users, "item": items, "split": splits}).with_columns(
         pl.lit(5.0).alias("rating"), pl.lit(0).alias("timestamp")
     )
-    SPLIT_INTERACTIONS.write(frame, layout.interactions, PROVENANCE)
     USERS.write(
         pl.DataFrame({"user": range(n_users), "user_id": [f"u{n}" for n in range(n_users)]}), layout.users, PROVENANCE
     )
@@ -29,6 +29,8 @@ def write_dataset(folder: Path, rows: list[tuple[int, int, str]], n_users: int, 
     images = [pl.lit(None, dtype=pl.String).alias(name) for name in ("image", "image_url")]
     described = pl.DataFrame({"item": range(n_items), "item_id": [f"i{n}" for n in range(n_items)]})
     ITEMS.write(described.with_columns(*texts, *images), layout.items, PROVENANCE)
+    made_from = {layout.relative(path): sha256(path) for path in (layout.users, layout.items)}
+    SPLIT_INTERACTIONS.write(frame, layout.interactions, Provenance("test", {}, made_from, {}, {}))
     return layout
 
 
@@ -56,14 +58,15 @@ def test_no_interactions_are_an_empty_matrix() -> None:
     assert (matrix.shape, matrix.nnz) == ((2, 3), 0)
 
 
-@pytest.mark.parametrize("row", [(4, 0, "train"), (0, 5, "test")])
-def test_interactions_of_another_filtering_are_refused(tmp_path: Path, row: tuple[int, int, str]) -> None:
-    layout = write_dataset(tmp_path, [(0, 0, "train"), row], n_users=4, n_items=5)
+@pytest.mark.parametrize("table", ["users", "items"])
+def test_interactions_of_another_filtering_are_refused(tmp_path: Path, table: str) -> None:
+    layout = write_dataset(tmp_path, [(0, 0, "train")], n_users=4, n_items=5)
+    other = write_dataset(tmp_path / "other", [(0, 0, "train")], n_users=6, n_items=6)
+    getattr(other, table).replace(getattr(layout, table))
     with pytest.raises(DataError) as caught:
         read_splits(layout)
-    assert str(caught.value) == (
-        f"{layout.interactions}: has users or items beyond the dataset's 4 users and 5 items; run `mmprep split` again"
-    )
+    found = getattr(layout, table)
+    assert str(caught.value) == f"{layout.interactions}: made for another {found}; run `mmprep split` again"
 
 
 def test_before_the_split_the_command_is_named(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ import gc
 import io
 import random
 import struct
+import sys
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +199,28 @@ def test_damaged_bytes_give_a_photo_or_a_reason_and_never_a_warning(tmp_path: Pa
             assert open_photo(path, draft=chance.choice([None, 32])).mode == "RGB"
         except PhotoError as error:
             assert error.reason in Reason
+
+
+def test_photos_may_be_opened_on_threads_without_a_warning_or_a_trace_of_its_filters(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    broken_exif = encoded(picture(), "JPEG", exif=exif.tobytes()[:-12])
+    paths = [saved(tmp_path, broken_exif, "exif.jpg"), saved(tmp_path, KINDS["palette png with alpha"], "palette.png")]
+    large = saved(tmp_path, png_header(9500, 9500), "large.png")
+    filters = list(warnings.filters)
+
+    def decode(path: Path) -> str:
+        return reason_of(path).name if path == large else open_photo(path).mode
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # let threads get in each other's way
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(decode, [*paths, large] * 100))
+    finally:
+        sys.setswitchinterval(interval)
+    assert found == ["RGB", "RGB", "IMAGE_TOO_LARGE"] * 100
+    assert warnings.filters == filters
 
 
 def test_only_formats_of_photos_are_opened() -> None:

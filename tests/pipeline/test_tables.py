@@ -11,7 +11,18 @@ from polars.testing import assert_frame_equal
 from pipeline import tables
 from pipeline.errors import DataError, MissingInputError
 from pipeline.provenance import Provenance, read_provenance
-from pipeline.tables import CORE, INTERACTIONS, ITEMS, RAW_ITEMS, SPLIT_INTERACTIONS, USERS, Table
+from pipeline.tables import (
+    CORE,
+    EDGES,
+    INTERACTIONS,
+    ITEMS,
+    RAW_ITEMS,
+    RECOMMENDATIONS,
+    REJECTS,
+    SPLIT_INTERACTIONS,
+    USERS,
+    Table,
+)
 
 ALL = [value for value in vars(tables).values() if isinstance(value, Table)]
 PROVENANCE = Provenance("test", {"k": 5}, {"raw/x": "00"}, {"numpy": "2"}, {"note": "a"})
@@ -80,9 +91,23 @@ def test_a_null_is_refused_where_every_row_needs_a_value(tmp_path: Path, table: 
             assert not path.exists()
 
 
-def test_texts_are_never_null_and_a_photo_may_be() -> None:
-    nullable = {field.name for table in ALL for field in table.schema if field.nullable}
-    assert nullable == {"image", "image_url", "line"}
+@pytest.mark.parametrize(
+    ("table", "nullable"),
+    [
+        (INTERACTIONS, set()),
+        (RAW_ITEMS, {"image", "image_url"}),
+        (REJECTS, {"line"}),
+        (CORE, set()),
+        (USERS, set()),
+        (ITEMS, {"image", "image_url"}),
+        (SPLIT_INTERACTIONS, set()),
+        (EDGES, set()),
+        (RECOMMENDATIONS, set()),
+    ],
+    ids=lambda value: by_name(value) if isinstance(value, Table) else "",
+)
+def test_texts_and_numbers_are_never_null_and_a_photo_may_be(table: Table, nullable: set[str]) -> None:
+    assert {field.name for field in table.schema if field.nullable} == nullable
 
 
 def test_only_the_named_columns_are_read(tmp_path: Path) -> None:

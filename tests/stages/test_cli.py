@@ -122,8 +122,8 @@ def test_each_mistake_in_the_parameters_has_a_line(in_folder: Path) -> None:
     assert result.exit_code == 2
     assert result.stderr.splitlines() == [
         "error: params.yaml: filter.k_core: found 0, expected greater than or equal to 1",
-        "error: params.yaml: spilt: no such key; did you mean split? (allowed: dataset, ingest, filter, split, "
-        "extract, encoders, graphs, train, recommenders, evaluate)",
+        "error: params.yaml: spilt: no such key; did you mean split? (allowed: dataset, download, ingest, filter, "
+        "split, extract, encoders, graphs, train, recommenders, evaluate)",
     ]
 
 
@@ -226,7 +226,7 @@ def test_graph_after_a_filter_without_a_split_names_the_split(project: Path) -> 
     for stage in ("ingest", "filter"):
         assert mmprep(stage).exit_code == 0
     assert failure(4, "graph", "--graph", "cooccurrence") == (
-        "data/processed/toys/interactions.parquet: has users or items beyond the dataset's 2 users and 2 items; "
+        "data/processed/toys/interactions.parquet: made for another data/processed/toys/users.parquet; "
         "run `mmprep split` again"
     )
     assert project == Path.cwd()
@@ -330,7 +330,7 @@ def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
         for line in shown.split("Commands:\n")[1].splitlines()
         if line.startswith("  ") and line[2] != " "
     ]
-    assert listed == ["sample", *STAGES, "report", "inspect"]
+    assert listed == ["sample", "download", *STAGES, "report", "inspect"]
     assert mmprep("-h").stdout == shown
 
 

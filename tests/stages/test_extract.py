@@ -141,12 +141,12 @@ def test_photo_that_vanished_or_broke_is_counted_and_named(layout: Layout, caplo
     ) == 1
 
 
-def test_a_batch_of_unreadable_photos_alone_is_no_batch(layout: Layout) -> None:
+def test_photos_that_are_all_unreadable_are_refused_and_nothing_is_written(layout: Layout) -> None:
     for photo in layout.raw.glob("images/*.png"):
         photo.write_bytes(b"no photo")
-    metrics = extract(layout)
-    assert (metrics["encoded"], metrics["unreadable"], FakeEncoder.batches) == (0, 8, [])
-    assert len(part_paths(layout.features("vgg16"))) == 1
+    with pytest.raises(DataError, match="none of 8 photos could be read; nothing was written"):
+        extract(layout)
+    assert not layout.features("vgg16").exists()
 
 
 def test_provenance_tells_encoder_weights_parameters_and_input(layout: Layout) -> None:

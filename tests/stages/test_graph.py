@@ -91,7 +91,7 @@ def test_graph_without_an_edge_is_written(layout: Layout) -> None:
         (
             "knn_minilm",
             {"k": 2, "include_self": True},
-            ["features/toy/minilm/part-00000.parquet", "processed/toy/items.parquet"],
+            ["features/toy/minilm/part-00000-of-00001.parquet", "processed/toy/items.parquet"],
         ),
         (
             "cooccurrence",

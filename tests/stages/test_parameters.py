@@ -18,7 +18,7 @@ from pipeline.errors import MissingInputError, ParamsError
 from stages.parameters import Parameters, Sections, load
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
-SECTIONS = ("ingest", "filter", "split", "extract", "graphs", "train", "evaluate")
+SECTIONS = ("download", "ingest", "filter", "split", "extract", "graphs", "train", "evaluate")
 ALLOWED_ENCODERS = ", ".join(ENCODERS)
 ALLOWED_RECOMMENDERS = ", ".join(RECOMMENDERS)
 

@@ -94,6 +94,6 @@ def test_features_of_somebody_else_are_named(tmp_path: Path) -> None:
     layout = Layout(tmp_path, "toys")
     write_run(layout, "bpr", NUMBERS)
     layout.features("mine").mkdir(parents=True)
-    (layout.features("mine") / "part-00000.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"part-00000.parquet: not a Parquet file"):
+    (layout.features("mine") / "part-00000-of-00001.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"part-00000-of-00001.parquet: not a Parquet file"):
         collect(layout)

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from worlds import write_items, write_users
 
 from pipeline.errors import MissingInputError
 from pipeline.files import sha256
@@ -47,6 +48,8 @@ def filtered(folder: Path, counts: list[int]) -> Layout:
     items = [item for count in counts for item in range(count)]
     frame = pl.DataFrame({"user": users, "item": items, "rating": [5.0] * len(users), "timestamp": range(len(users))})
     CORE.write(frame, layout.core, PROVENANCE)
+    write_users(layout, len(counts))
+    write_items(layout, [{} for _ in range(max(counts, default=0))])
     return layout
 
 
@@ -158,7 +161,8 @@ def test_the_split_tells_what_it_was_made_from(tmp_path: Path) -> None:
     run(SplitParams(rule="lattice", seed=7), layout)
     provenance = read_provenance(layout.interactions)
     assert (provenance["stage"], provenance["params"]) == ("split", {"rule": "lattice", "seed": 7})
-    assert provenance["inputs"] == {"interim/toys/core.parquet": sha256(layout.core)}
+    read = (layout.core, layout.users, layout.items)
+    assert provenance["inputs"] == {layout.relative(path): sha256(path) for path in read}
 
 
 def test_before_filter_the_command_is_named(tmp_path: Path) -> None:

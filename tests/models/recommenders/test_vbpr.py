@@ -22,15 +22,22 @@ def test_item_is_its_free_half_beside_the_projection_of_image_then_text() -> Non
     torch.testing.assert_close(items, torch.cat([recommender.items, projected], dim=1))
 
 
-def test_losses_are_of_the_whole_embeddings() -> None:
+def test_losses_and_gradients_are_those_of_the_whole_embeddings() -> None:
     recommender = build(VBPR, DATA, VBPRParams(embedding_size=4, regularisation=0.5), 0)
-    users, items = recommender.embeddings()
-    batch = torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([2, 2])
+    parameters = list(recommender.parameters())
+    # Not all items are in the batch, and item 2 is in it twice.
+    batch = torch.tensor([0, 1, 1]), torch.tensor([1, 2, 1]), torch.tensor([2, 1, 1])
     found = recommender.losses(*batch)
+    users, items = recommender.embeddings()
     scores = users @ items.T
-    torch.testing.assert_close(found["bpr"], bpr(scores[batch[0], batch[1]], scores[batch[0], batch[2]]))
     norms = [rows.pow(2).sum().sqrt() for rows in (users[batch[0]], items[batch[1]], items[batch[2]])]
-    torch.testing.assert_close(found["norm"], 0.5 * torch.stack(norms).sum() / 2)
+    expected = {
+        "bpr": bpr(scores[batch[0], batch[1]], scores[batch[0], batch[2]]),
+        "norm": 0.5 * torch.stack(norms).sum() / 3,
+    }
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(sum(terms.values()), parameters) for terms in (found, expected)]
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_one_modality_is_enough() -> None:
@@ -53,7 +60,7 @@ def test_items_that_nobody_has_yet_are_ranked_by_their_features() -> None:
     train[:, new] = 0
     data = TrainingData(binary(zip(*train.nonzero(), strict=True), train.shape), world.val, world.features)
     recommender = build(VBPR, data, VBPRParams(embedding_size=16), 0)
-    fit(recommender, data, TrainParams(batch_size=128, max_epochs=30, patience=30), 0.01)
+    fit(recommender, data, TrainParams(batch_size=128, max_epochs=15, patience=15), 0.01)
     users, items = (table.detach() for table in recommender.embeddings())
     scores = users @ items[new].T
     own = torch.arange(len(users))[:, None] // GROUP_USERS == torch.tensor(new) // GROUP_ITEMS

@@ -103,6 +103,40 @@ def test_callers_generators_are_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_threads_do_not_change_the_result() -> None:
+    rng = np.random.default_rng(0)
+    pairs = [(user, int(item)) for user in range(1500) for item in rng.permutation(30)[:9]]
+    train_items, val = binary(pairs[::2], (1500, 30)), binary(pairs[1::2], (1500, 30))
+    data = TrainingData(train_items, val)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        runs = []
+        for _ in range(2):
+            recommender = build(BPR, data, BPRParams(embedding_size=16), 0)
+            fit(recommender, data, TrainParams(batch_size=4096, max_epochs=3), 0.05)
+            runs.append(save(recommender.state_dict()))
+    finally:
+        torch.set_num_threads(before)
+    assert runs[0] == runs[1]
+
+
+class Undetermined(Noisy):
+    """Its gradient is summed in the order of threads, for which torch has no ordered way."""
+
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        del users, negatives
+        return {"put": self.items.flatten().put(positives, torch.ones(len(positives))).sum()}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="only on a CPU are such operations refused")
+def test_recommender_whose_result_depends_on_threads_is_refused_and_the_callers_choice_restored() -> None:
+    data = toy_data()
+    with pytest.raises(RuntimeError, match="deterministic"):
+        fit(build(Undetermined, data, RecommenderParams(), 0), data, PARAMS, 0.01)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_initial_values_depend_on_the_seed_alone() -> None:
     data = toy_data()
     tables = []

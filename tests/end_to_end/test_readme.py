@@ -1,0 +1,72 @@
+"""The README's commands, all of them, in the order in which they stand, in one fresh checkout."""
+
+import re
+from pathlib import Path
+
+import pytest
+from checkout import check_out, run
+from imports import ROOT
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```console\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+# This test is part of `make test`, so it cannot run it.
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line != "make test"]
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What each command of the README printed. The virtual environment is that of the tests (VENV)."""
+    folder = check_out(tmp_path_factory.mktemp("readme") / "mmprep")
+    return {command: run(folder, "bash", "-ec", in_users_shell(command)) for command in COMMANDS}
+
+
+def in_users_shell(command: str) -> str:
+    """The command with the activation of .venv left to the environment, which has the tests' one on its path."""
+    return command.replace(". .venv/bin/activate && ", "")
+
+
+def test_demo_shows_metrics_and_says_where_everything_lies(outputs: dict[str, str]) -> None:
+    demo = outputs["make demo"]
+    for word in ("recall@20", "bpr", "lightgcn", "vbpr", "data/features/sample/vgg16", "recommendations.parquet"):
+        assert word in demo
+    assert "vgg16 has random weights" in demo
+
+
+def test_vbpr_beats_bpr_on_the_sample_as_planted(outputs: dict[str, str]) -> None:
+    rows = re.findall(r"│ (\w+)\s+│ \S+\s+│ (\S+)", outputs["make demo"])
+    recall = {name: float(value) for name, value in rows}
+    assert recall["vbpr"] > 1.15 * recall["bpr"]
+
+
+def test_second_repro_runs_nothing(outputs: dict[str, str]) -> None:
+    assert "Running stage" not in outputs[". .venv/bin/activate && dvc repro"]
+
+
+def test_readme_table_is_what_the_demo_prints(outputs: dict[str, str]) -> None:
+    """To the digits that hold on any machine; the table shows the last ones of the machine that it was made on."""
+    written = dict(re.findall(r"│ (\w+)\s+│ \S+\s+│ (\S+)", README))
+    printed = dict(re.findall(r"│ (\w+)\s+│ \S+\s+│ (\S+)", outputs["make demo"]))
+    assert written.keys() == printed.keys()
+    for name, value in written.items():
+        assert float(value) == pytest.approx(float(printed[name]), abs=0.03)
+
+
+def test_colleague_pulls_the_features_and_runs_nothing(outputs: dict[str, str]) -> None:
+    pulled = outputs["cd ../colleague && dvc pull && dvc repro"]
+    assert "Running stage" not in pulled
+    assert "up to date" in pulled
+
+
+def test_experiments_ran(outputs: dict[str, str]) -> None:
+    assert "Running stage 'filter'" in outputs["dvc exp run -S filter.k_core=3"]
+    assert "recall@20" in outputs["dvc metrics show"]
+
+
+def test_inspect_shows_what_made_the_features(outputs: dict[str, str]) -> None:
+    shown = outputs["mmprep inspect data/features/tiny/minilm/part-00000-of-00001.parquet"]
+    assert '"pretrained": true' in shown
+
+
+@pytest.mark.parametrize("name", re.findall(r"\]\((?!http)([^)#]+)\)|`(docs/[^`]+|tests/[^`]+)`", README))
+def test_files_that_the_readme_names_exist(name: tuple[str, str]) -> None:
+    assert Path(ROOT / "".join(name)).exists()
