@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cks
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types unit constraints clean
+.PHONY: help install demo test lint types unit bench constraints clean
 
 help: ## list these verbs
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ types: install ## mypy, strict
 
 unit: install ## all tests
 	python -m pytest
+
+bench: install ## run every benchmark with its defaults, each against its reference
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@for script in benchmarks/*.py; do echo "# $$script"; python $$script || exit 1; done
 
 constraints: install ## write constraints.txt from what is installed now
 	echo '# The exact versions that the tests run with; pip install -c constraints.txt. Made by `make constraints`.' > constraints.txt.new

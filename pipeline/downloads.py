@@ -19,6 +19,7 @@ class DownloadParams(Params):
     retries: Annotated[int, Field(ge=0, le=100)] = 4
     backoff: Annotated[float, Field(ge=0)] = 1.0
     max_wait: Annotated[float, Field(ge=0)] = 60.0
+    give_up_after: Annotated[int, Field(ge=1)] = 20
     max_photo_bytes: Annotated[int, Field(ge=1)] = 20_000_000
     max_file_bytes: Annotated[int, Field(ge=1)] = 100_000_000_000
     max_failed_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -36,6 +37,7 @@ class Status(StrEnum):
     TOO_MANY_REDIRECTS = "too many redirects"
     CONNECTION_FAILED = "connection failed"
     TIMED_OUT = "timed out"
+    HOST_GIVEN_UP = "host given up"
     TOO_LARGE = "too large"
     NOT_AN_IMAGE = "not an image"
     DAMAGED = "damaged file"
@@ -83,6 +85,11 @@ def is_final(outcome: Outcome) -> bool:
     if outcome.status is Status.HTTP_ERROR:
         return outcome.http_status is not None and not passes(outcome.http_status)
     return outcome.status in FINAL
+
+
+def may_pass(outcome: Outcome) -> bool:
+    """Whether it failed for a reason that another try, later, may not find."""
+    return outcome.status not in GOOD | {Status.REFUSED_ADDRESS} and not is_final(outcome)
 
 
 def count_statuses(outcomes: Iterable[Outcome]) -> dict[str, int]:

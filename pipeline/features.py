@@ -75,9 +75,7 @@ class FeatureWriter:
         path = self._folder / f"{self._parts}"
         self._parts += 1
         # Vectors of floats hardly compress, and dictionaries of them only cost time.
-        return pq.ParquetWriter(
-            path, self._schema, compression="none", use_dictionary=False, write_page_checksum=True
-        )
+        return pq.ParquetWriter(path, self._schema, compression="none", use_dictionary=False, write_page_checksum=True)
 
 
 @contextmanager

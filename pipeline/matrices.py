@@ -40,7 +40,7 @@ def read_splits(layout: Layout) -> SplitMatrices:
         DataError: it has not run since `filter` gave other users and items.
     """
     interactions = SPLIT_INTERACTIONS.read(layout.interactions, columns=["user", "item", "split"])
-    shape = (len(USERS.read(layout.users)), len(ITEMS.read(layout.items, columns=["item"])))
+    shape = (USERS.count(layout.users), ITEMS.count(layout.items))
     made_from = read_provenance(layout.interactions)["inputs"]
     for path in (layout.users, layout.items):
         if made_from.get(layout.relative(path)) != sha256(path):

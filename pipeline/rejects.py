@@ -17,6 +17,9 @@ class Reason(StrEnum):
 
     BAD_ENCODING = "not UTF-8"
     BAD_JSON = "broken JSON"
+    BAD_LITERAL = "broken Python literal"
+    BAD_COLUMNS = "other columns than expected"
+    LINE_TOO_LONG = "line longer than 16 MB"
     NOT_AN_OBJECT = "not a JSON object"
     MISSING_USER = "no user id"
     MISSING_ITEM = "no item id"

@@ -1,5 +1,7 @@
 """The schema of each table, and reading and writing tables as Parquet."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +13,8 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError
 from pipeline.files import atomic_file, require
 from pipeline.provenance import Provenance
+
+ROW_GROUP = 1_000_000
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
@@ -34,10 +38,34 @@ class Table:
 
     def write(self, frame: pl.DataFrame, path: Path, provenance: Provenance) -> None:
         """Write the rows to `path` by rename, with what made them in the file's metadata."""
+        with self.writer(path, provenance) as write:
+            write(frame)
+
+    @contextmanager
+    def writer(self, path: Path, provenance: Provenance) -> Iterator[Callable[[pl.DataFrame], None]]:
+        """Give a function that appends rows; the file appears by rename when the block ends well.
+
+        Row groups have ROW_GROUP rows, however many are appended at a time, so that equal rows give equal bytes.
+        """
         schema = self.schema.with_metadata(provenance.to_metadata())
-        rows = frame.select(self.schema.names).to_arrow().cast(schema)
-        with atomic_file(path) as temporary:
-            pq.write_table(rows, temporary, compression="zstd", write_page_checksum=True)
+        waiting: list[pl.DataFrame] = []
+
+        with (
+            atomic_file(path) as temporary,
+            pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as file,
+        ):
+
+            def write(frame: pl.DataFrame) -> None:
+                waiting.append(frame.select(self.schema.names))
+                if sum(map(len, waiting)) >= ROW_GROUP:
+                    rows = pl.concat(waiting)
+                    whole = len(rows) // ROW_GROUP * ROW_GROUP
+                    file.write_table(rows[:whole].to_arrow().cast(schema), row_group_size=ROW_GROUP)
+                    waiting[:] = [rows[whole:]]
+
+            yield write
+            if waiting:
+                file.write_table(pl.concat(waiting).to_arrow().cast(schema), row_group_size=ROW_GROUP)
 
     def read(self, path: Path, columns: list[str] | None = None) -> pl.DataFrame:
         """Read rows that `write` wrote.
@@ -46,20 +74,38 @@ class Table:
             MissingInputError: there is no such file.
             DataError: the file is not Parquet or has other columns.
         """
-        require(path, self.made_by)
+        self.check(path)
         try:
-            found = pq.read_schema(path)
-            if not found.remove_metadata().equals(self.schema):
-                raise DataError(f"{path}: not a table of {self.name}: {difference(found, self.schema)}")
             rows = pq.read_table(path, columns=columns, page_checksum_verification=True)
         except (OSError, pa.ArrowException) as error:
-            raise DataError(
-                f"{path}: damaged ({str(error).splitlines()[0]}); remove it and run `{self.made_by}`"
-            ) from error
+            raise self._damaged(path, error) from error
         frame = pl.from_arrow(rows.replace_schema_metadata(None))
         if not isinstance(frame, pl.DataFrame):
             raise TypeError("a table became a series")
         return frame
+
+    def count(self, path: Path) -> int:
+        """How many rows a file has, without reading them; raises what `check` raises."""
+        self.check(path)
+        return int(pq.read_metadata(path).num_rows)
+
+    def check(self, path: Path) -> None:
+        """Check that a file is there and has this table's columns, without reading its rows.
+
+        Raises:
+            MissingInputError: there is no such file.
+            DataError: the file is not Parquet or has other columns.
+        """
+        require(path, self.made_by)
+        try:
+            found = pq.read_schema(path)
+        except (OSError, pa.ArrowException) as error:
+            raise self._damaged(path, error) from error
+        if not found.remove_metadata().equals(self.schema):
+            raise DataError(f"{path}: not a table of {self.name}: {difference(found, self.schema)}")
+
+    def _damaged(self, path: Path, error: Exception) -> DataError:
+        return DataError(f"{path}: damaged ({str(error).splitlines()[0]}); remove it and run `{self.made_by}`")
 
 
 def difference(found: pa.Schema, expected: pa.Schema) -> str:
@@ -82,8 +128,9 @@ INTERACTIONS = Table(
         [
             column("user_id", pa.large_string()),
             column("item_id", pa.large_string()),
-            column("rating", pa.float32()),
-            column("timestamp", pa.int64()),  # seconds since 1970, UTC
+            pa.field("rating", pa.float32()),  # null where the source has none
+            pa.field("timestamp", pa.int64()),  # seconds since 1970, UTC; null where the source has none
+            pa.field("split", pa.large_string()),  # one of SPLITS where the source is split already, else null
         ]
     ),
     "mmprep ingest",
@@ -134,14 +181,7 @@ DOWNLOADS = Table(
 
 CORE = Table(
     "k-core interactions",
-    pa.schema(
-        [
-            column("user", pa.int32()),
-            column("item", pa.int32()),
-            column("rating", pa.float32()),
-            column("timestamp", pa.int64()),
-        ]
-    ),
+    pa.schema([column("user", pa.int32()), column("item", pa.int32()), *list(INTERACTIONS.schema)[2:]]),
     "mmprep filter",
 )
 
@@ -159,7 +199,7 @@ ITEMS = Table(
 
 SPLIT_INTERACTIONS = Table(
     "split interactions",
-    pa.schema([*CORE.schema, column("split", pa.large_string())]),
+    pa.schema([*list(CORE.schema)[:-1], column("split", pa.large_string())]),
     "mmprep split",
 )
 

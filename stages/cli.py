@@ -102,7 +102,9 @@ def prepare(root: Path, file: Path | None, dataset: str | None) -> tuple["Parame
 @click.option("--category", help="Of this category of the edition, such as Gift_Cards.")
 @click.option("--small", "extent", flag_value="small", default=True, help="Reviews of the 5-core.  [default]")
 @click.option("--full", "extent", flag_value="full", help="All reviews.")
-@click.option("--ratings", "extent", flag_value="ratings", help="All ratings, without reviews.")
+@click.option("--ratings", "extent", flag_value="ratings", help="2014, 2023: all ratings, without reviews.")
+@click.option("--last-out", "extent", flag_value="last-out", help="2023: the 5-core, split by each user's last items.")
+@click.option("--timestamp", "extent", flag_value="timestamp", help="2023: the 5-core, split by time.")
 @click.option("--base-url", help="Where the edition's files lie, instead of its own address: a mirror.")
 @click.option("--photos", is_flag=True, help="Fetch the photos of the items instead, of the k-core if there is one.")
 @click.option("--all-items", is_flag=True, help="Photos of all items although there is a k-core.")
@@ -177,7 +179,7 @@ def split(root: Path, file: Path | None, dataset: str | None) -> None:
 
     params, layout = prepare(root, file, dataset)
     with timed("split") as done:
-        done(stage.run(params.sections.split, layout, bar))
+        done(stage.run(params.sections.split, layout, bar, params.sections.noise))
 
 
 @main.command()
@@ -199,7 +201,7 @@ def extract(root: Path, file: Path | None, dataset: str | None, encoder: str | N
 
     for name, encoder_params in chosen.items():
         with timed(f"extract {name}") as done:
-            done(stage.run(name, params.sections.extract, encoder_params, layout, bar))
+            done(stage.run(name, params.sections.extract, encoder_params, layout, bar, params.sections.noise))
 
 
 @main.command()

@@ -20,7 +20,7 @@ from pipeline.provenance import record
 from pipeline.retries import FetchError
 from pipeline.tables import ITEMS, RAW_ITEMS
 from stages.download_photos import IMAGES, fetch_photos, plan_photos
-from stages.formats.addresses import Extent, check_category, find_edition
+from stages.formats.addresses import Edition, Extent, check_category, find_edition
 
 CATEGORY = re.compile(r"[A-Za-z0-9_]+")
 
@@ -32,7 +32,7 @@ class FilesWanted:
     Attributes:
         edition: its year.
         category: as the edition's files have it.
-        extent: the 5-core, all reviews, or all ratings without reviews.
+        extent: how much of the category's interactions.
         base_url: instead of the edition's own; a mirror may have categories that the edition has not.
         allow_private: also from loopback and private networks.
     """
@@ -65,7 +65,7 @@ def run_files(
     """Fetch the raw files of a category that are not there yet.
 
     Raises:
-        ParamsError: there is no such edition or category.
+        ParamsError: there is no such edition, category or extent.
         DataError: the folder holds the category's interactions in another extent, or a file could not be fetched.
     """
     files = choose_files(wanted, layout.raw)
@@ -89,7 +89,7 @@ def choose_files(wanted: FilesWanted, raw: Path) -> dict[str, str]:
     """The URL of each file wanted, by its name in the raw folder.
 
     Raises:
-        ParamsError: there is no such edition or category.
+        ParamsError: there is no such edition, category or extent.
         DataError: the folder holds the category's interactions in another extent, which ingest would read as well.
     """
     edition, category = find_edition(wanted.edition), wanted.category
@@ -97,16 +97,23 @@ def choose_files(wanted: FilesWanted, raw: Path) -> dict[str, str]:
         check_category(category, wanted.edition)
     elif not CATEGORY.fullmatch(category):
         raise ParamsError(f"--category: found {category!r}, expected letters, digits and '_', as it names files")
-    names = {extent: file.local_name(category) for extent, file in edition.interactions.items()}
-    for extent, name in names.items():
-        if extent is not wanted.extent and (raw / name).exists():
-            raise DataError(
-                f"{raw}: holds {name} ({extent.value}), which ingest would read beside {names[wanted.extent]} "
-                f"({wanted.extent.value}); remove it, or give another folder with --dataset"
-            )
+    if wanted.extent not in edition.interactions:
+        raise ParamsError(f"--{wanted.extent}: not in the {wanted.edition} edition{options(edition)}")
+    chosen = (*edition.interactions[wanted.extent], edition.metadata)
+    files = {file.local_name(category): file.address.format(category=category) for file in chosen}
+    others = {file.local_name(category) for group in edition.interactions.values() for file in group} - files.keys()
+    if there := sorted(name for name in others if (raw / name).exists()):
+        raise DataError(
+            f"{raw}: holds {there[0]}, which ingest would read beside {next(iter(files))}; remove it, or give another "
+            "folder with --dataset"
+        )
     base = (wanted.base_url or edition.base_url).rstrip("/")
-    chosen = (edition.interactions[wanted.extent], edition.metadata)
-    return {file.local_name(category): f"{base}/{file.address.format(category=category)}" for file in chosen}
+    return {name: f"{base}/{address}" for name, address in files.items()}
+
+
+def options(edition: Edition) -> str:
+    """The extents that an edition has, as the end of a sentence."""
+    return f" (allowed: {', '.join(f'--{extent}' for extent in edition.interactions)})"
 
 
 def fetch_file(partial: Partial, params: DownloadParams, allow_private: bool, progress: Progress) -> Outcome:

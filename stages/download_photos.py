@@ -1,6 +1,7 @@
 """Photos from the items' URLs: what is to be fetched, and fetching it, many at once."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-from pipeline.downloads import GOOD, DownloadParams, Outcome, Status, is_final
+from pipeline.downloads import GOOD, DownloadParams, Outcome, Status, is_final, may_pass
 from pipeline.hosts import work_by_host
 from pipeline.http import check_url, explained, make_client, open_url, save_body
 from pipeline.ledger import Ledger
@@ -128,12 +129,18 @@ async def fetch_photos(
 ) -> None:
     """Fetch photos into a folder, within the limits of `params`, and record each outcome as it comes."""
     failed = 0
+    in_a_row: Counter[str] = Counter()  # failures that may pass, by host
     async with make_client(params, allow_private) as client:
         with progress("fetching photos", len(jobs), "photos") as advance:
 
             async def work(job: PhotoJob) -> None:
                 nonlocal failed
-                outcome = await fetch_photo(client, job, folder, params)
+                if in_a_row[job.host] >= params.give_up_after:
+                    said = f"{in_a_row[job.host]} others of {job.host} failed in a row"
+                    outcome = Outcome(job.url, job.item_id, None, Status.HOST_GIVEN_UP, detail=said)
+                else:
+                    outcome = await fetch_photo(client, job, folder, params)
+                    in_a_row[job.host] = in_a_row[job.host] + 1 if may_pass(outcome) else 0
                 record(outcome)
                 failed += outcome.status not in GOOD
                 advance(1, f"{failed} failed" if failed else "")

@@ -24,6 +24,7 @@ from pipeline.photos import PhotoError
 from pipeline.progress import Progress, silent
 from pipeline.provenance import record
 from pipeline.tables import ITEMS, TextField
+from stages.noise import NoiseParams, replace_sources
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +45,17 @@ class Read(Generic[Ready]):
 
 
 def run(
-    name: str, params: ExtractParams, encoder_params: EncoderParams, layout: Layout, progress: Progress = silent
+    name: str,
+    params: ExtractParams,
+    encoder_params: EncoderParams,
+    layout: Layout,
+    progress: Progress = silent,
+    noise: NoiseParams | None = None,
 ) -> dict[str, Any]:
     """Encode the photos or texts of a dataset's items with one encoder.
 
-    Items without a photo or text get no row; `missing` is recorded with the features.
+    Items without a photo or text get no row; `missing` is recorded with the features. With `noise.replaced`, some items
+    get the photo or text of another.
 
     Raises:
         MissingInputError: `filter` has not run.
@@ -59,22 +66,25 @@ def run(
     source = locate(name, encoder_params)
     if not source.pretrained:
         logger.warning("%s has random weights (seed %s): its features carry no learned meaning", name, source.seed)
+    noise = noise or NoiseParams()
+    rate = noise.replaced if noise.modality == description.modality else 0.0
     reader: Reader[Any, Any]
     # Each library is imported only where it is used: they take seconds.
     if description.modality == "image":
         from models.encoders.image import ImageEncoder
 
-        reader = Reader(ImageEncoder(description, source), photo_paths(items, layout.raw))
+        photos, replaced = replace_sources(photo_paths(items, layout.raw), rate, noise.seed)
+        reader = Reader(ImageEncoder(description, source), photos)
     else:
         from models.encoders.text import TextEncoder
 
         fields = cast("TextEncoderParams", encoder_params).fields
-        reader = Reader(TextEncoder(description, source), joined_texts(items, fields))
+        texts, replaced = replace_sources(joined_texts(items, fields), rate, noise.seed)
+        reader = Reader(TextEncoder(description, source), texts)
 
     identity = reader.encoder.identity.to_dict()
-    provenance = record(
-        "extract", layout, encoder_params, [layout.items], LIBRARIES, missing=params.missing, encoder=identity
-    )
+    notes = {"missing": params.missing, "encoder": identity, "replaced_by_noise": replaced}
+    provenance = record("extract", layout, encoder_params, [layout.items], LIBRARIES, **notes)
     with (
         write_features(layout.features(name), description.dimension, provenance) as writer,
         progress(f"{name}: encoding", len(reader.sources), UNITS[description.modality]) as advance,
@@ -90,6 +100,7 @@ def run(
         "encoded": writer.rows,
         "missing": len(items) - writer.rows,
         "unreadable": reader.unreadable,
+        "replaced_by_noise": replaced,
         "dimension": description.dimension,
         "pretrained": source.pretrained,
     }

@@ -1,10 +1,16 @@
 """Stage `filter`: the k-core of the interactions, users and items renumbered from 0."""
 
-from typing import Annotated, Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from pipeline.errors import DataError
@@ -13,101 +19,276 @@ from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.progress import Progress, silent
 from pipeline.provenance import record
-from pipeline.tables import CORE, INTERACTIONS, ITEMS, RAW_ITEMS, USERS
+from pipeline.tables import CORE, INTERACTIONS, ITEMS, RAW_ITEMS, SPLITS, TEXT_FIELDS, USERS, Table
 
+Codes = npt.NDArray[np.uint32]
 Index = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+PIECE = 2**18  # rows read at once
+CHUNK = 2**24  # rows counted at once
+RULES = ("duplicates", "min_rating", "missing_modality", "k_core")  # in the order in which they are applied
 
 
 class FilterParams(Params):
-    """Section `filter` of params.yaml."""
+    """Section `filter` of params.yaml.
+
+    Attributes:
+        k_core: the least number of interactions of a user, and of an item.
+        k_core_items: another number for items; None for the same.
+        duplicates: which of a user's reviews of one item stays.
+        min_rating: interactions rated lower are dropped; None keeps all.
+        require: items without a photo, or without text, are dropped.
+    """
 
     k_core: Annotated[int, Field(ge=1)] = 5
+    k_core_items: Annotated[int, Field(ge=1)] | None = None
+    duplicates: Literal["last", "first", "best"] = "last"
+    min_rating: float | None = None
+    require: tuple[Literal["image", "text"], ...] = ()
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Interactions under provisional numbers, which ids got in the order in which they came.
+
+    Attributes:
+        rows: user u32, item u32, and what INTERACTIONS has beside the ids.
+        users: the id of each user number.
+        items: the id of each item number.
+    """
+
+    rows: pl.DataFrame
+    users: pl.Series
+    items: pl.Series
+
+    def keep(self, mask: Mask) -> "Coded":
+        """The rows where the mask is true."""
+        return self if mask.all() else Coded(self.rows.filter(pl.Series(mask)), self.users, self.items)
+
+    def number(self, kind: Literal["user", "item"]) -> Codes:
+        """Each row's user or item number."""
+        return self.rows[kind].to_numpy()
 
 
 def run(params: FilterParams, layout: Layout, progress: Progress = silent) -> dict[str, Any]:
     """Keep the k-core and write it with dense indices, its users and its items.
 
+    Duplicates go first, then low ratings, then items that lack a modality; on what is left the k-core is taken. Items
+    that lack a modality lack it in every round, so that is the largest set that meets all rules at once.
+
     Raises:
         MissingInputError: `ingest` has not run.
-        DataError: the k-core is empty.
+        DataError: a table is damaged, or nothing is left.
     """
-    del progress  # a few seconds at most
-    reviews = INTERACTIONS.read(layout.raw_interactions)
-    distinct = keep_last(reviews)
-    kept, rounds = k_core(distinct["user_id"], distinct["item_id"], params.k_core)
-    core = distinct.filter(pl.Series(kept))
-    if core.is_empty():
+    left = read_coded(layout.raw_interactions)
+    RAW_ITEMS.check(layout.raw_items)
+    sizes = [len(left.rows)]
+    with progress("filtering", 4, "rules") as advance:
+        left = left.keep(distinct(left.rows, params.duplicates))
+        sizes.append(len(left.rows))
+        advance(1, "duplicates")
+        left = left.keep(rated(left.rows, params.min_rating))
+        sizes.append(len(left.rows))
+        advance(1, "ratings")
+        left = left.keep(complete(left, layout.raw_items, params.require))
+        sizes.append(len(left.rows))
+        advance(1, "modalities")
+        mask, rounds = k_core(left.number("user"), left.number("item"), params.k_core, params.k_core_items)
+        left = left.keep(mask)
+        sizes.append(len(left.rows))
+        advance(1, "k-core")
+    lost = {f"lost_to_{rule}": before - after for rule, before, after in zip(RULES, sizes, sizes[1:], strict=False)}
+    if left.rows.is_empty():
+        counts = ", ".join(f"{lost_rows} to {rule.removeprefix('lost_to_')}" for rule, lost_rows in lost.items())
         raise DataError(
-            f"no user and item have {params.k_core} interactions with each other: the {params.k_core}-core of "
-            f"{len(distinct)} interactions is empty; lower filter.k_core"
+            f"{layout.raw_interactions}: no interaction is left of {sizes[0]} (lost {counts}); "
+            "lower filter.k_core or loosen the other rules"
         )
-    users, items = dense_index(core, "user"), dense_index(core, "item")
-    described = items.join(RAW_ITEMS.read(layout.raw_items), on="item_id", how="left", maintain_order="left")
-    indexed = core.join(users, on="user_id").join(items, on="item_id").sort("user", "item")
+    return write_core(left, params, layout, {"rounds": rounds, **lost})
+
+
+def write_core(core: Coded, params: FilterParams, layout: Layout, found: dict[str, int]) -> dict[str, Any]:
+    """Renumber the core densely and write its interactions, users and items."""
+    users, user = dense_index(core.number("user"), core.users)
+    kept_items, item = dense_index(core.number("item"), core.items)
+    order = np.argsort(pairs(user, item))  # pairs are distinct, so there are no ties
+    rows = core.rows.with_columns(user=pl.Series(user), item=pl.Series(item))[order]
+    user_table = users.to_frame("user_id").with_row_index("user")
+    item_table = kept_items.to_frame("item_id").with_row_index("item")
+    described = describe(item_table, layout.raw_items)
 
     provenance = record("filter", layout, params, [layout.raw_interactions, layout.raw_items])
-    USERS.write(users, layout.users, provenance)
+    USERS.write(user_table, layout.users, provenance)
     ITEMS.write(described, layout.items, provenance)
-    CORE.write(indexed, layout.core, provenance)
+    CORE.write(rows, layout.core, provenance)
     metrics = {
         "users": len(users),
-        "items": len(items),
-        "interactions": len(core),
-        "sparsity": 1 - len(core) / (len(users) * len(items)),
-        "items_with_photo": len(items) - described["image"].null_count(),
-        "rounds": rounds,
-        "lost_to_duplicates": len(reviews) - len(distinct),
-        "lost_to_k_core": len(distinct) - len(core),
+        "items": len(kept_items),
+        "interactions": len(rows),
+        "sparsity": 1 - len(rows) / (len(users) * len(kept_items)),
+        "items_with_photo": len(described) - described["image"].null_count(),
+        "items_with_text": described.select(has_text().sum()).item(),
+        **found,
     }
     write_json(layout.metrics("filter"), metrics)
     return metrics
 
 
-def keep_last(reviews: pl.DataFrame) -> pl.DataFrame:
-    """One review a user and item, the last by time; of those at one time, the best rated.
+def describe(items: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Add to each item what the items of `ingest` say; those that were filtered out are never in memory at once."""
+    none = pl.DataFrame(RAW_ITEMS.schema.empty_table())
+    described = (piece.join(items, on="item_id") for piece in chain([none], pieces(path, RAW_ITEMS)))
+    found = pl.concat(described).sort("item")
+    if len(found) != len(items):
+        raise DataError(f"{path}: has {len(found)} of the {len(items)} items that are left; run `{RAW_ITEMS.made_by}`")
+    return found
 
-    Rows come out sorted by user and item, so the result does not depend on the file's order.
+
+def read_coded(path: Path) -> Coded:
+    """Read interactions with a number for each id; ids are held once each, not once a row."""
+    kinds = [pl.Categorical(pl.Categories.random()) for _ in range(2)]
+    # polars forgets the numbering when the last series of a kind is gone.
+    anchors = [pl.Series([], dtype=kind) for kind in kinds]
+    numbers = [
+        pl.col(f"{name}_id").cast(kind).to_physical().alias(name)
+        for name, kind in zip(("user", "item"), kinds, strict=True)
+    ]
+    split = pl.col("split").cast(pl.Enum(SPLITS))  # a byte instead of sixteen
+    of_row = [*numbers, "rating", "timestamp", split]
+    none = pl.DataFrame(INTERACTIONS.schema.empty_table()).select(of_row)
+    rows = pl.concat([none, *(piece.select(of_row) for piece in pieces(path, INTERACTIONS))]).rechunk()
+    ids = []
+    for name, anchor in zip(("user", "item"), anchors, strict=True):
+        codes: Codes = rows[name].to_numpy()
+        found = np.arange(codes.max() + 1 if len(codes) else 0, dtype=np.uint32)
+        ids.append(pl.Series(found).cat.to(anchor.dtype).cast(pl.String))
+    return Coded(rows, *ids)
+
+
+def pieces(path: Path, table: Table) -> Iterator[pl.DataFrame]:
+    """A table's rows, some at a time, each page against its checksum.
+
+    Raises:
+        MissingInputError: there is no such file.
+        DataError: the file is damaged or has other columns.
     """
-    keys = ["user_id", "item_id"]
-    return reviews.sort(*keys, "timestamp", "rating").unique(keys, keep="last", maintain_order=True)
+    table.check(path)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for batch in file.iter_batches(PIECE):
+                yield pl.DataFrame(pa.Table.from_batches([batch]).replace_schema_metadata(None))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path}: damaged ({str(error).splitlines()[0]}); remove it and run `{table.made_by}`"
+        ) from error
 
 
-def k_core(users: pl.Series, items: pl.Series, k: int) -> tuple[npt.NDArray[np.bool_], int]:
-    """Find the largest set of rows in which each user and each item has at least k rows.
+def pairs(user: npt.NDArray[Any], item: npt.NDArray[Any]) -> Index:
+    """One number for each row's user and item, in the order of users, then items."""
+    joined = user.astype(np.int64)
+    joined <<= 32
+    joined |= item
+    return joined
+
+
+def distinct(rows: pl.DataFrame, which: Literal["last", "first", "best"]) -> Mask:
+    """Keep one row a user and item.
 
     Args:
-        users: a row's user.
-        items: a row's item.
-        k: the least number of rows.
+        rows: user, item, rating, timestamp, split.
+        which: the `last` by time, of those at one time the best rated; the `first` by time, of those at one time the
+            worst rated; or the `best` rated, of those the last.
+    """
+    pair = pairs(rows["user"].to_numpy(), rows["item"].to_numpy())
+    ordered = np.sort(pair)
+    repeated = pl.Series(ordered[1:][ordered[1:] == ordered[:-1]])
+    del ordered
+    # Most pairs occur once; only the others are sorted by time.
+    row = np.flatnonzero(pl.Series(pair).is_in(repeated.unique().implode()))
+    again = rows[row].with_columns(row=pl.Series(row), pair=pl.Series(pair[row]))
+    by = ["rating", "timestamp"] if which == "best" else ["timestamp", "rating"]
+    ranked = again.sort("pair", *by, "split", descending=[False] + [which == "first"] * 2 + [False], nulls_last=False)
+    chosen = ranked.unique("pair", keep="last", maintain_order=True)["row"].to_numpy()
+    mask = np.ones(len(rows), dtype=bool)
+    mask[row] = False
+    mask[chosen] = True
+    return mask
+
+
+def rated(rows: pl.DataFrame, least: float | None) -> Mask:
+    """Keep the rows rated at least so high; rows without a rating are kept only if no rating is asked for."""
+    if least is None:
+        return np.ones(len(rows), dtype=bool)
+    return rows.select((pl.col("rating") >= least).fill_null(False)).to_series().to_numpy()
+
+
+def complete(coded: Coded, items: Path, required: tuple[Literal["image", "text"], ...]) -> Mask:
+    """Keep the rows of items that have every required modality."""
+    if not required:
+        return np.ones(len(coded.rows), dtype=bool)
+    has = {"image": pl.col("image").is_not_null(), "text": has_text()}
+    wanted = [has[modality] for modality in required]
+    fit = (piece.filter(*wanted)["item_id"] for piece in pieces(items, RAW_ITEMS))
+    fits: Mask = coded.items.is_in(pl.concat([pl.Series("item_id", [], pl.String), *fit]).implode()).to_numpy()
+    return np.asarray(fits[coded.number("item")])
+
+
+def has_text() -> pl.Expr:
+    """Whether an item has any text."""
+    return pl.any_horizontal(pl.col(*TEXT_FIELDS) != "")
+
+
+def k_core(user: Codes, item: Codes, k: int, k_items: int | None = None) -> tuple[Mask, int]:
+    """Find the largest set of rows in which each user has at least k rows and each item at least k_items.
+
+    Args:
+        user: a row's user number.
+        item: a row's item number.
+        k: the least number of rows of a user.
+        k_items: the least number of rows of an item; None for k.
 
     Returns:
         Which rows are kept, and in how many rounds rows were dropped.
     """
-    user, item = encode(users), encode(items)
-    rows = np.arange(len(user))
+    total = len(user)
+    kept = np.arange(total, dtype=np.uint32)
+    users, items = count(user), count(item)
     rounds = 0
-    while len(rows):
-        stay = enough(user[rows], k) & enough(item[rows], k)
+    while len(user):
+        stay = (users >= k)[user]
+        stay &= (items >= (k_items or k))[item]
         if stay.all():
             break
-        rows = rows[stay]
+        users -= count(user[~stay], len(users))
+        items -= count(item[~stay], len(items))
+        kept, user, item = kept[stay], user[stay], item[stay]
         rounds += 1
-    kept = np.zeros(len(user), dtype=bool)
-    kept[rows] = True
-    return kept, rounds
+    mask = np.zeros(total, dtype=bool)
+    mask[kept] = True
+    return mask, rounds
 
 
-def encode(ids: pl.Series) -> Index:
-    """A number from 0 for each distinct id."""
-    return ids.rank("dense").to_numpy().astype(np.int64) - 1
+def count(codes: Codes, size: int = 0) -> Index:
+    """How often each number occurs. Piece by piece, as numpy counts in a copy of twice the size."""
+    size = max(size, int(codes.max()) + 1 if len(codes) else 0)
+    pieces = (codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK))
+    return sum((np.bincount(piece, minlength=size) for piece in pieces), np.zeros(size, dtype=np.int64))
 
 
-def enough(index: Index, k: int) -> npt.NDArray[np.bool_]:
-    """Which rows are of an index that occurs at least k times."""
-    return np.asarray(np.bincount(index)[index] >= k)
+def dense_index(codes: Codes, ids: pl.Series) -> tuple[pl.Series, npt.NDArray[np.int32]]:
+    """Number the ids that occur from 0 in the order of ids.
 
+    Args:
+        codes: each row's provisional number.
+        ids: the id of each provisional number.
 
-def dense_index(core: pl.DataFrame, kind: str) -> pl.DataFrame:
-    """The ids of one kind, `user` or `item`, numbered from 0 in the order of ids."""
-    ids = core[f"{kind}_id"].unique().sort()
-    return pl.DataFrame({kind: pl.arange(len(ids), dtype=pl.Int32, eager=True), f"{kind}_id": ids})
+    Returns:
+        The ids in order, and each row's dense index.
+    """
+    used = np.flatnonzero(count(codes, len(ids)))
+    found = ids.gather(used)
+    order = found.arg_sort().to_numpy()
+    dense = np.zeros(len(ids), dtype=np.int32)
+    dense[used[order]] = np.arange(len(used), dtype=np.int32)
+    return found.gather(order), dense[codes]

@@ -44,7 +44,7 @@ def run(name: str, params: GraphsParams, layout: Layout, progress: Progress = si
         encoder = name.removeprefix(KNN_PREFIX)
         inputs = [*part_paths(layout.features(encoder)), layout.items]
         features = features_of(layout, encoder)
-        n_items = len(ITEMS.read(layout.items, columns=["item"]))
+        n_items = ITEMS.count(layout.items)
         features.require_items_below(n_items)
         edges = knn_edges(features, params.knn.k, include_self=params.knn.include_self, progress=progress)
     else:

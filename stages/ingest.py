@@ -1,219 +1,252 @@
 """Stage `ingest`: raw reviews, metadata and photos to three tables: interactions, items, rejects."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
 from pydantic import Field
 
-from pipeline.errors import DataError, MissingInputError
+from pipeline.errors import DataError, MissingInputError, ParamsError
 from pipeline.files import write_json
 from pipeline.layout import Layout
 from pipeline.params import Params
-from pipeline.photos import SUFFIXES, PhotoError, item_of_photo, open_photo
 from pipeline.progress import Progress, silent
 from pipeline.provenance import record
 from pipeline.rejects import SURPLUS, Reason, Reject, count_reasons, excerpt, to_frame
-from pipeline.tables import INTERACTIONS, RAW_ITEMS, REJECTS
-from stages.formats import amazon_2018
-from stages.formats.lines import read_lines
+from pipeline.tables import INTERACTIONS, RAW_ITEMS, REJECTS, TEXT_FIELDS
+from stages.formats.base import Format, Head
+from stages.formats.catalogue import COMPANIONS, FORMATS, SUFFIXES, recognise
+from stages.formats.given_splits import LATTICE, MMREC
+from stages.formats.lines import Piece, read_ahead
+from stages.formats.rows import ITEMS, REVIEWS, Item, Parse, Parsed, Review
+from stages.ingest_photos import Intake, with_photos
 
 logger = logging.getLogger(__name__)
 
-ROW_SUFFIXES = (".json", ".json.gz", ".jsonl", ".jsonl.gz")
-LINES_TO_RECOGNISE = 100
-BATCH_ROWS = 50_000
-DRAFT_PIXELS = 32
+FRAME_ROWS = 50_000  # at least, but in the last
+SMALL_PIECE = 8192  # bytes; below, lines are looked at one by one
 
 
 class IngestParams(Params):
-    """Section `ingest` of params.yaml."""
+    """Section `ingest` of params.yaml.
 
+    Attributes:
+        files: those to read, below the raw folder; empty for all that are of a known format.
+        max_reject_fraction: the share of reviews, of items or of photos that may be rejected.
+    """
+
+    files: tuple[str, ...] = ()
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
 
 
-@dataclass
-class Intake:
-    """What has been read so far of one kind of input.
+@dataclass(frozen=True)
+class RawFile:
+    """A file of a known format.
 
     Attributes:
-        kind: reviews, items or photos.
-        seen: how many rows or files were looked at.
-        rejects: those that were not taken.
+        source: its path below the raw folder.
+        known: its format.
+        head: its beginning.
     """
 
-    kind: str
-    seen: int = 0
-    rejects: list[Reject] = field(default_factory=list)
+    source: str
+    known: Format
+    head: Head
+
+
+class Distinct:
+    """The different ids of a stream of them.
+
+    Attributes:
+        seen: how many there were, the same ones each time.
+    """
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self._known = pl.Series("id", [], dtype=pl.String)
+        self._waiting: list[pl.Series] = []
+
+    def add(self, ids: pl.Series) -> None:
+        """Take some more."""
+        self.seen += len(ids)
+        self._waiting.append(ids.unique())
+        if sum(map(len, self._waiting)) > max(FRAME_ROWS, len(self._known)):  # so that the work stays proportional
+            self.all()
+
+    def all(self) -> pl.Series:
+        """Each id once, in no order."""
+        self._known = pl.concat([self._known, *(ids.alias("id") for ids in self._waiting)]).unique()
+        self._waiting.clear()
+        return self._known
 
 
 def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> dict[str, Any]:
     """Read a dataset's raw folder and write its interactions, items and rejects.
+
+    Reviews stream through in bounded memory; items, and the different ids of users, are held.
 
     Raises:
         MissingInputError: there is no such folder, or no reviews in it.
         DataError: more than `max_reject_fraction` of the reviews, items or photos was rejected.
     """
     raw = layout.require_raw()
-    review_files, item_files, unknown = recognise_files(raw)
-    if not review_files:
-        raise MissingInputError(
-            f"{raw}: no reviews found among {len(item_files) + len(unknown)} files; expected JSON lines of the Amazon "
-            "2018 edition (overall, reviewerID, asin, unixReviewTime), plain or .gz"
-        )
-    reviews, items, photos = Intake("reviews"), Intake("items"), Intake("photos")
-    interactions = read_reviews(review_files, raw, reviews, progress)
-    described = read_items(item_files, raw, items, progress)
-    table = with_photos(all_items(interactions, described), raw, photos, progress)
-
-    intakes = (reviews, items, photos)
-    provenance = record("ingest", layout, params, [*review_files, *item_files])
-    rejects = [*unknown, *(reject for intake in intakes for reject in intake.rejects)]
-    REJECTS.write(to_frame(rejects), layout.rejects, provenance)
-    for intake in intakes:
-        check_fraction(intake, params.max_reject_fraction, layout.rejects)
-    INTERACTIONS.write(interactions, layout.raw_interactions, provenance)
+    files, unknown = recognise_files(raw, params.files)
+    provenance = record("ingest", layout, params, [*(file.head.path for file in files), *companions_of(files)])
+    intakes = reviews, items, photos = Intake("reviews"), Intake("items"), Intake("photos")
+    users, reviewed = Distinct(), Distinct()
+    with INTERACTIONS.writer(layout.raw_interactions, provenance) as write:
+        for frame in read_kind(files, reviews, progress):
+            write(frame)
+            users.add(frame["user_id"])
+            reviewed.add(frame["item_id"])
+        described = pl.concat([pl.DataFrame(schema=ITEMS), *read_kind(files, items, progress)])
+        table = with_photos(with_undescribed(described, reviewed.all()), raw, photos, progress)
+        rejects = [*unknown, *(reject for intake in intakes for reject in intake.rejects)]
+        REJECTS.write(to_frame(rejects), layout.rejects, provenance)
+        for intake in intakes:
+            check_fraction(intake, params.max_reject_fraction, layout.rejects)
     RAW_ITEMS.write(table, layout.raw_items, provenance)
-    metrics = summarise(interactions, table, rejects)
+    metrics = summarise(users, reviewed, table, rejects)
     write_json(layout.metrics("ingest"), metrics)
     return metrics
 
 
-def recognise_files(raw: Path) -> tuple[list[Path], list[Path], list[Reject]]:
-    """Sort the files of a raw folder by what their first rows are: reviews, items, or neither.
+def recognise_files(raw: Path, named: tuple[str, ...]) -> tuple[list[RawFile], list[Reject]]:
+    """The files of known formats in a raw folder, by name, and a reject for each of the others.
+
+    Args:
+        raw: the folder.
+        named: the files to read, below it; empty for all.
 
     Raises:
-        MissingInputError: one of them is a link to nothing.
+        MissingInputError: a file is not there or a link to nothing, or none holds reviews.
     """
-    reviews, items, unknown = [], [], []
-    for path in sorted(path for path in raw.iterdir() if path.name.endswith(ROW_SUFFIXES) and not path.is_dir()):
-        if not path.exists():
-            raise MissingInputError(f"{path}: a link to a file that is not there")
-        rows = list(first_rows(path))
-        if any(map(amazon_2018.is_review, rows)):
-            reviews.append(path)
-        elif any(map(amazon_2018.is_item, rows)):
-            items.append(path)
-        else:
-            reason = Reason.UNKNOWN_FORMAT if path.stat().st_size else Reason.EMPTY_FILE
-            unknown.append(Reject(path.name, None, reason, ""))
-            logger.warning("%s: %s; not read", path, reason.value)
-    return reviews, items, unknown
-
-
-def first_rows(path: Path) -> Iterator[dict[str, object]]:
-    """The objects among the first lines of a file."""
-    for number, line in read_lines(path, path.name, []):
-        row = amazon_2018.parse_object(line)
-        if isinstance(row, dict):
-            yield row
-        if number >= LINES_TO_RECOGNISE:
-            return
-
-
-def read_reviews(files: Iterable[Path], raw: Path, intake: Intake, progress: Progress) -> pl.DataFrame:
-    """The usable reviews of all files, in the order of files and lines."""
-    schema = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float32, "timestamp": pl.Int64}
-    batches = [pl.DataFrame(schema=schema)]
-    rows: list[amazon_2018.Review] = []
-    for source, number, line, row in read_rows(files, raw, intake, progress):
-        review = amazon_2018.parse_review(row)
-        if isinstance(review, Reason):
-            intake.rejects.append(Reject(source, number, review, excerpt(line)))
-            continue
-        rows.append(review)
-        if len(rows) == BATCH_ROWS:
-            batches.append(pl.DataFrame(rows, schema=schema, orient="row"))
-            rows = []
-    batches.append(pl.DataFrame(rows, schema=schema, orient="row"))
-    return pl.concat(batches)
-
-
-def read_items(files: Iterable[Path], raw: Path, intake: Intake, progress: Progress) -> dict[str, amazon_2018.Item]:
-    """The items that the files describe, by id; the first description of an item is kept."""
-    items: dict[str, amazon_2018.Item] = {}
-    for source, number, line, row in read_rows(files, raw, intake, progress):
-        item = amazon_2018.parse_item(row)
-        if isinstance(item, Reason):
-            intake.rejects.append(Reject(source, number, item, excerpt(line)))
-        elif item.item_id in items:
-            intake.rejects.append(Reject(source, number, Reason.DUPLICATE_ITEM, excerpt(line)))
-        else:
-            items[item.item_id] = item
-    return items
-
-
-def read_rows(
-    files: Iterable[Path], raw: Path, intake: Intake, progress: Progress
-) -> Iterator[tuple[str, int, bytes, dict[str, object]]]:
-    """Each JSON object of the files as (source, line number, line, object); the other lines go to the rejects."""
-    with progress(f"reading {intake.kind}", None, "rows") as advance:
-        for path in files:
-            source = path.relative_to(raw).as_posix()
-            for number, line in read_lines(path, source, intake.rejects):
-                intake.seen += 1
-                row = amazon_2018.parse_object(line)
-                if isinstance(row, Reason):
-                    intake.rejects.append(Reject(source, number, row, excerpt(line)))
-                else:
-                    yield source, number, line, row
-                advance(1, "")
-
-
-def all_items(interactions: pl.DataFrame, described: dict[str, amazon_2018.Item]) -> pl.DataFrame:
-    """A row an item, described or only reviewed, by id."""
-    ids = sorted({*described, *interactions["item_id"].unique()})
-    empty = amazon_2018.Item("", "", "", "", "", None)
-    rows = [described.get(item_id, empty)._replace(item_id=item_id) for item_id in ids]
-    return pl.DataFrame(rows, schema=dict.fromkeys(amazon_2018.Item._fields, pl.String), orient="row")
-
-
-def with_photos(items: pl.DataFrame, raw: Path, intake: Intake, progress: Progress) -> pl.DataFrame:
-    """Add the column `image`: the item's photo below the raw folder if `images/` has a usable one, else null."""
-    usable: dict[str, str] = {}
-    known = set(items["item_id"])
-    for path, reason in check_photos(raw / "images", progress):
-        intake.seen += 1
+    files, unknown = [], []
+    for path in paths_to_read(raw, named):
+        found = recognise(path)
         source = path.relative_to(raw).as_posix()
-        item_id = item_of_photo(path)  # looked up among the known ones, never made into a path
-        reason = reason or refuse_photo(item_id, known, usable)
-        if reason is None:
-            usable[item_id] = source
+        if isinstance(found, Reason):
+            unknown.append(Reject(source, None, found, ""))
+            logger.warning("%s: %s; not read", path, found.value)
         else:
-            intake.rejects.append(Reject(source, None, reason, ""))
-    images = [usable.get(item_id) for item_id in items["item_id"]]
-    return items.with_columns(pl.Series("image", images, dtype=pl.String))
+            files.append(RawFile(source, *found))
+    if not any(file.known.kind == "reviews" for file in files):
+        formats = "; ".join(known.name for known in FORMATS if known.kind == "reviews")
+        raise MissingInputError(f"{raw}: no reviews found among {len(files) + len(unknown)} files; expected {formats}")
+    return files, unknown
 
 
-def refuse_photo(item_id: str, known: set[str], usable: dict[str, str]) -> Reason | None:
-    """Why a sound photo is not taken, if it is not."""
-    if item_id not in known:
-        return Reason.UNKNOWN_ITEM
-    return Reason.SECOND_PHOTO if item_id in usable else None
+def paths_to_read(raw: Path, named: tuple[str, ...]) -> list[Path]:
+    """The files to look into.
+
+    Raises:
+        ParamsError: a name leads out of the folder.
+        MissingInputError: one is not there, or a link to nothing.
+    """
+    for name in named:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ParamsError(f"ingest.files: found {name!r}, expected files below {raw}")
+    if named:
+        paths = [raw / name for name in dict.fromkeys(named)]
+    else:
+        paths = sorted(p for p in raw.iterdir() if p.name.endswith(SUFFIXES) and not p.is_dir())
+        paths = [path for path in paths if path.name not in COMPANIONS]
+    for path in paths:
+        if not path.exists():
+            what = "a link to a file that is not there" if path.is_symlink() else "no such file; see ingest.files"
+            raise MissingInputError(f"{path}: {what}")
+    return paths
 
 
-def check_photos(folder: Path, progress: Progress) -> Iterator[tuple[Path, Reason | None]]:
-    """Decode each photo of a folder, in the order of names, and tell why it is not usable, if it is not."""
-    paths = (
-        sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()) if folder.is_dir() else []
-    )
-    with ThreadPoolExecutor() as pool, progress("checking photos", len(paths), "photos") as advance:
-        for path, reason in zip(paths, pool.map(find_fault, paths), strict=True):
-            advance(1, "")
-            yield path, reason
+def companions_of(files: list[RawFile]) -> set[Path]:
+    """The tables of ids beside the files of given splits."""
+    folders = {file.head.path.parent for file in files if file.known in (LATTICE, MMREC)}
+    return {folder / name for folder in folders for name in COMPANIONS if (folder / name).is_file()}
 
 
-def find_fault(path: Path) -> Reason | None:
-    """Why a photo cannot be used, or None."""
-    try:
-        open_photo(path, draft=DRAFT_PIXELS)
-    except PhotoError as error:
-        return error.reason
-    return None
+def read_kind(files: list[RawFile], intake: Intake, progress: Progress) -> Iterator[pl.DataFrame]:
+    """The sound rows of all files of one kind as frames, in the order of files and lines; the others are rejected.
+
+    Many pieces make a frame, since each thing done to a frame has a price that does not depend on its rows.
+    """
+    described: set[str] = set()
+    waiting: list[pl.DataFrame] = []
+    with progress(f"reading {intake.kind}", None, "rows") as advance:
+        for file in files:
+            if file.known.kind != intake.kind:
+                continue
+            reader = Reader(file, intake, described)
+            for piece in read_ahead(file.head.path, file.source, intake.rejects):
+                before = intake.seen
+                waiting.extend(reader.frames(piece))
+                if sum(map(len, waiting)) >= FRAME_ROWS:
+                    yield pl.concat(waiting)
+                    waiting.clear()
+                advance(intake.seen - before, file.source)
+    if waiting:
+        yield pl.concat(waiting)
+
+
+class Reader:
+    """Turns the pieces of one file into frames of sound rows.
+
+    Of several descriptions of an item, in this file or in one before it (`described`), the first is taken.
+    """
+
+    def __init__(self, file: RawFile, intake: Intake, described: set[str]) -> None:
+        self._source = file.source
+        self._quick = file.known.quick
+        self._parse: Parse = file.known.parser(file.head)
+        self._schema = REVIEWS if file.known.kind == "reviews" else ITEMS
+        self._described = described
+        self._intake = intake
+
+    def frames(self, piece: Piece) -> Iterator[pl.DataFrame]:
+        """The sound rows of a piece; all at once where all are sound, else smaller pieces, in the end line by line."""
+        frame = None if self._quick is None else self._quick(piece.content)
+        if frame is not None:
+            self._intake.seen += len(frame)
+            yield frame
+        elif self._quick is not None and len(piece.content) > SMALL_PIECE and (halves := piece.halves()):
+            for half in halves:
+                yield from self.frames(half)
+        else:
+            yield self._line_by_line(piece)
+
+    def _line_by_line(self, piece: Piece) -> pl.DataFrame:
+        rows: list[Any] = []
+        for number, line in piece.lines():
+            parsed = self._parse_line(line)
+            self._intake.seen += len(parsed) if isinstance(parsed, list) else 1
+            if isinstance(parsed, Reason):
+                self._intake.rejects.append(Reject(self._source, number, parsed, excerpt(line)))
+            elif isinstance(parsed, list):
+                rows.extend(parsed)
+            else:
+                rows.append(parsed)
+        return pl.DataFrame(rows, schema=self._schema, orient="row")
+
+    def _parse_line(self, line: bytes) -> Parsed:
+        parsed = self._parse(line)
+        if isinstance(parsed, Item):
+            if parsed.item_id in self._described:
+                return Reason.DUPLICATE_ITEM
+            self._described.add(parsed.item_id)
+        if isinstance(parsed, Reason) and self._quick is not None and (frame := self._quick(line)) is not None:
+            # The quick way skips what it does not need, faults included. What becomes of a row must not depend on
+            # the rows beside it, so what that way takes is taken here too.
+            return [Review(*row) for row in frame.iter_rows()]
+        return parsed
+
+
+def with_undescribed(described: pl.DataFrame, reviewed: pl.Series) -> pl.DataFrame:
+    """A row an item, described or only reviewed, by id; the text of the latter is empty."""
+    others = pl.DataFrame({"item_id": reviewed}).join(described, on="item_id", how="anti")
+    empty = others.with_columns(*(pl.lit("").alias(name) for name in TEXT_FIELDS), image_url=pl.lit(None, pl.String))
+    return pl.concat([described, empty.select(described.columns)]).sort("item_id")
 
 
 def check_fraction(intake: Intake, limit: float, rejects: Path) -> None:
@@ -231,13 +264,13 @@ def check_fraction(intake: Intake, limit: float, rejects: Path) -> None:
         )
 
 
-def summarise(interactions: pl.DataFrame, items: pl.DataFrame, rejects: list[Reject]) -> dict[str, Any]:
+def summarise(users: Distinct, reviewed: Distinct, items: pl.DataFrame, rejects: list[Reject]) -> dict[str, Any]:
     """The stage's metrics."""
-    has_text = pl.any_horizontal(pl.col("title", "description", "categories", "brand") != "")
+    has_text = pl.any_horizontal(pl.col(*TEXT_FIELDS) != "")
     return {
-        "users": interactions["user_id"].n_unique(),
-        "reviewed_items": interactions["item_id"].n_unique(),
-        "interactions": len(interactions),
+        "users": len(users.all()),
+        "reviewed_items": len(reviewed.all()),
+        "interactions": users.seen,
         "items": len(items),
         "items_with_text": items.select(has_text.sum()).item(),
         "items_with_photo": len(items) - items["image"].null_count(),

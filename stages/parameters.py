@@ -18,6 +18,7 @@ from pipeline.graphs import GraphsParams
 from pipeline.params import Params, parse_section, read_yaml
 from stages.filter import FilterParams
 from stages.ingest import IngestParams
+from stages.noise import NoiseParams
 from stages.split import SplitParams
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Sections(Params):
     ingest: IngestParams = IngestParams()
     filter: FilterParams = FilterParams()
     split: SplitParams = SplitParams()
+    noise: NoiseParams = NoiseParams()
     extract: ExtractParams = ExtractParams()
     encoders: dict[str, dict[str, Any]] = Field(default_factory=dict)
     graphs: GraphsParams = GraphsParams()

@@ -39,8 +39,7 @@ def run(
         train=splits.train,
         val=splits.val,
         features={
-            modality: features_of(layout, encoder).matrix(splits.n_items)
-            for modality, encoder in encoders.items()
+            modality: features_of(layout, encoder).matrix(splits.n_items) for modality, encoder in encoders.items()
         },
     )
     recommender = build(description.load(), data, recommender_params, params.seed)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Site(ThreadingHTTPServer):
         pages: by path; of a list each visit takes the next one, and then the last one for ever.
         visits: all of them, in order.
         peak: the most visits at once in all (under "") and by host name.
+        connections: how many were opened.
     """
 
     daemon_threads = False
@@ -69,6 +70,7 @@ class Site(ThreadingHTTPServer):
         self.visits: list[Visit] = []
         self.peak: Counter[str] = Counter()
         self.present: Counter[str] = Counter()
+        self.connections = 0
         self.closing = threading.Event()
         self.lock = threading.Lock()
 
@@ -98,6 +100,10 @@ class Site(ThreadingHTTPServer):
         with self.lock:
             for host in ("", visit.headers["host"].split(":")[0]):
                 self.present[host] -= 1
+
+    def process_request(self, *connection: Any) -> None:  # noqa: ANN401 - socketserver's
+        self.connections += 1
+        super().process_request(*connection)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Visitors who leave early are no fault."""

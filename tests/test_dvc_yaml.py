@@ -94,7 +94,7 @@ def test_every_key_of_params_has_a_comment() -> None:
         if key and before.lstrip().startswith("#"):
             explained.add(key[2])
     every = {key[1] for line in lines if (key := re.match(r" *([a-z_0-9]+):", line))}
-    sections = {"download", "ingest", "filter", "split", "extract", "graphs", "train", "evaluate"}
+    sections = {"noise", "download", "ingest", "filter", "split", "extract", "graphs", "train", "evaluate"}
     names = {*PARAMS["encoders"], *PARAMS["recommenders"]}
     same_line_block = {"text"}  # shares the comment of `image`, the line above
     assert every - explained - sections - names - same_line_block == {"sha256"}  # explained above `encoders`

@@ -18,9 +18,11 @@ from pipeline.params import suggestion
 class Extent(StrEnum):
     """How much of a category's interactions."""
 
-    SMALL = "small"
+    SMALL = "small"  # the 5-core
     FULL = "full"
-    RATINGS = "ratings"
+    RATINGS = "ratings"  # all, without reviews
+    LAST_OUT = "last-out"  # the 5-core, split: of each user the last item to test, the one before to val
+    TIMESTAMP = "timestamp"  # the 5-core, split by time
 
 
 class RawFile(NamedTuple):
@@ -46,16 +48,24 @@ class Edition:
     Attributes:
         page: where it is described and linked.
         base_url: below which all its files lie.
-        interactions: the file of reviews or ratings, by extent.
+        interactions: the files of reviews or ratings, by extent.
         metadata: the file of items.
         categories: as the files' names have them.
     """
 
     page: str
     base_url: str
-    interactions: Mapping[Extent, RawFile]
+    interactions: Mapping[Extent, tuple[RawFile, ...]]
     metadata: RawFile
     categories: tuple[str, ...]
+
+
+def split_files(kind: str, folder: str) -> tuple[RawFile, ...]:
+    """The three files of one of the 2023 edition's splits; the kind is put into the names that are kept."""
+    return tuple(
+        RawFile(f"benchmark/5core/{folder}/{{category}}.{part}.csv.gz", f"{{category}}.{kind}.{part}.csv.gz")
+        for part in ("train", "valid", "test")
+    )
 
 
 COMMON = (
@@ -95,9 +105,9 @@ EDITIONS: Mapping[str, Edition] = {
         page="https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html",
         base_url="https://mcauleylab.ucsd.edu/public_datasets/data/amazon",
         interactions={
-            Extent.SMALL: RawFile("categoryFiles/reviews_{category}_5.json.gz"),
-            Extent.FULL: RawFile("categoryFiles/reviews_{category}.json.gz"),
-            Extent.RATINGS: RawFile("categoryFiles/ratings_{category}.csv"),
+            Extent.SMALL: (RawFile("categoryFiles/reviews_{category}_5.json.gz"),),
+            Extent.FULL: (RawFile("categoryFiles/reviews_{category}.json.gz"),),
+            Extent.RATINGS: (RawFile("categoryFiles/ratings_{category}.csv"),),
         },
         metadata=RawFile("categoryFiles/meta_{category}.json.gz"),
         categories=(
@@ -109,26 +119,29 @@ EDITIONS: Mapping[str, Edition] = {
             "Health_and_Personal_Care",
         ),
     ),
-    # Also described at nijianmo.github.io/amazon, which asks to fill in a form before the larger files are fetched.
+    # Also described at nijianmo.github.io/amazon, which asks to fill in a form before the larger files are fetched. The
+    # ratings alone are left out: in them the item comes before the user, unlike in 2014's, and nothing says so.
     "2018": Edition(
         page="https://cseweb.ucsd.edu/~jmcauley/datasets/amazon_v2/",
         base_url="https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2",
         interactions={
-            Extent.SMALL: RawFile("categoryFilesSmall/{category}_5.json.gz"),
-            Extent.FULL: RawFile("categoryFiles/{category}.json.gz"),
-            Extent.RATINGS: RawFile("categoryFilesSmall/{category}.csv"),
+            Extent.SMALL: (RawFile("categoryFilesSmall/{category}_5.json.gz"),),
+            Extent.FULL: (RawFile("categoryFiles/{category}.json.gz"),),
         },
         metadata=RawFile("metaFiles2/meta_{category}.json.gz"),
         categories=(*COMMON, *SINCE_2018, "AMAZON_FASHION", "Luxury_Beauty", "Prime_Pantry"),
     ),
-    # The 5-core is published as ratings alone, under the same name as all ratings; the names kept here differ.
+    # The 5-core is published as ratings alone, of 28 categories, under the same names as all ratings and in two splits
+    # under the same names; the names kept here differ.
     "2023": Edition(
         page="https://amazon-reviews-2023.github.io/",
         base_url="https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023",
         interactions={
-            Extent.SMALL: RawFile("benchmark/5core/rating_only/{category}.csv.gz", "{category}.5core.csv.gz"),
-            Extent.FULL: RawFile("raw/review_categories/{category}.jsonl.gz"),
-            Extent.RATINGS: RawFile("benchmark/0core/rating_only/{category}.csv.gz", "{category}.0core.csv.gz"),
+            Extent.SMALL: (RawFile("benchmark/5core/rating_only/{category}.csv.gz", "{category}.5core.csv.gz"),),
+            Extent.FULL: (RawFile("raw/review_categories/{category}.jsonl.gz"),),
+            Extent.RATINGS: (RawFile("benchmark/0core/rating_only/{category}.csv.gz", "{category}.0core.csv.gz"),),
+            Extent.LAST_OUT: split_files("last_out", "last_out_w_his"),
+            Extent.TIMESTAMP: split_files("timestamp", "timestamp_w_his"),
         },
         metadata=RawFile("raw/meta_categories/meta_{category}.jsonl.gz"),
         categories=(

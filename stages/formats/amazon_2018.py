@@ -1,34 +1,19 @@
-"""The Amazon 2018 edition: JSON lines of reviews and of item metadata."""
+"""The Amazon 2018 edition: JSON lines of reviews and of item metadata. The 2014 edition's reviews are the same."""
 
-import json
-from typing import NamedTuple
+import re
 
 from pipeline.rejects import Reason
 from pipeline.text import clean_text
+from stages.formats import amazon_2014
+from stages.formats.amazon_2014 import is_ratings
+from stages.formats.base import Format, Head
+from stages.formats.json_lines import parse_object, quick_reviews
+from stages.formats.rows import Item, Parsed, Review, first_url, is_id, make_review
 
-FIRST_SECOND = 631_152_000  # 1990-01-01; the oldest Amazon review is of 1996
-LAST_SECOND = 4_102_444_800  # 2100-01-01; milliseconds taken for seconds lie beyond
-LARGEST_RATING = 3.4e38  # what an f32 holds
+DESCRIBING = frozenset({"title", "category", "imageURL", "imageURLHighRes", "brand", "also_buy", "main_cat"})
 
-
-class Review(NamedTuple):
-    """A row of interactions.parquet."""
-
-    user_id: str
-    item_id: str
-    rating: float
-    timestamp: int
-
-
-class Item(NamedTuple):
-    """A row of items.parquet, still without its photo."""
-
-    item_id: str
-    title: str
-    description: str
-    categories: str
-    brand: str
-    image_url: str | None
+IMAGES = ("imageURLHighRes", "imageURL", "image")  # the largest first; the edition's first publication had `image`
+ASIN, REVIEWER = re.compile(r"(B0|\d\d)[0-9A-Z]{8}"), re.compile(r"A[0-9A-Z]{9,20}")
 
 
 def is_review(row: dict[str, object]) -> bool:
@@ -38,32 +23,12 @@ def is_review(row: dict[str, object]) -> bool:
 
 def is_item(row: dict[str, object]) -> bool:
     """Whether a row describes an item."""
-    return "asin" in row and "reviewerID" not in row and bool({"title", "category", "imageURL", "brand"} & row.keys())
-
-
-def parse_object(line: bytes) -> dict[str, object] | Reason:
-    """The JSON object in a line, or why there is none."""
-    try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        return Reason.BAD_ENCODING
-    except (ValueError, RecursionError):
-        return Reason.BAD_JSON
-    return row if isinstance(row, dict) else Reason.NOT_AN_OBJECT
+    return "asin" in row and "reviewerID" not in row and bool(DESCRIBING & row.keys())
 
 
 def parse_review(row: dict[str, object]) -> Review | Reason:
     """The review in a row, or why there is none."""
-    user, item, rating, time = (row.get(key) for key in ("reviewerID", "asin", "overall", "unixReviewTime"))
-    if not is_id(user):
-        return Reason.MISSING_USER
-    if not is_id(item):
-        return Reason.MISSING_ITEM
-    if isinstance(rating, bool) or not isinstance(rating, int | float) or not abs(rating) <= LARGEST_RATING:
-        return Reason.BAD_RATING
-    if isinstance(time, bool) or not isinstance(time, int) or not FIRST_SECOND <= time < LAST_SECOND:
-        return Reason.BAD_TIMESTAMP
-    return Review(str(user), str(item), float(rating), time)
+    return make_review(row.get("reviewerID"), row.get("asin"), row.get("overall"), row.get("unixReviewTime"))
 
 
 def parse_item(row: dict[str, object]) -> Item | Reason:
@@ -76,15 +41,52 @@ def parse_item(row: dict[str, object]) -> Item | Reason:
         description=clean_text(row.get("description")),
         categories=clean_text(row.get("category"), separator=", "),
         brand=clean_text(row.get("brand")),
-        image_url=first_url(row.get("imageURLHighRes")) or first_url(row.get("imageURL")),
+        image_url=next(filter(None, (first_url(row.get(name)) for name in IMAGES)), None),
     )
 
 
-def is_id(value: object) -> bool:
-    """Whether a value serves as an id: text without control characters and not blank."""
-    return isinstance(value, str) and value.isprintable() and bool(value.strip())
+def review_in(line: bytes) -> Parsed:
+    """The review in a line."""
+    row = parse_object(line)
+    return row if isinstance(row, Reason) else parse_review(row)
 
 
-def first_url(value: object) -> str | None:
-    """The first address in a list of them."""
-    return next((str(url) for url in value if is_id(url)), None) if isinstance(value, list) else None
+def item_in(line: bytes) -> Parsed:
+    """The item in a line."""
+    row = parse_object(line)
+    return row if isinstance(row, Reason) else parse_item(row)
+
+
+def is_item_first(head: Head) -> bool:
+    """Whether the lines are ratings as in 2014, but with the item before the user, as the ids show."""
+    pairs = [line.decode("utf-8", errors="replace").split(",")[:2] for line in head.lines]
+    swapped = sum(bool(len(ids) == 2 and ASIN.fullmatch(ids[0]) and REVIEWER.fullmatch(ids[1])) for ids in pairs)
+    return is_ratings(head) and 2 * swapped > len(pairs)
+
+
+def rating_in(line: bytes) -> Parsed:
+    """The interaction in a line `item,user,rating,timestamp`."""
+    item, _, rest = line.partition(b",")
+    user, _, rest = rest.partition(b",")
+    return amazon_2014.rating_in(b",".join((user, item, rest)))
+
+
+REVIEWS = Format(
+    name="reviews of the Amazon 2014 or 2018 edition",
+    kind="reviews",
+    fits=lambda head: any(map(is_review, head.objects)),
+    parser=lambda head: review_in,  # noqa: ARG005 - the same for every file
+    quick=quick_reviews("reviewerID", "asin", "overall", "unixReviewTime"),
+)
+ITEMS = Format(
+    name="metadata of the Amazon 2018 edition",
+    kind="items",
+    fits=lambda head: any(map(is_item, head.objects)) and not any(line.startswith(b"{'") for line in head.lines),
+    parser=lambda head: item_in,  # noqa: ARG005
+)
+RATINGS = Format(
+    name="ratings of the Amazon 2018 edition",
+    kind="reviews",
+    fits=is_item_first,
+    parser=lambda head: rating_in,  # noqa: ARG005
+)

@@ -56,7 +56,7 @@ class Recorder(httpcore.AsyncNetworkBackend):
 
     async def connect_tcp(
         self, host: str, port: int, timeout: float | None = None, *_: object
-    ) -> httpcore.AsyncMockStream:  # type: ignore[override]
+    ) -> httpcore.AsyncMockStream:
         assert port == 80
         self.connected.append((host, timeout))
         if len(self.connected) <= self.deaf:

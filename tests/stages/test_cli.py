@@ -112,7 +112,10 @@ def test_a_missing_parameter_file_is_named(in_folder: Path, command: str) -> Non
 @pytest.mark.parametrize("command", [*STAGES, "report"])
 def test_a_mistake_in_the_parameters_is_named(in_folder: Path, command: str) -> None:
     (in_folder / "params.yaml").write_text("dataset: toys\nfilter: {kcore: 2}\n")
-    expected = "params.yaml: filter.kcore: no such key; did you mean k_core? (allowed: k_core)"
+    expected = (
+        "params.yaml: filter.kcore: no such key; did you mean k_core? "
+        "(allowed: k_core, k_core_items, duplicates, min_rating, require)"
+    )
     assert failure(2, command) == expected
 
 
@@ -203,7 +206,10 @@ def test_too_many_rejects_give_one_line_and_their_table(project: Path) -> None:
 def test_an_empty_core_gives_one_line(project: Path) -> None:
     (project / "params.yaml").write_text("dataset: toys\nfilter: {k_core: 5}\n")
     mmprep("ingest")
-    assert failure(4, "filter").endswith("the 5-core of 24 interactions is empty; lower filter.k_core")
+    assert failure(4, "filter").endswith(
+        "no interaction is left of 24 (lost 0 to duplicates, 0 to min_rating, 0 to missing_modality, 24 to k_core); "
+        "lower filter.k_core or loosen the other rules"
+    )
 
 
 def test_a_damaged_table_gives_one_line(project: Path) -> None:
@@ -261,7 +267,7 @@ def test_inspect_shows_what_made_a_file(project: Path) -> None:
     result = mmprep("inspect", str(TOYS.core))
     assert result.exit_code == 0
     shown = json.loads(result.stdout)
-    assert (shown["stage"], shown["mmprep"], shown["params"]) == ("filter", version("mmprep"), {"k_core": 2})
+    assert (shown["stage"], shown["mmprep"], shown["params"]["k_core"]) == ("filter", version("mmprep"), 2)
     assert set(shown["inputs"]) == {"interim/toys/interactions.parquet", "interim/toys/items.parquet"}
     assert project == Path.cwd()
 

@@ -22,6 +22,7 @@ from pipeline.layout import Layout
 from pipeline.photos import open_photo
 from pipeline.provenance import read_provenance
 from stages.extract import BATCHES_AHEAD, chunks, map_ahead, run
+from stages.noise import NoiseParams
 
 RANDOM = ImageEncoderParams(weights="random:3", batch_size=2)
 
@@ -109,6 +110,7 @@ def test_each_photo_becomes_its_items_vector_in_the_order_of_items(layout: Layou
         "missing": 2,
         "unreadable": 0,
         "dimension": 4096,
+        "replaced_by_noise": 0,
         "pretrained": False,
     }
 
@@ -331,3 +333,16 @@ def test_chunks_are_full_but_the_last(count: int, sizes: list[int]) -> None:
     made = list(chunks(range(count), 3))
     assert [len(chunk) for chunk in made] == sizes
     assert [value for chunk in made for value in chunk] == list(range(count))
+
+
+def test_replaced_photos_reach_the_features_and_are_counted(layout: Layout) -> None:
+    extract(layout)
+    clean = read_features(layout.features("vgg16")).vectors
+    noise = NoiseParams(replaced=0.5, modality="image", seed=1)
+    metrics = run("vgg16", ExtractParams(), RANDOM, layout, noise=noise)
+    noisy = read_features(layout.features("vgg16"))
+    assert metrics["replaced_by_noise"] == 4
+    assert (noisy.vectors != clean).any(axis=1).sum() == 4
+    assert noisy.provenance["replaced_by_noise"] == 4
+    other = run("vgg16", ExtractParams(), RANDOM, layout, noise=NoiseParams(replaced=0.5, modality="text"))
+    assert other["replaced_by_noise"] == 0

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from polars.testing import assert_frame_equal
 
-from pipeline.errors import DataError, MissingInputError
+from pipeline.errors import DataError, MissingInputError, ParamsError
 from pipeline.files import sha256
 from pipeline.layout import Layout
 from pipeline.provenance import read_provenance
@@ -26,6 +26,7 @@ from stages import filter as filter_stage
 from stages import ingest
 from stages import split as split_stage
 from stages.filter import FilterParams
+from stages.formats import lines
 from stages.ingest import IngestParams, run
 from stages.split import SplitParams
 
@@ -87,7 +88,7 @@ def test_reviews_items_and_photos_become_tables(tmp_path: Path) -> None:
 
     interactions = INTERACTIONS.read(layout.raw_interactions)
     assert len(interactions) == GOOD
-    assert interactions.row(5) == ("A1", "B2", 1.0, 1_400_000_001)
+    assert interactions.row(5) == ("A1", "B2", 1.0, 1_400_000_001, None)
     assert RAW_ITEMS.read(layout.raw_items).rows() == [
         ("B0", "Blue mug", "", "Home, Mugs", "", "images/B0.jpg", None),
         ("B1", "", "", "", "Potter", None, None),
@@ -113,7 +114,7 @@ def test_the_tables_tell_what_they_were_made_from(tmp_path: Path) -> None:
     for path in (layout.raw_interactions, layout.raw_items, layout.rejects):
         provenance = read_provenance(path)
         assert provenance["stage"] == "ingest"
-        assert provenance["params"] == {"max_reject_fraction": 0.05}
+        assert provenance["params"] == {"files": [], "max_reject_fraction": 0.05}
         assert provenance["inputs"] == {
             "raw/toys/meta.json": sha256(layout.raw / "meta.json"),
             "raw/toys/reviews.json": sha256(layout.raw / "reviews.json"),
@@ -166,14 +167,19 @@ def test_broken_lines_at_the_head_do_not_hide_what_a_file_is(tmp_path: Path) -> 
     assert [row[1:3] for row in rejects_of(layout)] == [(1, Reason.BAD_JSON), (3, Reason.NOT_AN_OBJECT)]
 
 
-def test_batches_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = small_dataset(tmp_path)
-    run(IngestParams(), layout)
-    whole = layout.raw_interactions.read_bytes()
-    for rows in (1, 5, GOOD):
-        monkeypatch.setattr(ingest, "BATCH_ROWS", rows)
-        run(IngestParams(), layout)
-        assert layout.raw_interactions.read_bytes() == whole
+    line_of(layout.raw, "reviews.json", b"broken")
+    line_of(layout.raw, "reviews.json", review("A 9"))
+    run(LENIENT, layout)
+    whole = layout.raw_interactions.read_bytes(), layout.rejects.read_bytes()
+    for piece in (1, 100, 999):
+        monkeypatch.setattr(lines, "PIECE_BYTES", piece)
+        for rows, small in ((1, 1), (5, 200), (GOOD, 9999)):
+            monkeypatch.setattr(ingest, "FRAME_ROWS", rows)
+            monkeypatch.setattr(ingest, "SMALL_PIECE", small)
+            run(LENIENT, layout)
+            assert (layout.raw_interactions.read_bytes(), layout.rejects.read_bytes()) == whole
 
 
 def line_of(raw: Path, name: str, line: Row | bytes) -> None:
@@ -190,6 +196,8 @@ def without(row: Row, key: str) -> Row:
     return {name: value for name, value in row.items() if name != key}
 
 
+LITERAL = b"{'asin': 'B0', 'title': 'mug'}"
+RATING = b"A1,B0,5.0,1400000000"
 CUT = gzip.compress(as_lines([review("A9")] * 3))[:-9]
 CASES: list[tuple[Callable[[Path], object], str, int | None, Reason, str]] = [
     (
@@ -252,6 +260,27 @@ CASES: list[tuple[Callable[[Path], object], str, int | None, Reason, str]] = [
         Reason.CUT_OFF_FILE,
         "Compressed file ended before the end-of-stream marker was reached",
     ),
+    (
+        lambda raw: (raw / "n.json").write_bytes(LITERAL.replace(b"B0", b"B9") + b"\n{'asin': print()}\n"),
+        "n.json",
+        2,
+        Reason.BAD_LITERAL,
+        "{'asin': print()}",
+    ),
+    (
+        lambda raw: (raw / "z.csv").write_bytes(RATING + b"\nA1,B0,5.0\n" + RATING),
+        "z.csv",
+        2,
+        Reason.BAD_COLUMNS,
+        "A1,B0,5.0",
+    ),
+    (
+        lambda raw: line_of(raw, "reviews.json", b" " * (17 << 20)),
+        "reviews.json",
+        13,
+        Reason.LINE_TOO_LONG,
+        " " * 200,
+    ),
     (lambda raw: (raw / "other.json").write_bytes(b'{"a": 1}\n'), "other.json", None, Reason.UNKNOWN_FORMAT, ""),
     (lambda raw: (raw / "empty.jsonl.gz").touch(), "empty.jsonl.gz", None, Reason.EMPTY_FILE, ""),
     (lambda raw: photo_of(raw, "B1.jpg", b""), "images/B1.jpg", None, Reason.EMPTY_FILE, ""),
@@ -274,9 +303,9 @@ def test_what_is_not_taken_is_named_and_explained_and_the_rest_is_taken(
     metrics = run(LENIENT, layout)
     assert rejects_of(layout) == [(source, line, reason.value, excerpt)]
     assert (metrics["rejects"], metrics["rejects_by_reason"]) == (1, {reason.value: 1})
-    assert metrics["interactions"] == GOOD + (3 if source == "cut.json.gz" else 0)
+    assert metrics["interactions"] == GOOD + {"cut.json.gz": 3, "z.csv": 2}.get(source, 0)
     assert metrics["items_with_photo"] == 1
-    assert RAW_ITEMS.read(layout.raw_items)["title"].to_list() == ["Blue mug", "", ""]
+    assert RAW_ITEMS.read(layout.raw_items)["title"].to_list()[:3] == ["Blue mug", "", ""]
 
 
 def test_every_reason_has_an_input_that_gives_it() -> None:
@@ -285,13 +314,13 @@ def test_every_reason_has_an_input_that_gives_it() -> None:
 
 def test_many_faults_at_once_are_listed_by_file_and_line(tmp_path: Path) -> None:
     layout = small_dataset(tmp_path)
-    for spoil, *_ in CASES[:12]:
+    for spoil, *_ in CASES[:15]:
         spoil(layout.raw)
     metrics = run(LENIENT, layout)
     found = [(source, line) for source, line, *_ in rejects_of(layout)]
     assert found == sorted(found)
-    assert metrics["rejects"] == len(found) == 12
-    assert sum(metrics["rejects_by_reason"].values()) == 12
+    assert metrics["rejects"] == len(found) == 15
+    assert sum(metrics["rejects_by_reason"].values()) == 15
 
 
 def test_half_characters_and_endless_references_in_texts_are_no_accident(tmp_path: Path) -> None:
@@ -325,9 +354,35 @@ def test_without_reviews_the_message_says_what_was_expected(tmp_path: Path) -> N
     with pytest.raises(MissingInputError) as caught:
         run(IngestParams(), layout)
     assert str(caught.value) == (
-        f"{layout.raw}: no reviews found among 2 files; expected JSON lines of the Amazon 2018 edition "
-        "(overall, reviewerID, asin, unixReviewTime), plain or .gz"
+        f"{layout.raw}: no reviews found among 2 files; expected MMRec's .inter; LATTICE's split; benchmark ratings of "
+        "the Amazon 2023 edition; reviews of the Amazon 2023 edition; reviews of the Amazon 2014 or 2018 edition; "
+        "ratings of the Amazon 2018 edition; ratings of the Amazon 2014 edition"
     )
+
+
+def test_files_that_are_named_are_read_and_no_others(tmp_path: Path) -> None:
+    layout = small_dataset(
+        tmp_path, **{"old.txt": as_lines([review("A7")]), "part/more.json": as_lines([review("A8")])}
+    )
+    params = IngestParams(files=("part/more.json", "old.txt", "old.txt"))
+    assert run(params, layout)["items"] == 1
+    assert INTERACTIONS.read(layout.raw_interactions)["user_id"].to_list() == ["A8", "A7"]
+    assert set(read_provenance(layout.raw_interactions)["inputs"]) == {"raw/toys/old.txt", "raw/toys/part/more.json"}
+
+
+def test_a_named_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    layout = small_dataset(tmp_path)
+    with pytest.raises(MissingInputError) as caught:
+        run(IngestParams(files=("reviews.json", "more.json")), layout)
+    assert str(caught.value) == f"{layout.raw}/more.json: no such file; see ingest.files"
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../toys/reviews.json"])
+def test_a_named_file_outside_the_raw_folder_is_refused(tmp_path: Path, name: str) -> None:
+    layout = small_dataset(tmp_path)
+    with pytest.raises(ParamsError) as caught:
+        run(IngestParams(files=(name,)), layout)
+    assert str(caught.value) == f"ingest.files: found '{name}', expected files below {layout.raw}"
 
 
 def test_a_folder_named_like_a_file_of_rows_is_left_alone(tmp_path: Path) -> None:

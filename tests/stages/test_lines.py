@@ -1,13 +1,20 @@
 """Lines of plain and compressed files, also of damaged ones."""
 
 import gzip
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from pipeline.rejects import Reason, Reject
-from stages.formats.lines import read_lines
+from stages.formats import lines
+from stages.formats.lines import MAX_LINE_BYTES, Piece, read_ahead, read_lines, read_pieces
+
+Pack = Callable[[bytes], bytes]
+PACKINGS = [bytes, gzip.compress, zstandard.compress]
 
 
 def lines_of(path: Path) -> tuple[list[tuple[int, bytes]], list[Reject]]:
@@ -21,18 +28,18 @@ def saved(folder: Path, content: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_lines_are_numbered_from_1_and_blank_ones_left_out(tmp_path: Path, pack: type[bytes]) -> None:
+@pytest.mark.parametrize("pack", PACKINGS)
+def test_lines_are_numbered_from_1_and_blank_ones_left_out(tmp_path: Path, pack: Pack) -> None:
     path = saved(tmp_path, pack(b"one\n\n  \n two \r\nthree"))
     assert lines_of(path) == ([(1, b"one"), (4, b"two"), (5, b"three")], [])
 
 
-@pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_a_byte_order_mark_is_taken_off(tmp_path: Path, pack: type[bytes]) -> None:
+@pytest.mark.parametrize("pack", PACKINGS)
+def test_a_byte_order_mark_is_taken_off(tmp_path: Path, pack: Pack) -> None:
     assert lines_of(saved(tmp_path, pack(b"\xef\xbb\xbfone\ntwo\n"))) == ([(1, b"one"), (2, b"two")], [])
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b""), b"\n\n"])
+@pytest.mark.parametrize("content", [b"", gzip.compress(b""), zstandard.compress(b""), b"\n\n"])
 def test_a_file_without_lines_gives_none(tmp_path: Path, content: bytes) -> None:
     assert lines_of(saved(tmp_path, content)) == ([], [])
 
@@ -40,6 +47,90 @@ def test_a_file_without_lines_gives_none(tmp_path: Path, content: bytes) -> None
 def test_several_gzip_members_are_read_as_one(tmp_path: Path) -> None:
     path = saved(tmp_path, gzip.compress(b"one\n") + gzip.compress(b"two\n"))
     assert lines_of(path) == ([(1, b"one"), (2, b"two")], [])
+
+
+def test_several_zstd_frames_are_read_as_one(tmp_path: Path) -> None:
+    frames = b"".join(zstandard.compress(b"line %d\n" % number) for number in range(300))
+    found, rejects = lines_of(saved(tmp_path, frames + zstandard.compress(b"")))
+    assert found == [(number + 1, b"line %d" % number) for number in range(300)]
+    assert rejects == []
+
+
+def test_cut_off_zstd_keeps_the_lines_of_the_blocks_before_the_cut(tmp_path: Path) -> None:
+    texts = [f"line {n} {n * 7919 % 10007}".encode() for n in range(50_000)]
+    packed = zstandard.compress(b"\n".join(texts[:100]) + b"\n") + zstandard.compress(b"\n".join(texts[100:]) + b"\n")
+    kept = []
+    for cut in (len(packed) // 2, len(packed) - 1):
+        found, rejects = lines_of(saved(tmp_path, packed[:cut]))
+        assert found == list(enumerate(texts[: len(found)], start=1))
+        assert [(reject.line, reject.reason) for reject in rejects] == [(len(found) + 1, Reason.CUT_OFF_FILE)]
+        kept.append(len(found))
+    assert 100 <= kept[0] < kept[1]
+
+
+def test_damage_inside_zstd_is_noted_once(tmp_path: Path) -> None:
+    packed = bytearray(zstandard.ZstdCompressor(write_checksum=True).compress(b"one\ntwo\n" * 999))
+    packed[-2] ^= 0xFF
+    assert [reject.reason for reject in lines_of(saved(tmp_path, bytes(packed)))[1]] == [Reason.CUT_OFF_FILE]
+
+
+@pytest.mark.parametrize("pack", PACKINGS)
+def test_a_line_of_50_mb_is_rejected_in_bounded_memory_and_the_next_is_read(tmp_path: Path, pack: Pack) -> None:
+    path = saved(tmp_path, pack(b"one\n" + b"x" * 50_000_000 + b"\nthree\n"))
+    tracemalloc.start()
+    try:
+        found, rejects = lines_of(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == [(1, b"one"), (3, b"three")]
+    assert [(reject.line, reject.reason, len(reject.excerpt)) for reject in rejects] == [(2, Reason.LINE_TOO_LONG, 200)]
+    assert peak < (150 if pack is zstandard.compress else 80) * 1_000_000
+
+
+def test_several_lines_too_long_also_the_last_and_the_cut_off_one(tmp_path: Path) -> None:
+    long = b"x" * (MAX_LINE_BYTES + 5)
+    found, rejects = lines_of(saved(tmp_path, long + b"\n" + long + b"\ntwo\n" + long))
+    assert found == [(3, b"two")]
+    assert [(reject.line, reject.reason) for reject in rejects] == [(n, Reason.LINE_TOO_LONG) for n in (1, 2, 4)]
+
+    found, rejects = lines_of(saved(tmp_path, gzip.compress(b"one\n" + long + b"x" * (3 << 20))[:-9]))
+    assert found == [(1, b"one")]
+    assert [(reject.line, reject.reason) for reject in rejects] == [(2, Reason.LINE_TOO_LONG), (2, Reason.CUT_OFF_FILE)]
+
+
+@pytest.mark.parametrize("before", [b"", b"one\n", b"y" * 700_000 + b"\n"])
+def test_the_longest_line_does_not_depend_on_where_it_stands(tmp_path: Path, before: bytes) -> None:
+    longest = b"x" * MAX_LINE_BYTES
+    found, rejects = lines_of(saved(tmp_path, before + longest + b"\n" + longest + b"x\nend"))
+    count = before.count(b"\n")
+    assert [(number, len(line)) for number, line in found[count:]] == [(count + 1, MAX_LINE_BYTES), (count + 3, 3)]
+    assert [(reject.line, reject.reason) for reject in rejects] == [(count + 2, Reason.LINE_TOO_LONG)]
+
+
+@pytest.mark.parametrize("pack", PACKINGS)
+def test_pieces_are_of_whole_lines_and_together_the_file(
+    tmp_path: Path, pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"".join(b"line %d\n" % number for number in range(500)) + b"\n\nlast"
+    path = saved(tmp_path, pack(content))
+    for size in (1, 7, 100, 1 << 20):
+        monkeypatch.setattr(lines, "PIECE_BYTES", size)
+        pieces = list(read_pieces(path, "file", []))
+        assert b"".join(piece.content for piece in pieces) == content
+        assert all(piece.content.endswith(b"\n") for piece in pieces[:-1])
+        assert [number for piece in pieces for number, _ in piece.lines()] == [*range(1, 501), 503]
+        assert list(read_ahead(path, "file", [])) == pieces
+
+
+def test_halves_of_a_piece_keep_its_numbers() -> None:
+    piece = Piece(7, b"one\ntwo\nthree three three three\n")
+    halves = piece.halves()
+    assert halves is not None
+    assert [line for half in halves for line in half.lines()] == list(piece.lines())
+    assert Piece(1, b"one").halves() is None
+    assert Piece(1, b"one\n").halves() is None
+    assert Piece(1, b"one\n" + b"x" * 99).halves() == (Piece(1, b"one\n"), Piece(2, b"x" * 99))
 
 
 def test_cut_off_gzip_keeps_every_line_before_the_cut(tmp_path: Path) -> None:

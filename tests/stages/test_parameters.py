@@ -119,14 +119,22 @@ def test_a_section_in_the_file_reaches_its_encoder_and_recommender(tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"filter__kcore": 3}, "filter.kcore: no such key; did you mean k_core? (allowed: k_core)"),
+        (
+            {"filter__kcore": 3},
+            "filter.kcore: no such key; did you mean k_core? "
+            "(allowed: k_core, k_core_items, duplicates, min_rating, require)",
+        ),
         ({"filter__k_core": 0}, "filter.k_core: found 0, expected greater than or equal to 1"),
         ({"filter__k_core": 2.5}, "filter.k_core: found 2.5, expected a valid integer"),
         (
             {"ingest__max_reject_fraction": 1.5},
             "ingest.max_reject_fraction: found 1.5, expected less than or equal to 1",
         ),
-        ({"split__rule": "random"}, "split.rule: found \"random\", expected 'mmrec' or 'lattice'"),
+        (
+            {"split__rule": "random"},
+            "split.rule: found \"random\", expected 'mmrec', 'lattice', 'temporal', "
+            "'leave_one_out', 'global_time' or 'given'",
+        ),
         ({"split__seed": -1}, "split.seed: found -1, expected greater than or equal to 0"),
         ({"graphs__knn__k": "ten"}, 'graphs.knn.k: found "ten", expected a valid integer'),
         ({"graphs__knn__n": 5}, "graphs.knn.n: no such key (allowed: k, include_self)"),

@@ -1,9 +1,9 @@
-"""Stage `split`: the sizes of each user's parts, and the same parts for the same seed."""
+"""Stage `split`: the sizes of each user's parts, which rows are in them, and the same parts for the same seed."""
 
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from worlds import write_items, write_users
 
-from pipeline.errors import MissingInputError
+from pipeline.errors import DataError, MissingInputError
 from pipeline.files import sha256
 from pipeline.layout import Layout
 from pipeline.provenance import Provenance, read_provenance
-from pipeline.tables import CORE, SPLIT_INTERACTIONS, SPLITS
-from stages.split import SplitParams, assign, held_out, run
+from pipeline.tables import CORE, INTERACTIONS, RAW_ITEMS, SPLIT_INTERACTIONS, SPLITS, TEXT_FIELDS
+from stages import filter as filter_stage
+from stages.filter import FilterParams
+from stages.split import Rule, SplitParams, assign, held_out, run
 
-Rule = Literal["mmrec", "lattice"]
-RULES: tuple[Rule, ...] = ("mmrec", "lattice")
+AT_RANDOM: tuple[Rule, ...] = ("mmrec", "lattice")
+BY_TIME: tuple[Rule, ...] = ("temporal", "leave_one_out", "global_time")
 PROVENANCE = Provenance("test", {}, {}, {}, {})
 
 
@@ -31,34 +33,50 @@ def sizes(n: int, rule: Rule) -> tuple[int, int]:
         return 0, 0
     if n == 2:
         return 0, 1
-    if n < 10:
+    if n < 10 or rule == "leave_one_out":
         return 1, 1
-    held = int(0.2 * n)
-    return (held // 2, held - held // 2) if rule == "mmrec" else (held - held // 2, held // 2)
+    held = n // 5
+    return (held - held // 2, held // 2) if rule == "lattice" else (held // 2, held - held // 2)
 
 
 def users_of(counts: list[int]) -> npt.NDArray[np.int32]:
     return np.repeat(np.arange(len(counts)), counts).astype(np.int32)
 
 
-def filtered(folder: Path, counts: list[int]) -> Layout:
+def core_of(
+    counts: list[int], times: list[int | None] | None = None, splits: list[str | None] | None = None
+) -> pl.DataFrame:
+    """Table CORE, in which user n has `counts[n]` items."""
+    users = users_of(counts)
+    columns = {
+        "user": users,
+        "item": [item for count in counts for item in range(count)],
+        "rating": [5.0] * len(users),
+        "timestamp": times or list(range(len(users))),
+        "split": splits or [None] * len(users),
+    }
+    return pl.DataFrame(columns, schema_overrides={"item": pl.Int32, "timestamp": pl.Int64, "split": pl.String})
+
+
+def splits_of(core: pl.DataFrame, rule: Rule, seed: int = 0) -> npt.NDArray[np.str_]:
+    return np.array(SPLITS)[assign(core, rule, seed)]
+
+
+def filtered(folder: Path, counts: list[int], core: pl.DataFrame | None = None) -> Layout:
     """A dataset as `filter` leaves it, in which user n has `counts[n]` items."""
     layout = Layout(folder / "data", "toys")
-    users = users_of(counts)
-    items = [item for count in counts for item in range(count)]
-    frame = pl.DataFrame({"user": users, "item": items, "rating": [5.0] * len(users), "timestamp": range(len(users))})
-    CORE.write(frame, layout.core, PROVENANCE)
+    CORE.write(core_of(counts) if core is None else core, layout.core, PROVENANCE)
     write_users(layout, len(counts))
     write_items(layout, [{} for _ in range(max(counts, default=0))])
     return layout
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*AT_RANDOM, "temporal", "leave_one_out"])
 @pytest.mark.parametrize("n", range(1, 41))
 def test_each_user_gives_as_many_rows_as_the_rule_says(n: int, rule: Rule) -> None:
     counts = [n, 7, n, 23]
     users = users_of(counts)
-    splits = assign(users, rule, seed=1)
+    splits = splits_of(core_of(counts), rule, seed=1)
     for user, count in enumerate(counts):
         found = Counter(splits[users == user].tolist())
         val, test = sizes(count, rule)
@@ -77,6 +95,11 @@ def test_each_user_gives_as_many_rows_as_the_rule_says(n: int, rule: Rule) -> No
         (39, "mmrec", (3, 4)),
         (39, "lattice", (4, 3)),
         (1000, "mmrec", (100, 100)),
+        (39, "temporal", (3, 4)),
+        (39, "leave_one_out", (1, 1)),
+        (3, "leave_one_out", (1, 1)),
+        (2, "leave_one_out", (0, 1)),
+        (1, "leave_one_out", (0, 0)),
     ],
 )
 def test_the_sizes_of_known_cases(n: int, rule: Rule, expected: tuple[int, int]) -> None:
@@ -88,28 +111,27 @@ def test_the_sizes_of_known_cases(n: int, rule: Rule, expected: tuple[int, int])
 @given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=12), seed=st.integers(0, 2**40))
 def test_everybody_keeps_a_row_to_train_on(counts: list[int], seed: int) -> None:
     users = users_of(counts)
-    for rule in RULES:
-        splits = assign(users, rule, seed)
+    for rule in (*AT_RANDOM, "temporal", "leave_one_out"):
+        splits = splits_of(core_of(counts), rule, seed)
         assert set(splits.tolist()) <= set(SPLITS)
         assert np.bincount(users[splits == "train"], minlength=len(counts)).min() >= 1
 
 
 def test_the_same_seed_gives_the_same_splits_and_another_seed_others() -> None:
-    users = users_of([12] * 50)
-    np.testing.assert_array_equal(assign(users, "mmrec", 3), assign(users, "mmrec", 3))
-    assert (assign(users, "mmrec", 3) != assign(users, "mmrec", 4)).any()
+    core = core_of([12] * 50)
+    np.testing.assert_array_equal(assign(core, "mmrec", 3), assign(core, "mmrec", 3))
+    assert (assign(core, "mmrec", 3) != assign(core, "mmrec", 4)).any()
 
 
 def test_both_rules_hold_out_the_same_rows() -> None:
-    users = users_of([15] * 50)
-    mmrec, lattice = (assign(users, rule, 0) for rule in RULES)
+    mmrec, lattice = (splits_of(core_of([15] * 50), rule) for rule in AT_RANDOM)
     np.testing.assert_array_equal(mmrec == "train", lattice == "train")
     assert (mmrec != lattice).any()
 
 
 def test_every_place_among_a_users_rows_is_held_out_as_often() -> None:
     n, users = 10, 20_000
-    splits = assign(users_of([n] * users), "mmrec", 0).reshape(users, n)
+    splits = splits_of(core_of([n] * users), "mmrec").reshape(users, n)
     for split in ("val", "test"):
         share = (splits == split).mean(axis=0)
         assert np.abs(share - 0.1).max() < 0.01  # five standard deviations
@@ -119,7 +141,7 @@ def test_the_rows_keep_their_order_and_gain_a_split(tmp_path: Path) -> None:
     layout = filtered(tmp_path, [3, 12, 1, 20])
     run(SplitParams(), layout)
     interactions = SPLIT_INTERACTIONS.read(layout.interactions)
-    assert interactions.drop("split").equals(CORE.read(layout.core))
+    assert interactions.drop("split").equals(CORE.read(layout.core).drop("split"))
     assert set(interactions["split"]) == {"train", "val", "test"}
 
 
@@ -136,7 +158,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Pa
     assert not splits.equals(SPLIT_INTERACTIONS.read(layout.interactions)["split"])
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*AT_RANDOM, "temporal", "leave_one_out"])
 def test_the_metrics_count_the_splits(tmp_path: Path, rule: Rule) -> None:
     layout = filtered(tmp_path, [1, 2, 9, 15, 40])
     metrics = run(SplitParams(rule=rule), layout)
@@ -147,6 +169,7 @@ def test_the_metrics_count_the_splits(tmp_path: Path, rule: Rule) -> None:
         "val": val,
         "test": test,
         "items_seen_in_train": trained["item"].n_unique(),
+        "users_without_train": 0,
     }
     assert json.loads(layout.metrics("split").read_text()) == metrics
 
@@ -172,4 +195,126 @@ def test_before_filter_the_command_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**63])
 def test_any_seed_that_the_parameters_take_works(seed: int) -> None:
-    assert len(assign(users_of([10]), "mmrec", SplitParams(seed=seed).seed)) == 10
+    assert len(assign(core_of([10]), "mmrec", SplitParams(seed=seed).seed)) == 10
+
+
+TIMED = st.lists(st.lists(st.integers(-3, 3), min_size=1, max_size=30), min_size=1, max_size=6)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(times=TIMED, rule=st.sampled_from(["temporal", "leave_one_out"]), seed=st.integers(0, 9))
+def test_each_users_latest_rows_are_held_out_of_equal_times_those_of_the_last_items(
+    times: list[list[int]], rule: Rule, seed: int
+) -> None:
+    expected = []
+    for own in times:
+        val, test = sizes(len(own), rule)
+        in_time = sorted(range(len(own)), key=lambda item: (own[item], item))
+        parts = ["train"] * (len(own) - val - test) + ["val"] * val + ["test"] * test
+        expected += [part for _, part in sorted(zip(in_time, parts, strict=True))]
+    core = core_of([len(own) for own in times], [time for own in times for time in own])
+    assert splits_of(core, rule, seed).tolist() == expected
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(times=TIMED, seed=st.integers(0, 9))
+def test_everybody_is_split_at_the_same_two_times(times: list[list[int]], seed: int) -> None:
+    every = sorted(time for own in times for time in own)
+
+    def quantile(share: float) -> float:
+        place = share * (len(every) - 1)
+        below, above = every[int(place)], every[min(int(place) + 1, len(every) - 1)]
+        return below + (above - below) * (place - int(place))
+
+    first_val, first_test = quantile(0.8), quantile(0.9)
+    core = core_of([len(own) for own in times], [time for own in times for time in own])
+    found = splits_of(core, "global_time", seed)
+    assert found.tolist() == [
+        "train" if time < first_val else "val" if time < first_test else "test" for own in times for time in own
+    ]
+
+
+def test_by_global_time_the_first_eighty_percent_train(tmp_path: Path) -> None:
+    metrics = run(SplitParams(rule="global_time"), filtered(tmp_path, [10] * 10))
+    assert (metrics["train"], metrics["val"], metrics["test"]) == (80, 10, 10)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(times=TIMED, rule=st.sampled_from(["temporal", "leave_one_out"]))
+def test_nothing_is_trained_on_that_is_later_than_what_is_tested(times: list[list[int]], rule: Rule) -> None:
+    core = core_of([len(own) for own in times], [time for own in times for time in own])
+    rows = core.with_columns(split=pl.Series(splits_of(core, rule)))
+    for own in rows.partition_by("user"):
+        moments = [own.filter(split=split)["timestamp"].to_list() for split in SPLITS]
+        together = [time for part in moments for time in sorted(part)]
+        assert together == sorted(together)
+
+
+def test_given_splits_are_kept_exactly(tmp_path: Path) -> None:
+    splits: list[str | None] = ["test", "train", "val", "train", "train", "test", "val", "train"]
+    layout = filtered(tmp_path, [3, 5], core_of([3, 5], splits=splits))
+    metrics = run(SplitParams(rule="given"), layout)
+    assert SPLIT_INTERACTIONS.read(layout.interactions)["split"].to_list() == splits
+    assert metrics == {"train": 4, "val": 2, "test": 2, "items_seen_in_train": 3, "users_without_train": 0}
+
+
+@pytest.mark.parametrize("rule", [rule for rule in get_args(Rule) if rule != "given"])
+def test_given_splits_are_ignored_unless_asked_for(tmp_path: Path, rule: Rule) -> None:
+    counts = [12, 5]
+    without = filtered(tmp_path / "without", counts)
+    given_too = filtered(tmp_path / "with", counts, core_of(counts, splits=["test"] * 17))
+    for layout in (without, given_too):
+        run(SplitParams(rule=rule), layout)
+    assert SPLIT_INTERACTIONS.read(given_too.interactions).equals(SPLIT_INTERACTIONS.read(without.interactions))
+
+
+@pytest.mark.parametrize("rule", BY_TIME)
+def test_rules_by_time_need_times(tmp_path: Path, rule: Rule) -> None:
+    layout = filtered(tmp_path, [2, 2], core_of([2, 2], [1, None, 3, None]))
+    with pytest.raises(DataError) as caught:
+        run(SplitParams(rule=rule), layout)
+    assert str(caught.value) == f"split.rule: found {rule}, but the raw files give no times for 2 interactions"
+    assert not layout.interactions.exists()
+
+
+def test_given_needs_splits(tmp_path: Path) -> None:
+    layout = filtered(tmp_path, [2, 2], core_of([2, 2], splits=["train", None, None, None]))
+    with pytest.raises(DataError) as caught:
+        run(SplitParams(rule="given"), layout)
+    assert str(caught.value) == "split.rule: found given, but the raw files give no split for 3 interactions"
+
+
+@pytest.mark.parametrize("rule", AT_RANDOM)
+def test_random_rules_need_no_times(tmp_path: Path, rule: Rule) -> None:
+    layout = filtered(tmp_path, [12], core_of([12], [None] * 12))
+    assert run(SplitParams(rule=rule), layout)["train"] == 10
+
+
+def test_a_split_with_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
+    layout = filtered(tmp_path, [2, 2], core_of([2, 2], [7, 7, 7, 7]))
+    with pytest.raises(DataError) as caught:
+        run(SplitParams(rule="global_time"), layout)
+    assert str(caught.value) == "split.rule: global_time leaves no interaction to train on; take another rule"
+    assert not layout.interactions.exists()
+
+
+def test_the_order_of_the_reviews_changes_no_split(tmp_path: Path) -> None:
+    rows = [(f"u{user}", f"i{item}", 5.0, (user * item) % 4, None) for user in range(8) for item in range(12)]
+    schema = dict.fromkeys(("user_id", "item_id", "split"), pl.String)
+    names = ["user_id", "item_id", "rating", "timestamp", "split"]
+    raw_items = {name: [f"i{n}" for n in range(12)] for name in ("item_id", *TEXT_FIELDS)}
+    written: dict[str, list[pl.DataFrame]] = {}
+    for number, ordered in enumerate((rows, rows[::-1])):
+        layout = Layout(tmp_path / str(number), "toys")
+        frame = pl.DataFrame(ordered, schema=names, schema_overrides=schema, orient="row")
+        INTERACTIONS.write(frame.cast({"rating": pl.Float32}), layout.raw_interactions, PROVENANCE)
+        without_photo = pl.DataFrame(raw_items).with_columns(
+            pl.lit(None, pl.String).alias(name) for name in ("image", "image_url")
+        )
+        RAW_ITEMS.write(without_photo, layout.raw_items, PROVENANCE)
+        filter_stage.run(FilterParams(), layout)
+        for rule in (*AT_RANDOM, *BY_TIME):
+            run(SplitParams(rule=rule), layout)
+            written.setdefault(rule, []).append(SPLIT_INTERACTIONS.read(layout.interactions))
+    for tables in written.values():
+        assert tables[0].equals(tables[1])
