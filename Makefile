@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(abspath $(VENV))/bin
 # A change of what is installed gives another name, so that the set-up runs again, and only then.
-INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+INSTALLED ?= $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
@@ -14,7 +14,7 @@ help: ## list these verbs
 
 install: $(INSTALLED) ## make .venv with the pinned dependencies and mmprep itself
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mmprep needs Python 3.11 or newer; found " + sys.version.split()[0] + ". Name one: make install PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'

@@ -77,7 +77,7 @@ class Table:
         self.check(path)
         try:
             rows = pq.read_table(path, columns=columns, page_checksum_verification=True)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise self._damaged(path, error) from error
         frame = pl.from_arrow(rows.replace_schema_metadata(None))
         if not isinstance(frame, pl.DataFrame):
@@ -99,7 +99,7 @@ class Table:
         require(path, self.made_by)
         try:
             found = pq.read_schema(path)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise self._damaged(path, error) from error
         if not found.remove_metadata().equals(self.schema):
             raise DataError(f"{path}: not a table of {self.name}: {difference(found, self.schema)}")

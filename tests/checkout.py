@@ -17,6 +17,8 @@ def environment() -> dict[str, str]:
         **{key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "DVC_"))},
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "VENV": sys.prefix,
+        # `make` must not install the checkout into the environment that runs the tests.
+        "INSTALLED": sys.executable,
         "HF_HUB_OFFLINE": "1",
         **{f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in AUTHOR.items()},
     }

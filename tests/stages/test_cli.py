@@ -126,7 +126,7 @@ def test_each_mistake_in_the_parameters_has_a_line(in_folder: Path) -> None:
     assert result.stderr.splitlines() == [
         "error: params.yaml: filter.k_core: found 0, expected greater than or equal to 1",
         "error: params.yaml: spilt: no such key; did you mean split? (allowed: dataset, download, ingest, filter, "
-        "split, extract, encoders, graphs, train, recommenders, evaluate)",
+        "split, noise, extract, encoders, graphs, train, recommenders, evaluate)",
     ]
 
 
