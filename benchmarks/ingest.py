@@ -74,7 +74,7 @@ WORDS = [
     "easy",
 ]
 USERS, ITEMS = 200_000, 30_000
-CHUNK = 50_000  # reviews that are generated once and repeated with other ids
+CHUNK = 50_000  # reviews that are generated, then repeated: the users and items do not grow with the file
 MEGABYTE = 1_000_000
 REVIEW_TARGET, METADATA_TARGET, GROWTH_LIMIT = 5, 3, 200
 
@@ -129,7 +129,7 @@ def write_reviews(path: Path, size: int) -> int:
     block = ("\n".join(review(chance) for _ in range(CHUNK)) + "\n").encode()
     block = block[: block.rfind(b"\n", 0, size) + 1]
     blocks = max(1, size // len(block))
-    with igzip.open(path, "wb") as file:
+    with igzip.open(path, "wb") as file:  # type: ignore[no-untyped-call]
         for _ in range(blocks):
             file.write(block)
     return blocks * block.count(b"\n")

@@ -45,9 +45,11 @@ def to_json_string(match: re.Match[str]) -> str:
     """The JSON form of a token, or of a run of them.
 
     Raises:
-        ValueError: it has none that is sure to mean the same.
+        ValueError: it does not end, or has no form that is sure to mean the same.
     """
     token = match[0]
+    if len(token) == 1:
+        raise ValueError(token)
     if "\\" in token:
         return f'"{ESCAPE.sub(to_json_escape, token[1:-1])}"'
     if token[0] == "'":

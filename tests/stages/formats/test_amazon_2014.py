@@ -17,7 +17,7 @@ from stages.formats.rows import Item, Review
 PUBLISHED = (
     rb"""{'asin': '0188399313', 'categories': [['Baby', 'Feeding'], ['Baby Products', 'Bibs & Burp Cloths']], """
     rb"""'description': "Lead free 4pc set; don't miss it", 'title': 'Lifefactory 4oz \'BPA Free\' "Glass" Bottles', """
-    rb"""'price': 69.99, 'salesRank': {'Baby': 5547}, """
+    rb"""'salesRank': {'Baby': 5547}, """
     rb"""'imUrl': 'http://ecx.images-amazon.com/images/I/41SwthpdD9L.jpg', """
     rb"""'brand': 'Lifefactory', 'related': {'also_viewed': ['B002SG7K7A', 'B003CJSXW8'], 'also_bought': []}}"""
 )
