@@ -68,7 +68,8 @@ def test_the_shipped_file_is_right() -> None:
 @pytest.mark.parametrize("section", SECTIONS)
 def test_the_shipped_values_are_the_defaults(section: str) -> None:
     found = getattr(load(SHIPPED).sections, section)
-    assert found == type(found)()
+    fitted = {"batch_size"}  # to the size of the sample
+    assert found.model_dump(exclude=fitted) == type(found)().model_dump(exclude=fitted)
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS)
