@@ -94,5 +94,11 @@ def test_replaced_items_show_another_items_content(rate: float) -> None:
     assert {photo for _, photo in changed} <= {photo for _, photo in sources}
 
 
+def test_an_item_never_gets_its_own_content_again_and_every_other_may_come() -> None:
+    sources = [(item, item) for item in range(5)]
+    drawn = {pair for seed in range(200) for pair in replace_sources(sources, 1.0, seed)[0]}
+    assert drawn == {(item, other) for item in range(5) for other in range(5) if item != other}
+
+
 def test_one_item_alone_cannot_be_replaced() -> None:
     assert replace_sources([(0, "photo")], 1.0, seed=0) == ([(0, "photo")], 0)
