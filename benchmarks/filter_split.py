@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.layout import Layout
 from pipeline.provenance import Provenance
@@ -75,14 +75,13 @@ def descriptions(rows: int) -> Iterator[pa.Table]:
 
 def generate(layout: Layout, rows: int) -> dict[str, Any]:
     """Write what `ingest` would have written."""
-    made_by = Provenance("benchmark", {"rows": rows}, {}, {}, {}).to_metadata()
-    layout.raw_items.parent.mkdir(parents=True)
-    chunks = {layout.raw_interactions: reviews(rows, seed=0), layout.raw_items: descriptions(rows)}
-    for path, tables in chunks.items():
-        schema = (INTERACTIONS if path == layout.raw_interactions else RAW_ITEMS).schema.with_metadata(made_by)
-        with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
-            for table in tables:
-                writer.write_table(table.cast(schema))
+    made_by = Provenance("benchmark", {"rows": rows}, {}, {}, {})
+    made = {layout.raw_interactions: reviews(rows, seed=0), layout.raw_items: descriptions(rows)}
+    for path, chunks in made.items():
+        table = INTERACTIONS if path == layout.raw_interactions else RAW_ITEMS
+        with table.writer(path, made_by) as write:
+            for chunk in chunks:
+                write(pl.DataFrame(chunk))
     return {"bytes": layout.raw_interactions.stat().st_size}
 
 

@@ -1,4 +1,4 @@
-"""The feature store: one vector an item in Parquet parts, written in batches and read as a matrix."""
+"""Reading the feature store: an encoder's vectors as a matrix, or the patches and tokens of some items."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,87 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import DataError, MissingInputError
-from pipeline.files import atomic_folder, sha256
 from pipeline.layout import Layout
-from pipeline.provenance import Provenance, read_provenance
+from pipeline.provenance import digest_of, read_provenance
+from pipeline.rows import Items
 
-Vectors = npt.NDArray[np.float32]
-Items = npt.NDArray[np.int32]
-
-PART_BYTES = 256 * 1024 * 1024
-
-
-class FeatureWriter:
-    """Appends batches of vectors to a folder's `part-*.parquet`, a new part each 256 MB.
-
-    Use it by `write_features`, which makes the folder appear whole or not at all.
-    """
-
-    def __init__(self, folder: Path, dimension: int, provenance: Provenance) -> None:
-        self.rows = 0
-        self._folder = folder
-        self._part_rows = max(1, PART_BYTES // (4 * dimension))
-        self._schema = vector_schema(dimension).with_metadata(provenance.to_metadata())
-        self._last_item = -1
-        self._parts = 0
-        self._writer = self._open_part()  # without a batch there is one empty part, which tells the provenance
-        self._rows_in_part = 0
-
-    def append(self, items: Items, vectors: Vectors) -> None:
-        """Write a batch.
-
-        Args:
-            items: dense indices [n], greater than all before and increasing.
-            vectors: [n, dimension], finite.
-
-        Raises:
-            DataError: a vector is not finite.
-        """
-        if len(items) == 0:
-            return
-        if items[0] <= self._last_item or (np.diff(items) <= 0).any():
-            raise ValueError("features must be written in the order of items")
-        if not np.isfinite(vectors).all():
-            bad = items[~np.isfinite(vectors).all(axis=1)][0]
-            raise DataError(f"the encoder gave NaN or infinite numbers for item {bad}; nothing was written")
-        if self._rows_in_part >= self._part_rows:
-            self._writer.close()
-            self._writer, self._rows_in_part = self._open_part(), 0
-        flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
-        column = pa.FixedSizeListArray.from_arrays(flat, type=self._schema.field("vector").type)
-        self._writer.write_batch(pa.record_batch([pa.array(items, pa.int32()), column], schema=self._schema))
-        self._last_item = int(items[-1])
-        self._rows_in_part += len(items)
-        self.rows += len(items)
-
-    def close(self) -> None:
-        """Finish the last part and give each part its name, which says how many there are."""
-        self._writer.close()
-        for number in range(self._parts):
-            (self._folder / f"{number}").rename(self._folder / f"part-{number:05d}-of-{self._parts:05d}.parquet")
-
-    def _open_part(self) -> pq.ParquetWriter:
-        path = self._folder / f"{self._parts}"
-        self._parts += 1
-        # Vectors of floats hardly compress, and dictionaries of them only cost time.
-        return pq.ParquetWriter(path, self._schema, compression="none", use_dictionary=False, write_page_checksum=True)
-
-
-@contextmanager
-def write_features(folder: Path, dimension: int, provenance: Provenance) -> Iterator[FeatureWriter]:
-    """Open a feature folder for writing; it takes its place when the block ends well."""
-    with atomic_folder(folder) as temporary:
-        writer = FeatureWriter(temporary, dimension, provenance)
-        try:
-            yield writer
-        finally:
-            writer.close()
-
-
-def vector_schema(dimension: int) -> pa.Schema:
-    """The columns of a feature part: item i32 and a vector of f32."""
-    vector = pa.list_(pa.field("element", pa.float32(), nullable=False), dimension)
-    return pa.schema([pa.field("item", pa.int32(), nullable=False), pa.field("vector", vector, nullable=False)])
+Matrix = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -106,19 +30,25 @@ class Features:
     """
 
     items: Items
-    vectors: Vectors
+    vectors: Matrix
     provenance: dict[str, Any]
 
-    def matrix(self, n_items: int) -> Vectors:
+    def matrix(self, n_items: int) -> Matrix:
         """A row for every item, [n_items, dimension].
 
         Items without a vector get what `extract.missing` said when the features were made: the mean of the present
-        vectors, as LATTICE and MMRec fill, or zeros.
+        vectors, as LATTICE and MMRec fill, or zeros; by `drop` they get none.
 
         Raises:
-            DataError: the vectors are of other items than the dataset's, or there are none.
+            DataError: the vectors are of other items than the dataset's, or there are none, or too few for `drop`.
         """
         self.require_items_below(n_items)
+        lacking = n_items - len(self.items)
+        if lacking and self.provenance["missing"] == "drop":
+            raise DataError(
+                f"{lacking} of {n_items} items have no vector, and extract.missing is drop; set it to mean or zeros, "
+                "or leave such items out by filter.require"
+            )
         filled = np.zeros((n_items, self.vectors.shape[1]), dtype=np.float32)
         if self.provenance["missing"] == "mean":
             filled[:] = self.vectors.mean(axis=0, dtype=np.float64)
@@ -165,33 +95,58 @@ def features_of(layout: Layout, encoder: str) -> Features:
     """
     folder = layout.features(encoder)
     features = read_features(folder)
-    if features.provenance["inputs"].get(layout.relative(layout.items)) != sha256(layout.items):
-        raise DataError(f"{folder}: made for other items than {layout.items}; run `mmprep extract --encoder {encoder}`")
+    require_made_for(layout, folder, features.provenance)
     return features
 
 
+def require_made_for(layout: Layout, folder: Path, provenance: dict[str, Any]) -> None:
+    """Check that features are of the items that a dataset has now.
+
+    Raises:
+        DataError: `filter` has given other items since.
+    """
+    if provenance["inputs"].get(layout.relative(layout.items)) != digest_of(layout.items):
+        raise DataError(
+            f"{folder}: made for other items than {layout.items}; run `mmprep extract --encoder {folder.name}`"
+        )
+
+
 def read_features(folder: Path) -> Features:
-    """Read all vectors of a feature folder.
+    """Read all vectors of a feature folder that has one an item.
 
     Raises:
         MissingInputError: the folder has no parts.
-        DataError: a part is damaged or its columns are others.
+        DataError: a part is damaged, or holds a list of vectors an item.
     """
     parts = part_paths(folder)
-    try:
-        provenance = read_provenance(parts[0])
+    with explained(folder):
+        provenance, names = read_provenance(parts[0]), pq.read_schema(parts[0]).names
+    if "vectors" in names:
+        raise DataError(f"{folder}: found patches or tokens, a list of vectors an item, expected one vector an item")
+    with explained(folder):
         arrays = [read_part(path) for path in parts]
         return Features(np.concatenate([a[0] for a in arrays]), np.concatenate([a[1] for a in arrays]), provenance)
+
+
+def read_part(path: Path) -> tuple[Items, Matrix]:
+    """The items [n] and vectors [n, dimension] of one part."""
+    table = pq.read_table(path, page_checksum_verification=True).combine_chunks()
+    dimension = table.schema.field("vector").type.list_size
+    vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
+    return table["item"].to_numpy(), vectors.astype(np.float32, copy=False)
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Name the folder, and what to do, where its features cannot be read.
+
+    Raises:
+        DataError: something was wrong in the block.
+    """
+    try:
+        yield
     except (DataError, OSError, KeyError, AttributeError, ValueError, pa.ArrowException) as error:
         raise DataError(
             f"{folder}: damaged features ({str(error).splitlines()[0]}); remove the folder and run "
             f"`mmprep extract --encoder {folder.name}`"
         ) from error
-
-
-def read_part(path: Path) -> tuple[Items, Vectors]:
-    """The items [n] and vectors [n, dimension] of one part."""
-    table = pq.read_table(path, page_checksum_verification=True).combine_chunks()
-    dimension = table.schema.field("vector").type.list_size
-    vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
-    return table["item"].to_numpy(), vectors

@@ -1,15 +1,18 @@
 """Files that appear whole or not at all, and their digests."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import MissingInputError
+
+TRIES = 10
 
 
 @contextmanager
@@ -33,11 +36,26 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        # A folder cannot be renamed over a full one, so between these two lines there is none.
-        remove(path)
-        temporary.rename(path)
+        put_in_place(temporary, path)
     finally:
         remove(temporary)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Rename a folder to `path`, where there may be another one.
+
+    A folder cannot be renamed over a full one, so for a moment there is none, in which another process may put its own.
+    """
+    for tries_left in reversed(range(TRIES)):
+        with suppress(FileNotFoundError):  # another process removes it, too
+            remove(path)
+        try:
+            temporary.rename(path)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not tries_left:
+                raise
+        else:
+            return
 
 
 def temporary_beside(path: Path) -> Path:

@@ -40,8 +40,15 @@ class CooccurrenceParams(Params):
 
 
 class GraphsParams(Params):
-    """Section `graphs` of params.yaml."""
+    """Section `graphs` of params.yaml.
 
+    Attributes:
+        encoders: those whose vectors get a graph of nearest neighbours.
+        knn: of those graphs.
+        cooccurrence: of the graph of common users.
+    """
+
+    encoders: tuple[str, ...] = ("vgg16", "minilm")
     knn: KnnParams = KnnParams()
     cooccurrence: CooccurrenceParams = CooccurrenceParams()
 

@@ -15,6 +15,9 @@ from pipeline.errors import MissingInputError, ParamsError
 
 P = TypeVar("P", bound="Params")
 
+# Of pydantic's sentences, in place of which "expected" stands.
+BEGINNINGS = ("Value error, ", "Input should be ", "Tuple should have ", "String should have ", "String should match ")
+
 
 class Params(BaseModel):
     """Base of every section of params.yaml: frozen, and strict about names and types."""
@@ -85,7 +88,7 @@ def describe_mistake(details: ErrorDetails, kind: type[Params], key: str) -> str
         return f"{place}: missing; it must be given"
     found = json.dumps(details["input"], default=str)
     expected = details["msg"].removesuffix(f" after validation, not {details.get('ctx', {}).get('actual_length')}")
-    for start in ("Value error, ", "Input should be ", "Tuple should have ", "String should match "):
+    for start in BEGINNINGS:
         expected = expected.removeprefix(start)
     return f"{place or 'the file'}: found {found}, expected {expected}"
 

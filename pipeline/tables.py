@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import DataError
 from pipeline.files import atomic_file, require
-from pipeline.provenance import Provenance
+from pipeline.provenance import Provenance, RowsDigest
 
 ROW_GROUP = 1_000_000
+PIECE = 2**18  # rows read at once
 
 TRAIN, VAL, TEST = "train", "val", "test"
 SPLITS = (TRAIN, VAL, TEST)
@@ -30,11 +31,14 @@ class Table:
         name: for messages.
         schema: columns in order; a column that may be empty is nullable.
         made_by: the command that writes it, for messages.
+        known_by_rows: a digest of the rows is in the file, and later provenance names it by that: its bytes tell the
+            order of the raw files, on which nothing later is to depend.
     """
 
     name: str
     schema: pa.Schema
     made_by: str
+    known_by_rows: bool = False
 
     def write(self, frame: pl.DataFrame, path: Path, provenance: Provenance) -> None:
         """Write the rows to `path` by rename, with what made them in the file's metadata."""
@@ -48,24 +52,44 @@ class Table:
         Row groups have ROW_GROUP rows, however many are appended at a time, so that equal rows give equal bytes.
         """
         schema = self.schema.with_metadata(provenance.to_metadata())
+        whole_numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
+        others = [name for name in schema.names if name not in whole_numbers]
+        encodings = dict.fromkeys(whole_numbers, "DELTA_BINARY_PACKED")  # smaller than dictionaries, and quicker
+        types = pl.DataFrame(schema.empty_table()).schema
+        digest = RowsDigest()
         waiting: list[pl.DataFrame] = []
 
         with (
             atomic_file(path) as temporary,
-            pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as file,
+            pq.ParquetWriter(
+                temporary,
+                schema,
+                compression="zstd",
+                write_page_checksum=True,
+                use_dictionary=others,
+                column_encoding=encodings,
+            ) as file,
         ):
+
+            def append(frame: pl.DataFrame) -> None:
+                rows = frame.cast(types)
+                file.write_table(rows.to_arrow().cast(schema), row_group_size=ROW_GROUP)
+                if self.known_by_rows:
+                    digest.add(rows)
 
             def write(frame: pl.DataFrame) -> None:
                 waiting.append(frame.select(self.schema.names))
                 if sum(map(len, waiting)) >= ROW_GROUP:
                     rows = pl.concat(waiting)
                     whole = len(rows) // ROW_GROUP * ROW_GROUP
-                    file.write_table(rows[:whole].to_arrow().cast(schema), row_group_size=ROW_GROUP)
+                    append(rows[:whole])
                     waiting[:] = [rows[whole:]]
 
             yield write
             if waiting:
-                file.write_table(pl.concat(waiting).to_arrow().cast(schema), row_group_size=ROW_GROUP)
+                append(pl.concat(waiting))
+            if self.known_by_rows:
+                file.add_key_value_metadata(digest.to_metadata())
 
     def read(self, path: Path, columns: list[str] | None = None) -> pl.DataFrame:
         """Read rows that `write` wrote.
@@ -83,6 +107,16 @@ class Table:
         if not isinstance(frame, pl.DataFrame):
             raise TypeError("a table became a series")
         return frame
+
+    def pieces(self, path: Path) -> Iterator[pl.DataFrame]:
+        """The rows of a file, PIECE at a time; raises what `read` raises."""
+        self.check(path)
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                for batch in file.iter_batches(PIECE):
+                    yield pl.DataFrame(pa.Table.from_batches([batch]).replace_schema_metadata(None))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise self._damaged(path, error) from error
 
     def count(self, path: Path) -> int:
         """How many rows a file has, without reading them; raises what `check` raises."""
@@ -134,6 +168,7 @@ INTERACTIONS = Table(
         ]
     ),
     "mmprep ingest",
+    known_by_rows=True,
 )
 
 RAW_ITEMS = Table(
@@ -147,6 +182,7 @@ RAW_ITEMS = Table(
         ]
     ),
     "mmprep ingest",
+    known_by_rows=True,
 )
 
 REJECTS = Table(

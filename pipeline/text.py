@@ -6,6 +6,8 @@ import re
 # A tag starts with a letter, '/' or '!', so that "size < 5 and > 3" stays whole.
 TAG = re.compile(r"<[A-Za-z/!][^<>]*>")
 WHITESPACE = re.compile(r"\s+")
+# In the column `categories`. Names of categories have commas in them.
+PATH_STEP, PATHS = " > ", " | "
 
 
 def clean_text(value: object, separator: str = " ") -> str:
@@ -25,3 +27,27 @@ def unescape(text: str) -> str:
         return html.unescape(text)
     except ValueError:  # a reference of more digits than Python takes for a number
         return text
+
+
+def join_paths(paths: object) -> str:
+    """Paths of categories in one line: the steps of a path joined by PATH_STEP, the paths by PATHS.
+
+    A step loses words that look like these, so that the line can be taken apart again.
+
+    Args:
+        paths: a list of lists of names; empty is given for anything else.
+    """
+    joined = (PATH_STEP.join(steps_of(path)) for path in paths) if isinstance(paths, list) else ()
+    return PATHS.join(filter(None, joined))
+
+
+def steps_of(path: object) -> list[str]:
+    """The steps of a path, cleaned, without empty ones."""
+    names = path if isinstance(path, list) else [path]
+    separators = {PATH_STEP.strip(), PATHS.strip()}
+    steps = (
+        " ".join(word for word in clean_text(name).split(" ") if word not in separators)
+        for name in names
+        if isinstance(name, str)
+    )
+    return [step for step in steps if step]

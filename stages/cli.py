@@ -1,23 +1,22 @@
-"""The command line: parses, calls one stage, prints. The only module that knows click, and the only one that prints."""
+"""The command line: each command parses, calls one stage, and shows what it gives by stages.terminal."""
 
 import json
 import logging
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from pipeline.errors import DataError, MissingInputError, MmprepError, ParamsError, WeightsError
+from stages.terminal import bar, new_table, print_table, show, show_cached, show_encoder, show_finding, timed
 
 if TYPE_CHECKING:
+    from models.encoders.catalogue import Modality
     from pipeline.layout import Layout
-    from pipeline.progress import Advance
+    from stages.export import Target
     from stages.parameters import Parameters
 
 # Stages and their libraries are imported inside the commands, so that `mmprep --help` answers at once.
@@ -36,9 +35,9 @@ class Commands(click.Group):
         except BrokenPipeError:
             raise  # click ends quietly when nobody reads on
         except (MmprepError, OSError) as error:  # the system's own are a full disk or a folder that may not be written
-            for line in str(error).splitlines():
+            for line in str(error).splitlines() or [type(error).__name__]:
                 click.echo(click.style("error: ", fg="red", bold=True) + line, err=True)
-            ctx.exit(EXIT_CODES.get(type(error), 1))
+            ctx.exit(next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The commands in the order of definition."""
@@ -47,7 +46,7 @@ class Commands(click.Group):
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version("mmprep"), prog_name="mmprep")
+@click.version_option(package_name="mmprep", prog_name="mmprep")
 def main() -> None:
     """From raw Amazon reviews and product photos to evaluated multimodal recommenders.
 
@@ -186,7 +185,9 @@ def split(root: Path, file: Path | None, dataset: str | None) -> None:
 @stage_options
 @click.option("--encoder", help="Only this one, also if extract.encoders does not list it.")
 @click.option("--modality", type=click.Choice(["image", "text"]), help="Only the encoders of photos or of texts.")
-def extract(root: Path, file: Path | None, dataset: str | None, encoder: str | None, modality: Any) -> None:  # noqa: ANN401
+def extract(
+    root: Path, file: Path | None, dataset: str | None, encoder: str | None, modality: "Modality | None"
+) -> None:
     """Photos and texts to feature vectors.
 
     Example: mmprep extract --modality image
@@ -205,6 +206,24 @@ def extract(root: Path, file: Path | None, dataset: str | None, encoder: str | N
 
 
 @main.command()
+@click.option("--params", "file", type=click.Path(path_type=Path), help="Instead of params.yaml.")
+def encoders(file: Path | None) -> None:
+    """The encoders of mmprep and params.yaml, with their licences.
+
+    Example: mmprep encoders
+    """
+    from models.encoders.catalogue import CATALOGUE, DESCRIPTIONS
+    from stages.parameters import DEFAULT_FILE, load
+
+    own = []
+    if file or DEFAULT_FILE.is_file():
+        params = load(file or DEFAULT_FILE)
+        own = [params.describe_encoder(name) for name in params.encoders if name not in CATALOGUE]
+    for description in (*DESCRIPTIONS, *own):
+        show_encoder(description, own=description in own)
+
+
+@main.command()
 @stage_options
 @click.option("--graph", "name", help="Only this one: knn_ENCODER or cooccurrence.")
 def graph(root: Path, file: Path | None, dataset: str | None, name: str | None) -> None:
@@ -215,7 +234,7 @@ def graph(root: Path, file: Path | None, dataset: str | None, name: str | None) 
     params, layout = prepare(root, file, dataset)
     from stages import graph as stage
 
-    for each in [name] if name else stage.graph_names(params.sections.extract.encoders):
+    for each in [name] if name else stage.graph_names(params.sections.graphs.encoders):
         with timed(f"graph {each}") as done:
             done(stage.run(each, params.sections.graphs, layout, bar))
 
@@ -263,17 +282,14 @@ def report(root: Path, file: Path | None, dataset: str | None) -> None:
 
     Example: mmprep report
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from stages.report import METRICS, collect
 
     _, layout = prepare(root, file, dataset)
     found = collect(layout)
-    table = Table("recommender", *METRICS, title=f"{layout.dataset}: test split, all items ranked")
+    table = new_table("recommender", *METRICS, title=f"{layout.dataset}: test split, all items ranked")
     for name, metrics in found.metrics.items():
         table.add_row(name, *(f"{metrics[key]:.4f}" for key in METRICS))
-    Console(width=None if sys.stdout.isatty() else 100).print(table)
+    print_table(table)
     for caution in found.cautions:
         click.echo(f"note: {caution}")
     for kind, path in found.places:
@@ -281,62 +297,127 @@ def report(root: Path, file: Path | None, dataset: str | None) -> None:
 
 
 @main.command()
+@stage_options
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--to", "target", required=True, type=click.Choice(["mmrec", "ducho", "numpy"]), help="Whose form.")
+@click.option("--image", help="The encoder of photos, instead of train.image; '' for none.")
+@click.option("--text", help="The encoder of texts, instead of train.text; '' for none.")
+def export(
+    root: Path,
+    file: Path | None,
+    dataset: str | None,
+    out: Path,
+    target: "Target",
+    image: str | None,
+    text: str | None,
+) -> None:
+    """Dataset and features for MMRec, Ducho or NumPy, into OUT.
+
+    Example: mmprep export --to mmrec exported/sample
+    """
+    params, layout = prepare(root, file, dataset)
+    section = params.sections.train
+    from stages import export as verb
+
+    chosen = (section.image if image is None else image), (section.text if text is None else text)
+    with timed(f"export to {out}") as done:
+        done(verb.run(target, layout, out, *chosen, bar))
+
+
+@main.command()
+@stage_options
+def verify(root: Path, file: Path | None, dataset: str | None) -> None:
+    """Which artefacts of the dataset are damaged, and which are stale.
+
+    Each is compared with what it records of itself: its own bytes, and those of what it was made of.
+
+    Example: mmprep verify
+    """
+    _, layout = prepare(root, file, dataset)
+    from stages import verify as verb
+
+    findings = verb.run(layout, bar)
+    for finding in findings:
+        show_finding(finding)
+    bad = [finding for finding in findings if finding.state != "sound"]
+    if bad:
+        raise DataError(f"{len(bad)} of {len(findings)} artefacts are not sound")
+    click.echo(f"all {len(findings)} artefacts are sound")
+
+
+@main.group("cache", cls=Commands)
+def cache_() -> None:
+    """The row cache: what was encoded once, for all who share it.
+
+    It serves all datasets. It lies at $MMPREP_CACHE, a folder or a URL such as s3://bucket/prefix, else in the user's
+    cache folder.
+    """
+
+
+@cache_.command()
+def stats() -> None:
+    """What the cache holds, by encoder.
+
+    Example: mmprep cache stats
+    """
+    from pipeline.cache import cache_place
+    from stages import cache as verb
+
+    place = cache_place(os.environ)
+    found = verb.stats(place)
+    click.echo(f"row cache at {place}" + ("" if found else ": empty"))
+    for row in found:
+        show_cached(row)
+
+
+@cache_.command("verify")
+def verify_cache() -> None:
+    """Read all of it, and set aside what is damaged.
+
+    Example: mmprep cache verify
+    """
+    from pipeline.cache import cache_place
+    from stages import cache as verb
+
+    with timed("cache verify") as done:
+        found = verb.verify(cache_place(os.environ), bar)
+        done({"shards": found.shards, "rows": found.rows, "damaged": len(found.damaged)})
+    for name in found.damaged:
+        click.echo(f"set aside: {name}")
+
+
+@cache_.command()
+@click.option("--unused-days", type=click.IntRange(min=0), help="Remove what was not used for so many days.")
+@click.option("--encoder", help="Remove only what this encoder made.")
+def prune(unused_days: int | None, encoder: str | None) -> None:
+    """Remove what nobody needs, and tidy up the rest.
+
+    Without an option nothing is removed but what was set aside as damaged; small shards are merged.
+
+    Example: mmprep cache prune --unused-days 90
+    """
+    from pipeline.cache import cache_place
+    from stages import cache as verb
+
+    with timed("cache prune") as done:
+        pruned = verb.prune(cache_place(os.environ), unused_days, encoder)
+        done({"bytes_freed": pruned.bytes, "folders_removed": ", ".join(pruned.folders) or "none"})
+
+
+@main.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def inspect(file: Path) -> None:
     """What made FILE: stage, parameters, inputs, versions.
 
+    FILE is any Parquet file of mmprep's, or a folder of features.
+
     Example: mmprep inspect data/graphs/sample/cooccurrence.parquet
     """
+    from pipeline.features import part_paths
     from pipeline.files import require
     from pipeline.provenance import read_provenance
 
-    click.echo(json.dumps(read_provenance(require(file, "dvc repro")), indent=2))
-
-
-def show(title: str, metrics: dict[str, Any]) -> None:
-    """Print a stage's metrics, one a line."""
-    click.echo(click.style(title, bold=True))
-    for key, value in metrics.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{count} {what}" for what, count in value.items()) or "none"
-        elif isinstance(value, float):
-            value = f"{value:.4f}"
-        click.echo(f"  {key:<26} {value}")
-
-
-@contextmanager
-def timed(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Time a stage and print the metrics that the block hands over."""
-    start = time.monotonic()
-    metrics: dict[str, Any] = {}
-    yield metrics.update
-    show(f"{title} ({time.monotonic() - start:.1f} s)", metrics)
-
-
-@contextmanager
-def bar(task: str, total: int | None, unit: str) -> Iterator["Advance"]:
-    """A progress bar with rate and time left on a terminal; nothing in a log file."""
-    from rich.console import Console
-    from rich.filesize import decimal
-    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    counted = (DownloadColumn(),) if unit == "bytes" else (MofNCompleteColumn(), unit)
-    columns = ("{task.description}", BarColumn(), *counted, TextColumn("{task.fields[rate]}"))
-    console = Console(stderr=True)
-    with Progress(
-        *columns,
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[remark]}"),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ) as progress:
-        shown = progress.add_task(task, total=total, rate="", remark="")
-
-        def advance(units: int, remark: str) -> None:
-            speed = progress.tasks[shown].speed
-            spoken = decimal(int(speed or 0)) if unit == "bytes" else f"{speed or 0:.1f}"
-            rate = f"{spoken}/s" if speed else ""
-            progress.update(shown, advance=units, rate=rate, remark=remark)
-
-        yield advance
+    if require(file, "dvc repro").is_dir() and not any(file.glob("part-*.parquet")):
+        raise DataError(f"{file}: a folder without features, expected a Parquet file or a folder of features")
+    found = part_paths(file)[0] if file.is_dir() else file
+    click.echo(json.dumps(read_provenance(found), indent=2))

@@ -18,7 +18,7 @@ from pipeline.files import require, sha256, write_json
 from pipeline.layout import Layout, RunLayout
 from pipeline.matrices import SplitMatrices, read_splits
 from pipeline.progress import Progress, silent
-from pipeline.provenance import record
+from pipeline.provenance import digest_of, record
 from pipeline.tables import ITEMS, RECOMMENDATIONS, USERS
 
 
@@ -59,7 +59,7 @@ def read_embeddings(layout: Layout, name: str, splits: SplitMatrices) -> tuple[T
         raise DataError(f"{files.embeddings}: not what training wrote; run `{again}` again")
     # A recommender that was trained on another split knows items of today's test.
     for path in (layout.interactions, layout.users, layout.items):
-        if inputs.get(layout.relative(path)) != sha256(path):
+        if inputs.get(layout.relative(path)) != digest_of(path):
             raise DataError(f"{files.folder}: trained on another {layout.relative(path)}; run `{again}` again")
     try:
         tensors = load_file(files.embeddings)

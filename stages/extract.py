@@ -1,47 +1,44 @@
-"""Stage `extract`: photos and texts to feature vectors, each by its encoder: reader, encoder, writer."""
+"""Stage `extract`: photos and texts to features, each content encoded once, ever: what the row cache has is not run."""
 
+import hashlib
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from itertools import chain, compress
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 
-from models.encoders.base import Encoder
-from models.encoders.catalogue import Modality, describe
-from models.encoders.params import EncoderParams, ExtractParams, TextEncoderParams
+from models.encoders.base import Identity
+from models.encoders.params import EncoderParams, ExtractParams, FileParams, NetworkParams, TextEncoderParams, describe
 from models.encoders.weights import locate
+from pipeline.cache import LostRows, RowCache, cache_place
 from pipeline.errors import DataError
-from pipeline.features import write_features
+from pipeline.feature_writer import FeatureWriter, write_features
 from pipeline.files import write_json
 from pipeline.layout import Layout
-from pipeline.photos import PhotoError
+from pipeline.photo_files import PhotoFiles
 from pipeline.progress import Progress, silent
-from pipeline.provenance import record
-from pipeline.tables import ITEMS, TextField
+from pipeline.provenance import Provenance, record
+from pipeline.reduction import Basis, fit_basis
+from pipeline.rows import PACKED, Items, Rows, Shape, unpack
+from pipeline.tables import ITEMS
+from stages.encode import Encoding
+from stages.extract_foreign import run_foreign
+from stages.inputs import Inputs, Keyed, Source, photo_inputs, photo_sources, text_inputs, text_sources
 from stages.noise import NoiseParams, replace_sources
 
 logger = logging.getLogger(__name__)
 
-Source = TypeVar("Source")
-Ready = TypeVar("Ready")
-
-READER_THREADS = 4
-BATCHES_AHEAD = 4  # read while the network works; bounds the memory
 LIBRARIES = ("torch", "torchvision", "pillow", "sentence-transformers", "transformers")
+TRIES = 3  # of a cache whose shards break while they are read
+BLOCK_BYTES = 16 * 1024 * 1024  # read from the cache at once
 
-
-@dataclass(frozen=True)
-class Read(Generic[Ready]):
-    """An item that the reader has made ready for the encoder."""
-
-    item: int
-    ready: Ready
+Block = tuple[Sequence[Keyed], Rows]
+"""Some items' sources, and their rows."""
 
 
 def run(
@@ -54,127 +51,192 @@ def run(
 ) -> dict[str, Any]:
     """Encode the photos or texts of a dataset's items with one encoder.
 
-    Items without a photo or text get no row; `missing` is recorded with the features. With `noise.replaced`, some items
-    get the photo or text of another.
+    Items without a usable photo or text get no row; `missing`, which is recorded with the features, says what readers
+    make of that. With `noise.replaced`, some items get the photo or text of another.
+
+    Returns:
+        The stage's metrics, and beside those how much came out of the cache.
 
     Raises:
         MissingInputError: `filter` has not run.
         WeightsError: the encoder's weights cannot be had.
+        DataError: no photo can be read, the encoder gives numbers that cannot be kept, or the cache cannot be used.
     """
-    description = describe(name)
     items = ITEMS.read(layout.items)
-    source = locate(name, encoder_params)
-    if not source.pretrained:
-        logger.warning("%s has random weights (seed %s): its features carry no learned meaning", name, source.seed)
-    noise = noise or NoiseParams()
-    rate = noise.replaced if noise.modality == description.modality else 0.0
-    reader: Reader[Any, Any]
-    # Each library is imported only where it is used: they take seconds.
-    if description.modality == "image":
-        from models.encoders.image import ImageEncoder
-
-        photos, replaced = replace_sources(photo_paths(items, layout.raw), rate, noise.seed)
-        reader = Reader(ImageEncoder(description, source), photos)
-    else:
-        from models.encoders.text import TextEncoder
-
-        fields = cast("TextEncoderParams", encoder_params).fields
-        texts, replaced = replace_sources(joined_texts(items, fields), rate, noise.seed)
-        reader = Reader(TextEncoder(description, source), texts)
-
-    identity = reader.encoder.identity.to_dict()
-    notes = {"missing": params.missing, "encoder": identity, "replaced_by_noise": replaced}
-    provenance = record("extract", layout, encoder_params, [layout.items], LIBRARIES, **notes)
-    with (
-        write_features(layout.features(name), description.dimension, provenance) as writer,
-        progress(f"{name}: encoding", len(reader.sources), UNITS[description.modality]) as advance,
-    ):
-        for batch in reader.batches(encoder_params.batch_size):
-            vectors = reader.encoder.encode([read.ready for read in batch])
-            writer.append(np.array([read.item for read in batch], dtype=np.int32), vectors)
-            advance(len(batch), "")
-        if reader.sources and not writer.rows:
-            raise DataError(f"{layout.raw}: none of {len(reader.sources)} photos could be read; nothing was written")
+    if isinstance(encoder_params, FileParams):
+        return run_foreign(name, params, encoder_params, layout, items, progress, noise or NoiseParams())
+    network_params = cast("NetworkParams", encoder_params)
+    description = describe(name, network_params)
+    identity = Identity(description, network_params, locate(description, network_params))
+    if not identity.source.pretrained:
+        seed = identity.source.seed
+        logger.warning("%s has random weights (seed %s): its features carry no learned meaning", name, seed)
+    with ExitStack() as stack:
+        cache = stack.enter_context(RowCache(cache_place(os.environ), identity.to_dict(), PACKED))
+        inputs, sources, replaced = what_to_encode(identity, items, layout, noise or NoiseParams(), stack)
+        encoding = Encoding(identity, inputs, cache)
+        encoding.find_keys(sources, progress)
+        extraction = Extraction(identity, layout, params, encoding, cache, replaced)
+        written = extraction.write(progress)
+        if encoding.encoded:  # a cache that only serves stays as it is
+            cache.compact()
+    without_tokens = len(encoding.keyed) - written.rows
+    if without_tokens:
+        logger.warning("%s: %d items have a text without a token; they get no vector", name, without_tokens)
     metrics = {
         "items": len(items),
-        "encoded": writer.rows,
-        "missing": len(items) - writer.rows,
-        "unreadable": reader.unreadable,
+        "encoded": written.rows,
+        "missing": len(items) - written.rows,
+        "unreadable": encoding.unreadable.total() + without_tokens,
         "replaced_by_noise": replaced,
-        "dimension": description.dimension,
-        "pretrained": source.pretrained,
+        "dimension": written.dimension,
+        "pretrained": identity.source.pretrained,
     }
     write_json(layout.metrics(f"extract-{name}"), metrics)
-    return metrics
+    # Not in the file: features do not depend on what somebody had encoded before.
+    return metrics | {"run_through_network": encoding.encoded, "out_of_cache": extraction.cached}
 
 
-UNITS: dict[Modality, str] = {"image": "photos", "text": "texts"}
+def what_to_encode(
+    identity: Identity, items: pl.DataFrame, layout: Layout, noise: NoiseParams, stack: ExitStack
+) -> tuple[Inputs[Any], list[Source], int]:
+    """How the encoder's modality is read, what of it each item has, and how many items noise gave another's."""
+    modality, inputs = identity.description.modality, cast("Inputs[Any]", text_inputs())
+    if modality == "image":
+        inputs = photo_inputs(stack.enter_context(PhotoFiles(layout.raw)))
+        sources = photo_sources(items)
+    else:
+        sources = text_sources(items, cast("TextEncoderParams", identity.params).template)
+    rate = noise.replaced if noise.modality == modality else 0.0
+    pairs, replaced = replace_sources([(source.item, source.what) for source in sources], rate, noise.seed)
+    return inputs, [Source(item, what) for item, what in pairs], replaced
 
 
-class Reader(Generic[Source, Ready]):
-    """Prepares items for an encoder on threads, some batches ahead of it.
+@dataclass(frozen=True)
+class Written:
+    """What the feature folder holds.
 
     Attributes:
-        encoder: whose `prepare` makes an item ready.
-        sources: (item, its photo's path or text), in the order of items.
-        unreadable: how many photos could not be decoded so far.
+        rows: how many items have a row.
+        dimension: the length of a vector.
     """
 
-    def __init__(self, encoder: Encoder[Source, Ready], sources: list[tuple[int, Source]]) -> None:
-        self.encoder = encoder
-        self.sources = sources
-        self.unreadable = 0
-
-    def batches(self, size: int) -> Iterator[list[Read[Ready]]]:
-        """The readable items in batches of at most `size`, in the order of items."""
-        with ThreadPoolExecutor(READER_THREADS) as pool:
-            ahead = map_ahead(pool, self._read, self.sources, size * BATCHES_AHEAD)
-            yield from chunks(self._readable(ahead), size)
-
-    def _read(self, source: tuple[int, Source]) -> Read[Ready] | None:
-        item, what = source
-        try:
-            return Read(item, self.encoder.prepare(what))
-        except (PhotoError, OSError) as error:
-            logger.warning("%s: %s; item %d gets no vector", what, error, item)
-            return None
-
-    def _readable(self, reads: Iterable[Read[Ready] | None]) -> Iterator[Read[Ready]]:
-        for read in reads:
-            if read is None:
-                self.unreadable += 1
-            else:
-                yield read
+    rows: int
+    dimension: int
 
 
-def map_ahead(
-    pool: ThreadPoolExecutor, function: Callable[[Source], Ready], sources: Iterable[Source], ahead: int
-) -> Iterator[Ready]:
-    """Like `pool.map`, but never more than `ahead` results are waiting."""
-    waiting: deque[Future[Ready]] = deque()
-    rest = iter(sources)
-    waiting.extend(pool.submit(function, source) for source in islice(rest, ahead))
-    while waiting:
-        result = waiting.popleft().result()
-        waiting.extend(pool.submit(function, source) for source in islice(rest, 1))
-        yield result
+class Extraction:
+    """Turns an encoding into a feature folder: what the cache lacks is encoded, then all is read from the cache.
+
+    Attributes:
+        cached: how many items' rows were in the cache at first.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        layout: Layout,
+        params: ExtractParams,
+        encoding: Encoding,
+        cache: RowCache,
+        replaced: int,
+    ) -> None:
+        cache.refresh()
+        self.cached = sum(keyed.key in cache for keyed in encoding.keyed)
+        self._identity = identity
+        self._layout = layout
+        self._missing = params.missing
+        self._encoding = encoding
+        self._cache = cache
+        self._replaced = replaced
+
+    def write(self, progress: Progress) -> Written:
+        """Write the features; rows that turn out to be lost or damaged are encoded again.
+
+        Raises:
+            DataError: the cache loses rows time and again, or no photo can be read.
+        """
+        for _ in range(TRIES):
+            self._encoding.encode_missing(progress)
+            unreadable = self._encoding.unreadable.total()
+            if unreadable and not self._encoding.keyed:
+                raise DataError(f"{self._layout.raw}: none of {unreadable} photos could be read; nothing was written")
+            try:
+                return self._write_features()
+            except LostRows as lost:
+                logger.warning("%d rows of the cache were lost or damaged; they are encoded again", len(lost.keys))
+        raise DataError("the row cache keeps losing rows; check its disk, or set MMPREP_CACHE to another place")
+
+    def _write_features(self) -> Written:
+        keyed, parameters = self._encoding.keyed, self._identity.params
+        basis = self._fit(parameters.components) if parameters.components and keyed else None
+        blocks = self._blocks()
+        first = next(blocks, None)
+        dimension = self._dimension(first, basis)
+        shape = Shape(self._identity.description.form, dimension, parameters.stored_as)
+        folder = self._layout.features(self._identity.description.name)
+        with write_features(folder, shape, self._provenance(basis, dimension)) as writer:
+            if basis is not None:
+                writer.save_basis(basis)
+            for block in chain([first] if first else [], blocks):
+                append(writer, block, basis)
+        return Written(writer.rows, dimension)
+
+    def _dimension(self, first: Block | None, basis: Basis | None) -> int:
+        """The length of the vectors to be written; raises DataError if there are none and nobody else tells it."""
+        description, asked = self._identity.description, self._encoding.keyed
+        if first is not None:
+            return basis.components.shape[1] if basis else first[1].dimension
+        if asked:
+            raise DataError(f"{description.name}: none of {len(asked)} texts has a token; nothing was written")
+        if description.dimension is None:
+            raise DataError(f"{description.name}: no item has anything to encode; nothing was written")
+        return self._identity.params.components or description.dimension
+
+    def _blocks(self) -> Iterator[Block]:
+        """All rows in the order of items, in blocks of bounded size, without those that have no vectors."""
+        keyed, done = self._encoding.keyed, 0
+        for batch in self._cache.gather([each.key for each in keyed], BLOCK_BYTES):
+            block = with_vectors(keyed[done : done + batch.num_rows], unpack(batch, self._identity.params.stored_as))
+            done += batch.num_rows
+            if block[0]:
+                yield block
+
+    def _fit(self, k: int) -> Basis:
+        key = f"encoders.{self._identity.description.name}.reduce"
+        return fit_basis((rows.vectors for _, rows in self._blocks()), k, key)
+
+    def _provenance(self, basis: Basis | None, dimension: int) -> Provenance:
+        contents = hashlib.sha256()
+        for keyed in self._encoding.keyed:
+            contents.update(keyed.source.item.to_bytes(4, "little") + keyed.key)
+        reduced = None if basis is None else {"method": "pca", "explained_variance": round(basis.explained, 6)}
+        return record(
+            "extract",
+            self._layout,
+            self._identity.params,
+            [self._layout.items],
+            (*LIBRARIES, "timm") if self._identity.description.library == "timm" else LIBRARIES,
+            missing=self._missing,
+            encoder={**self._identity.to_dict(), "dimension": dimension},
+            contents_sha256=contents.hexdigest(),
+            replaced_by_noise=self._replaced,
+            reduced=reduced,
+        )
 
 
-def chunks(values: Iterable[Ready], size: int) -> Iterator[list[Ready]]:
-    """Lists of `size` values, the last one maybe shorter."""
-    rest = iter(values)
-    while chunk := list(islice(rest, size)):
-        yield chunk
+def with_vectors(keyed: Sequence[Keyed], rows: Rows) -> Block:
+    """Leave out texts in which the tokenizer found nothing: no vectors are theirs."""
+    if rows.lengths is None or rows.lengths.all():
+        return keyed, rows
+    has = rows.lengths > 0
+    return list(compress(keyed, has.tolist())), Rows(rows.vectors, rows.lengths[has], rows.spans)
 
 
-def photo_paths(items: pl.DataFrame, raw: Path) -> list[tuple[int, Path]]:
-    """The photo of each item that has one."""
-    rows = items.select("item", "image").drop_nulls().iter_rows()
-    return [(item, raw / image) for item, image in rows]
-
-
-def joined_texts(items: pl.DataFrame, fields: tuple[TextField, ...]) -> list[tuple[int, str]]:
-    """The text of each item that has one: its fields that are not empty, joined by a space."""
-    rows = items.select("item", *fields).iter_rows()
-    texts = ((item, " ".join(part for part in parts if part)) for item, *parts in rows)
-    return [(item, text) for item, text in texts if text]
+def append(writer: FeatureWriter, block: Block, basis: Basis | None) -> None:
+    """Write a block of rows, in the basis if there is one."""
+    keyed, rows = block
+    if basis is not None:
+        rows = Rows(basis.project(rows.vectors), rows.lengths, rows.spans)
+    items: Items = np.array([each.source.item for each in keyed], dtype=np.int32)
+    writer.append(items, rows, [each.source.what for each in keyed])

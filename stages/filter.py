@@ -1,7 +1,5 @@
 """Stage `filter`: the k-core of the interactions, users and items renumbered from 0."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,8 +7,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from pipeline.errors import DataError
@@ -19,14 +15,11 @@ from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.progress import Progress, silent
 from pipeline.provenance import record
-from pipeline.tables import CORE, INTERACTIONS, ITEMS, RAW_ITEMS, SPLITS, TEXT_FIELDS, USERS, Table
+from pipeline.tables import CORE, ITEMS, RAW_ITEMS, TEXT_FIELDS, USERS
+from stages.coded import Coded, Codes, Index, Mask, read_coded
 
-Codes = npt.NDArray[np.uint32]
-Index = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
-
-PIECE = 2**18  # rows read at once
 CHUNK = 2**24  # rows counted at once
+MANY = 0.1  # of the rows; if more fall in a round, the arrays are made shorter
 RULES = ("duplicates", "min_rating", "missing_modality", "k_core")  # in the order in which they are applied
 
 
@@ -46,29 +39,6 @@ class FilterParams(Params):
     duplicates: Literal["last", "first", "best"] = "last"
     min_rating: float | None = None
     require: tuple[Literal["image", "text"], ...] = ()
-
-
-@dataclass(frozen=True)
-class Coded:
-    """Interactions under provisional numbers, which ids got in the order in which they came.
-
-    Attributes:
-        rows: user u32, item u32, and what INTERACTIONS has beside the ids.
-        users: the id of each user number.
-        items: the id of each item number.
-    """
-
-    rows: pl.DataFrame
-    users: pl.Series
-    items: pl.Series
-
-    def keep(self, mask: Mask) -> "Coded":
-        """The rows where the mask is true."""
-        return self if mask.all() else Coded(self.rows.filter(pl.Series(mask)), self.users, self.items)
-
-    def number(self, kind: Literal["user", "item"]) -> Codes:
-        """Each row's user or item number."""
-        return self.rows[kind].to_numpy()
 
 
 def run(params: FilterParams, layout: Layout, progress: Progress = silent) -> dict[str, Any]:
@@ -138,50 +108,11 @@ def write_core(core: Coded, params: FilterParams, layout: Layout, found: dict[st
 def describe(items: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Add to each item what the items of `ingest` say; those that were filtered out are never in memory at once."""
     none = pl.DataFrame(RAW_ITEMS.schema.empty_table())
-    described = (piece.join(items, on="item_id") for piece in chain([none], pieces(path, RAW_ITEMS)))
+    described = (piece.join(items, on="item_id") for piece in chain([none], RAW_ITEMS.pieces(path)))
     found = pl.concat(described).sort("item")
     if len(found) != len(items):
         raise DataError(f"{path}: has {len(found)} of the {len(items)} items that are left; run `{RAW_ITEMS.made_by}`")
     return found
-
-
-def read_coded(path: Path) -> Coded:
-    """Read interactions with a number for each id; ids are held once each, not once a row."""
-    kinds = [pl.Categorical(pl.Categories.random()) for _ in range(2)]
-    # polars forgets the numbering when the last series of a kind is gone.
-    anchors = [pl.Series([], dtype=kind) for kind in kinds]
-    numbers = [
-        pl.col(f"{name}_id").cast(kind).to_physical().alias(name)
-        for name, kind in zip(("user", "item"), kinds, strict=True)
-    ]
-    split = pl.col("split").cast(pl.Enum(SPLITS))  # a byte instead of sixteen
-    of_row = [*numbers, "rating", "timestamp", split]
-    none = pl.DataFrame(INTERACTIONS.schema.empty_table()).select(of_row)
-    rows = pl.concat([none, *(piece.select(of_row) for piece in pieces(path, INTERACTIONS))]).rechunk()
-    ids = []
-    for name, anchor in zip(("user", "item"), anchors, strict=True):
-        codes: Codes = rows[name].to_numpy()
-        found = np.arange(codes.max() + 1 if len(codes) else 0, dtype=np.uint32)
-        ids.append(pl.Series(found).cat.to(anchor.dtype).cast(pl.String))
-    return Coded(rows, *ids)
-
-
-def pieces(path: Path, table: Table) -> Iterator[pl.DataFrame]:
-    """A table's rows, some at a time, each page against its checksum.
-
-    Raises:
-        MissingInputError: there is no such file.
-        DataError: the file is damaged or has other columns.
-    """
-    table.check(path)
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            for batch in file.iter_batches(PIECE):
-                yield pl.DataFrame(pa.Table.from_batches([batch]).replace_schema_metadata(None))
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path}: damaged ({str(error).splitlines()[0]}); remove it and run `{table.made_by}`"
-        ) from error
 
 
 def pairs(user: npt.NDArray[Any], item: npt.NDArray[Any]) -> Index:
@@ -229,7 +160,7 @@ def complete(coded: Coded, items: Path, required: tuple[Literal["image", "text"]
         return np.ones(len(coded.rows), dtype=bool)
     has = {"image": pl.col("image").is_not_null(), "text": has_text()}
     wanted = [has[modality] for modality in required]
-    fit = (piece.filter(*wanted)["item_id"] for piece in pieces(items, RAW_ITEMS))
+    fit = (piece.filter(*wanted)["item_id"] for piece in RAW_ITEMS.pieces(items))
     fits: Mask = coded.items.is_in(pl.concat([pl.Series("item_id", [], pl.String), *fit]).implode()).to_numpy()
     return np.asarray(fits[coded.number("item")])
 
@@ -251,21 +182,27 @@ def k_core(user: Codes, item: Codes, k: int, k_items: int | None = None) -> tupl
     Returns:
         Which rows are kept, and in how many rounds rows were dropped.
     """
-    total = len(user)
-    kept = np.arange(total, dtype=np.uint32)
+    least = k if k_items is None else k_items
+    mask = np.zeros(len(user), dtype=bool)
+    kept = np.arange(len(user), dtype=np.uint32)
+    there = np.ones(len(user), dtype=bool)
     users, items = count(user), count(item)
     rounds = 0
-    while len(user):
+    while True:
         stay = (users >= k)[user]
-        stay &= (items >= (k_items or k))[item]
-        if stay.all():
+        stay &= (items >= least)[item]
+        gone = np.flatnonzero(stay != there)  # who was below once stays below, so no row comes back
+        if not len(gone):
             break
-        users -= count(user[~stay], len(users))
-        items -= count(item[~stay], len(items))
-        kept, user, item = kept[stay], user[stay], item[stay]
+        users -= count(user[gone], len(users))
+        items -= count(item[gone], len(items))
+        there = stay
         rounds += 1
-    mask = np.zeros(total, dtype=bool)
-    mask[kept] = True
+        if len(gone) > MANY * len(user):
+            left = np.flatnonzero(there)  # a third of the time of three masks
+            kept, user, item = kept[left], user[left], item[left]
+            there = np.ones(len(left), dtype=bool)
+    mask[kept[there]] = True
     return mask, rounds
 
 

@@ -1,28 +1,27 @@
 """Stage `ingest`: raw reviews, metadata and photos to three tables: interactions, items, rejects."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
 from pydantic import Field
 
-from pipeline.errors import DataError, MissingInputError, ParamsError
+from pipeline.errors import DataError
 from pipeline.files import write_json
 from pipeline.layout import Layout
 from pipeline.params import Params
 from pipeline.progress import Progress, silent
 from pipeline.provenance import record
-from pipeline.rejects import SURPLUS, Reason, Reject, count_reasons, excerpt, to_frame
+from pipeline.rejects import SURPLUS, Reason, Reject, Rejects, by_file_and_line, count_reasons, excerpt
 from pipeline.tables import INTERACTIONS, RAW_ITEMS, REJECTS, TEXT_FIELDS
-from stages.formats.base import Format, Head
-from stages.formats.catalogue import COMPANIONS, FORMATS, SUFFIXES, recognise
-from stages.formats.given_splits import LATTICE, MMREC
-from stages.formats.lines import Piece, read_ahead
-from stages.formats.rows import ITEMS, REVIEWS, Item, Parse, Parsed, Review
+from stages.formats.catalogue import longest_line
+from stages.formats.lines import Piece, ahead, read_pieces
+from stages.formats.rows import ITEMS, REVIEWS, Item, Parsed, Review
 from stages.ingest_photos import Intake, with_photos
+from stages.raw_files import RawFile, companions_of, recognise_files
 
 logger = logging.getLogger(__name__)
 
@@ -40,21 +39,6 @@ class IngestParams(Params):
 
     files: tuple[str, ...] = ()
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
-
-
-@dataclass(frozen=True)
-class RawFile:
-    """A file of a known format.
-
-    Attributes:
-        source: its path below the raw folder.
-        known: its format.
-        head: its beginning.
-    """
-
-    source: str
-    known: Format
-    head: Head
 
 
 class Distinct:
@@ -94,77 +78,30 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
     """
     raw = layout.require_raw()
     files, unknown = recognise_files(raw, params.files)
-    provenance = record("ingest", layout, params, [*(file.head.path for file in files), *companions_of(files)])
-    intakes = reviews, items, photos = Intake("reviews"), Intake("items"), Intake("photos")
+    provenance = record("ingest", layout, params, [*(file.path for file in files), *companions_of(files)])
+    folder = layout.rejects.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    intakes = reviews, items, photos = [
+        Intake(kind, rejects=Rejects(folder)) for kind in ("reviews", "items", "photos")
+    ]
     users, reviewed = Distinct(), Distinct()
     with INTERACTIONS.writer(layout.raw_interactions, provenance) as write:
-        for frame in read_kind(files, reviews, progress):
+        for frame in ahead(read_kind(files, reviews, progress)):
             write(frame)
             users.add(frame["user_id"])
             reviewed.add(frame["item_id"])
         described = pl.concat([pl.DataFrame(schema=ITEMS), *read_kind(files, items, progress)])
         table = with_photos(with_undescribed(described, reviewed.all()), raw, photos, progress)
-        rejects = [*unknown, *(reject for intake in intakes for reject in intake.rejects)]
-        REJECTS.write(to_frame(rejects), layout.rejects, provenance)
+        rejects = [unknown, *(intake.rejects for intake in intakes)]
+        with REJECTS.writer(layout.rejects, provenance) as write:
+            for frame in by_file_and_line(rejects):
+                write(frame)
         for intake in intakes:
             check_fraction(intake, params.max_reject_fraction, layout.rejects)
     RAW_ITEMS.write(table, layout.raw_items, provenance)
     metrics = summarise(users, reviewed, table, rejects)
     write_json(layout.metrics("ingest"), metrics)
     return metrics
-
-
-def recognise_files(raw: Path, named: tuple[str, ...]) -> tuple[list[RawFile], list[Reject]]:
-    """The files of known formats in a raw folder, by name, and a reject for each of the others.
-
-    Args:
-        raw: the folder.
-        named: the files to read, below it; empty for all.
-
-    Raises:
-        MissingInputError: a file is not there or a link to nothing, or none holds reviews.
-    """
-    files, unknown = [], []
-    for path in paths_to_read(raw, named):
-        found = recognise(path)
-        source = path.relative_to(raw).as_posix()
-        if isinstance(found, Reason):
-            unknown.append(Reject(source, None, found, ""))
-            logger.warning("%s: %s; not read", path, found.value)
-        else:
-            files.append(RawFile(source, *found))
-    if not any(file.known.kind == "reviews" for file in files):
-        formats = "; ".join(known.name for known in FORMATS if known.kind == "reviews")
-        raise MissingInputError(f"{raw}: no reviews found among {len(files) + len(unknown)} files; expected {formats}")
-    return files, unknown
-
-
-def paths_to_read(raw: Path, named: tuple[str, ...]) -> list[Path]:
-    """The files to look into.
-
-    Raises:
-        ParamsError: a name leads out of the folder.
-        MissingInputError: one is not there, or a link to nothing.
-    """
-    for name in named:
-        if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ParamsError(f"ingest.files: found {name!r}, expected files below {raw}")
-    if named:
-        paths = [raw / name for name in dict.fromkeys(named)]
-    else:
-        paths = sorted(p for p in raw.iterdir() if p.name.endswith(SUFFIXES) and not p.is_dir())
-        paths = [path for path in paths if path.name not in COMPANIONS]
-    for path in paths:
-        if not path.exists():
-            what = "a link to a file that is not there" if path.is_symlink() else "no such file; see ingest.files"
-            raise MissingInputError(f"{path}: {what}")
-    return paths
-
-
-def companions_of(files: list[RawFile]) -> set[Path]:
-    """The tables of ids beside the files of given splits."""
-    folders = {file.head.path.parent for file in files if file.known in (LATTICE, MMREC)}
-    return {folder / name for folder in folders for name in COMPANIONS if (folder / name).is_file()}
 
 
 def read_kind(files: list[RawFile], intake: Intake, progress: Progress) -> Iterator[pl.DataFrame]:
@@ -179,7 +116,10 @@ def read_kind(files: list[RawFile], intake: Intake, progress: Progress) -> Itera
             if file.known.kind != intake.kind:
                 continue
             reader = Reader(file, intake, described)
-            for piece in read_ahead(file.head.path, file.source, intake.rejects):
+            for piece in ahead(read_pieces(file.path, file.source, longest_line(file.path))):
+                if isinstance(piece, Reject):
+                    refuse_part(file, piece, intake)
+                    continue
                 before = intake.seen
                 waiting.extend(reader.frames(piece))
                 if sum(map(len, waiting)) >= FRAME_ROWS:
@@ -188,6 +128,17 @@ def read_kind(files: list[RawFile], intake: Intake, progress: Progress) -> Itera
                 advance(intake.seen - before, file.source)
     if waiting:
         yield pl.concat(waiting)
+
+
+def refuse_part(file: RawFile, reject: Reject, intake: Intake) -> None:
+    """Note what could not be read of a file."""
+    intake.rejects.append(reject)
+    if reject.reason is Reason.CUT_OFF_FILE:
+        logger.warning(
+            "%s: breaks off in line %s (%s); the lines before it are taken, and how many there should be is not known; "
+            "fetch the file again",
+            *(file.path, reject.line, reject.excerpt),
+        )
 
 
 class Reader:
@@ -199,14 +150,14 @@ class Reader:
     def __init__(self, file: RawFile, intake: Intake, described: set[str]) -> None:
         self._source = file.source
         self._quick = file.known.quick
-        self._parse: Parse = file.known.parser(file.head)
+        self._parse = file.parse
         self._schema = REVIEWS if file.known.kind == "reviews" else ITEMS
         self._described = described
         self._intake = intake
 
     def frames(self, piece: Piece) -> Iterator[pl.DataFrame]:
         """The sound rows of a piece; all at once where all are sound, else smaller pieces, in the end line by line."""
-        frame = None if self._quick is None else self._quick(piece.content)
+        frame = None if self._quick is None else self._quick(piece)
         if frame is not None:
             self._intake.seen += len(frame)
             yield frame
@@ -220,13 +171,12 @@ class Reader:
         rows: list[Any] = []
         for number, line in piece.lines():
             parsed = self._parse_line(line)
-            self._intake.seen += len(parsed) if isinstance(parsed, list) else 1
-            if isinstance(parsed, Reason):
-                self._intake.rejects.append(Reject(self._source, number, parsed, excerpt(line)))
-            elif isinstance(parsed, list):
-                rows.extend(parsed)
-            else:
-                rows.append(parsed)
+            for row in parsed if isinstance(parsed, list) else [parsed]:
+                self._intake.seen += 1
+                if isinstance(row, Reason):
+                    self._intake.rejects.append(Reject(self._source, number, row, excerpt(line)))
+                else:
+                    rows.append(row)
         return pl.DataFrame(rows, schema=self._schema, orient="row")
 
     def _parse_line(self, line: bytes) -> Parsed:
@@ -235,7 +185,11 @@ class Reader:
             if parsed.item_id in self._described:
                 return Reason.DUPLICATE_ITEM
             self._described.add(parsed.item_id)
-        if isinstance(parsed, Reason) and self._quick is not None and (frame := self._quick(line)) is not None:
+        if (
+            isinstance(parsed, Reason)
+            and self._quick is not None
+            and (frame := self._quick(Piece(1, line))) is not None
+        ):
             # The quick way skips what it does not need, faults included. What becomes of a row must not depend on
             # the rows beside it, so what that way takes is taken here too.
             return [Review(*row) for row in frame.iter_rows()]
@@ -255,17 +209,19 @@ def check_fraction(intake: Intake, limit: float, rejects: Path) -> None:
     Raises:
         DataError: with the counts by reason.
     """
-    bad = [reject for reject in intake.rejects if reject.reason not in SURPLUS]
-    if len(bad) / max(intake.seen, 1) > limit:  # a product would be rounded: 0.29 * 100 < 29
+    bad = {reason: count for reason, count in intake.rejects.counts.items() if reason not in SURPLUS}
+    count = sum(bad.values())
+    if count / max(intake.seen, 1) > limit:  # a product would be rounded: 0.29 * 100 < 29
         reasons = ", ".join(f"{count} {reason}" for reason, count in count_reasons(bad).items())
         raise DataError(
-            f"{len(bad)} of {intake.seen} {intake.kind} rejected ({reasons}), more than "
+            f"{count} of {intake.seen} {intake.kind} rejected ({reasons}), more than "
             f"ingest.max_reject_fraction allows ({limit:g}); see {rejects}, mend the input or raise the limit"
         )
 
 
-def summarise(users: Distinct, reviewed: Distinct, items: pl.DataFrame, rejects: list[Reject]) -> dict[str, Any]:
+def summarise(users: Distinct, reviewed: Distinct, items: pl.DataFrame, rejects: list[Rejects]) -> dict[str, Any]:
     """The stage's metrics."""
+    counts = sum((found.counts for found in rejects), Counter[Reason]())
     has_text = pl.any_horizontal(pl.col(*TEXT_FIELDS) != "")
     return {
         "users": len(users.all()),
@@ -274,6 +230,7 @@ def summarise(users: Distinct, reviewed: Distinct, items: pl.DataFrame, rejects:
         "items": len(items),
         "items_with_text": items.select(has_text.sum()).item(),
         "items_with_photo": len(items) - items["image"].null_count(),
-        "rejects": len(rejects),
-        "rejects_by_reason": count_reasons(rejects),
+        "cut_off_files": counts[Reason.CUT_OFF_FILE],
+        "rejects": counts.total(),
+        "rejects_by_reason": count_reasons(counts),
     }

@@ -3,15 +3,18 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from pipeline.photos import SUFFIXES, PhotoError, item_of_photo, open_photo
+from pipeline.photo_files import Candidate, PhotoFiles
+from pipeline.photos import PhotoError, decode_photo, item_of_photo
 from pipeline.progress import Progress
-from pipeline.rejects import Reason, Reject
+from pipeline.rejects import Reason, Reject, Rejects
 
 DRAFT_PIXELS = 32
+PHOTOS_AHEAD = 4096  # that wait for a thread
 
 
 @dataclass
@@ -26,22 +29,21 @@ class Intake:
 
     kind: str
     seen: int = 0
-    rejects: list[Reject] = field(default_factory=list)
+    rejects: Rejects = field(default_factory=Rejects)
 
 
 def with_photos(items: pl.DataFrame, raw: Path, intake: Intake, progress: Progress) -> pl.DataFrame:
-    """Add the column `image`: the item's photo below the raw folder if `images/` has a usable one, else null."""
+    """Add the column `image`: the name of the item's photo in `PhotoFiles(raw)` if a usable one is there, else null."""
     usable: dict[str, str] = {}
     known = set(items["item_id"])
-    for path, reason in check_photos(raw / "images", progress):
+    for name, fault in check_photos(raw, progress):
         intake.seen += 1
-        source = path.relative_to(raw).as_posix()
-        item_id = item_of_photo(path)  # looked up among the known ones, never made into a path
-        reason = reason or refuse_photo(item_id, known, usable)
+        item_id = item_of_photo(PurePosixPath(name))  # looked up among the known ones, never made into a path
+        reason = fault or refuse_photo(item_id, known, usable)
         if reason is None:
-            usable[item_id] = source
+            usable[item_id] = name
         else:
-            intake.rejects.append(Reject(source, None, reason, ""))
+            intake.rejects.append(Reject(name, None, reason, ""))
     images = [usable.get(item_id) for item_id in items["item_id"]]
     return items.with_columns(pl.Series("image", images, dtype=pl.String))
 
@@ -53,20 +55,25 @@ def refuse_photo(item_id: str, known: set[str], usable: dict[str, str]) -> Reaso
     return Reason.SECOND_PHOTO if item_id in usable else None
 
 
-def check_photos(folder: Path, progress: Progress) -> Iterator[tuple[Path, Reason | None]]:
-    """Decode each photo of a folder, in the order of names, and tell why it is not usable, if it is not."""
-    there = folder.iterdir() if folder.is_dir() else ()
-    paths = sorted(path for path in there if path.suffix.lower() in SUFFIXES and path.is_file())
-    with ThreadPoolExecutor() as pool, progress("checking photos", len(paths), "photos") as advance:
-        for path, reason in zip(paths, pool.map(find_fault, paths), strict=True):
-            advance(1, "")
-            yield path, reason
+def check_photos(raw: Path, progress: Progress) -> Iterator[Candidate]:
+    """Decode each photo of a raw folder, in the order of names, and tell why it is not usable, if it is not."""
+    with PhotoFiles(raw) as files, ThreadPoolExecutor() as pool:
+        names = list(files.names())
+        with progress("checking photos", len(names), "photos") as advance:
+            for start in range(0, len(names), PHOTOS_AHEAD):
+                some = names[start : start + PHOTOS_AHEAD]
+                for (name, _), reason in zip(some, pool.map(partial(find_fault, files), some), strict=True):
+                    advance(1, "")
+                    yield name, reason
 
 
-def find_fault(path: Path) -> Reason | None:
-    """Why a photo cannot be used, or None."""
+def find_fault(files: PhotoFiles, candidate: Candidate) -> Reason | None:
+    """Why a photo cannot be used, or None; it is read here, so that no more photos are held than there are threads."""
+    name, refused = candidate
+    if refused is not None:
+        return refused
     try:
-        open_photo(path, draft=DRAFT_PIXELS)
+        decode_photo(files.read(name), draft=DRAFT_PIXELS)
     except PhotoError as error:
         return error.reason
     return None

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from models.encoders.catalogue import Modality
-from models.encoders.catalogue import describe as describe_encoder
-from models.encoders.params import PARAMS, EncoderParams, ExtractParams
+from models.encoders.catalogue import CATALOGUE, EncoderDescription, Modality
+from models.encoders.params import EncoderParams, ExtractParams, describe, no_such_encoder, parse_encoder
 from models.recommenders.catalogue import describe as describe_recommender
 from models.training.params import EvaluateParams, TrainParams
 from pipeline.downloads import DownloadParams
@@ -60,6 +59,20 @@ class Parameters:
     sections: Sections
     encoders: Mapping[str, EncoderParams]
 
+    def describe_encoder(self, name: str, place: str = "encoder") -> EncoderDescription:
+        """The description of an encoder that mmprep knows or the file names.
+
+        Args:
+            name: the encoder's name.
+            place: where it was given, for the message.
+
+        Raises:
+            ParamsError: there is no such encoder.
+        """
+        if name not in self.encoders and name not in CATALOGUE:
+            raise ParamsError(f"{place}: {no_such_encoder(name)}")
+        return describe(name, self.encoder(name))
+
     def encoder(self, name: str) -> EncoderParams:
         """The parameters of an encoder, its defaults if the file does not name it.
 
@@ -94,7 +107,7 @@ class Parameters:
     def encoders_of(self, modality: Modality | None) -> list[str]:
         """The encoders of `extract.encoders` of one modality, or all."""
         names = self.sections.extract.encoders
-        return [name for name in names if modality in (None, describe_encoder(name).modality)]
+        return [name for name in names if modality in (None, self.describe_encoder(name).modality)]
 
 
 def load(path: Path) -> Parameters:
@@ -109,25 +122,22 @@ def load(path: Path) -> Parameters:
     source = str(path)
     sections = parse_section(Sections, read_yaml(path), "", source)
     encoders = {name: parse_encoder(name, values, source) for name, values in sections.encoders.items()}
-    check_names(sections, source)
-    return Parameters(source, sections.dataset, sections, encoders)
+    parameters = Parameters(source, sections.dataset, sections, encoders)
+    check_names(parameters)
+    return parameters
 
 
-def parse_encoder(name: str, values: dict[str, Any], source: str) -> EncoderParams:
-    """The parameters of one encoder, by the class of its modality."""
-    key = f"encoders.{name}"
-    return parse_section(PARAMS[describe_encoder(name, f"{source}: {key}").modality], values, key, source)
-
-
-def check_names(sections: Sections, source: str) -> None:
+def check_names(parameters: Parameters) -> None:
     """Check that encoders and recommenders that sections refer to exist and fit.
 
     Raises:
         ParamsError: the first one that does not.
     """
+    sections, source = parameters.sections, parameters.source
     for name in sections.extract.encoders:
-        describe_encoder(name, f"{source}: extract.encoders")
+        parameters.describe_encoder(name, f"{source}: extract.encoders")
     check_distinct("extract.encoders", sections.extract.encoders, source)
+    check_graphs(parameters)
     for name in sections.recommenders:
         describe_recommender(name, f"{source}: recommenders")
     train = sections.train
@@ -139,7 +149,7 @@ def check_names(sections: Sections, source: str) -> None:
     check_distinct("train", (*train.collaborative, *train.multimodal), source)
     for modality, name in (("image", train.image), ("text", train.text)):
         if name and train.multimodal:
-            check_modality(name, modality, sections.extract.encoders, source)
+            check_modality(name, modality, parameters)
     if train.multimodal and not (train.image or train.text):
         raise ParamsError(f"{source}: train.image and train.text are both empty; multimodal recommenders need features")
 
@@ -155,15 +165,50 @@ def check_distinct(key: str, names: tuple[str, ...], source: str) -> None:
             raise ParamsError(f"{source}: {key}: found {name!r} twice, expected each once")
 
 
-def check_modality(name: str, modality: str, extracted: tuple[str, ...], source: str) -> None:
-    """Check that an encoder gives a modality and is extracted.
+def check_graphs(parameters: Parameters) -> None:
+    """Check that graphs are drawn of encoders that are extracted and give a vector an item.
+
+    Raises:
+        ParamsError: the first one that does not.
+    """
+    names, place = parameters.sections.graphs.encoders, f"{parameters.source}: graphs.encoders"
+    check_distinct("graphs.encoders", names, parameters.source)
+    for name in names:
+        check_extracted(name, place, parameters)
+        check_vector(name, place, parameters)
+
+
+def check_modality(name: str, modality: str, parameters: Parameters) -> None:
+    """Check that an encoder is extracted and gives a vector an item of a modality.
 
     Raises:
         ParamsError: it does not, or is not.
     """
-    place = f"{source}: train.{modality}"
-    found = describe_encoder(name, place).modality
+    place = f"{parameters.source}: train.{modality}"
+    found = parameters.describe_encoder(name, place).modality
     if found != modality:
         raise ParamsError(f"{place}: found {name!r}, an encoder of {found}, expected one of {modality}")
+    check_extracted(name, place, parameters)
+    check_vector(name, place, parameters)
+
+
+def check_vector(name: str, place: str, parameters: Parameters) -> None:
+    """Check that an encoder gives a vector an item.
+
+    Raises:
+        ParamsError: it gives patches or tokens.
+    """
+    form = parameters.describe_encoder(name, place).form
+    if form != "vector":
+        raise ParamsError(f"{place}: found {name!r}, which gives {form}; expected an encoder of one vector an item")
+
+
+def check_extracted(name: str, place: str, parameters: Parameters) -> None:
+    """Check that an encoder is among those that run.
+
+    Raises:
+        ParamsError: it is not.
+    """
+    extracted = parameters.sections.extract.encoders
     if name not in extracted:
         raise ParamsError(f"{place}: found {name!r}, expected one of extract.encoders ({', '.join(extracted)})")

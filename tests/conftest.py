@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,19 @@ settings.register_profile("steady", derandomize=True)
 settings.load_profile("steady")
 
 ROOT = Path(__file__).parent.parent
+CACHES = count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What fixtures of a module or of all tests encode stays out of the user's own row cache."""
+    os.environ["MMPREP_CACHE"] = str(tmp_path_factory.getbasetemp() / "cache")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row cache of its own for each test, so that none finds what another has encoded."""
+    monkeypatch.setenv("MMPREP_CACHE", str(tmp_path_factory.getbasetemp() / f"cache-{next(CACHES)}"))
 
 
 @pytest.fixture(scope="session")

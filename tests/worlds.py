@@ -12,10 +12,11 @@ import polars as pl
 import torch
 from scipy.sparse import csr_array
 
-from pipeline.features import write_features
+from pipeline.feature_writer import write_features
 from pipeline.files import sha256
 from pipeline.layout import Layout
 from pipeline.provenance import Provenance
+from pipeline.rows import Rows, Shape
 from pipeline.tables import ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
 
 Pairs = Iterable[tuple[int, int]]
@@ -125,8 +126,8 @@ def write_vectors(
     index = np.array(range(len(vectors)) if items is None else list(items), dtype=np.int32)
     made_for = [layout.items] if layout.items.exists() else []
     provenance = made_by_hand(layout, made_for, missing=missing)
-    with write_features(layout.features(encoder), vectors.shape[1], provenance) as writer:
-        writer.append(index, vectors)
+    with write_features(layout.features(encoder), Shape("vector", vectors.shape[1]), provenance) as writer:
+        writer.append(index, Rows(vectors))
 
 
 @contextmanager

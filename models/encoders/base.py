@@ -1,13 +1,12 @@
-"""What every encoder offers to the extract stage."""
+"""What every encoder offers to the extract stage, and what names it in caches."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from models.encoders.catalogue import EncoderDescription
+from models.encoders.params import NetworkParams, PatchEncoderParams, TextEncoderParams
 from models.encoders.weights import WeightsSource
+from pipeline.rows import Rows
 
 Source_contra = TypeVar("Source_contra", contravariant=True)
 Ready = TypeVar("Ready")
@@ -16,43 +15,51 @@ Ready = TypeVar("Ready")
 class Encoder(Protocol[Source_contra, Ready]):
     """A frozen network with its input transform. `prepare` runs on worker threads, `encode` on the main one."""
 
-    @property
-    def identity(self) -> "Identity":
-        """What makes its vectors what they are."""
-
     def prepare(self, source: Source_contra) -> Ready:
-        """Make one input ready for the network: decode and transform a photo, or pass a text on."""
+        """Make one input ready for the network: transform a photo, or pass a text on."""
 
-    def encode(self, batch: list[Ready]) -> npt.NDArray[np.float32]:
-        """The vectors [n, dimension] of n inputs."""
+    def encode(self, batch: list[Ready]) -> Rows:
+        """What the network gives for n inputs."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that a vector depends on beside the item itself.
+    """Everything that a vector depends on beside the item itself. Told without loading the network.
 
     Attributes:
         description: the encoder's row.
+        params: its section of params.yaml.
         source: where the weights came from.
-        digest: of the weights, see models.encoders.weights.weights_digest.
-        transform: the input transform, as text.
     """
 
     description: EncoderDescription
+    params: NetworkParams
     source: WeightsSource
-    digest: str
-    transform: str
 
     def to_dict(self) -> dict[str, Any]:
-        """As provenance records it; no path, so equal weights give equal bytes on every machine."""
+        """As provenance records it and as the row cache names it; no path, so it is the same on every machine."""
         return {
             "encoder": self.description.name,
+            "library": self.description.library,
             "model": self.description.model,
             "output": self.description.output,
-            "dimension": self.description.dimension,
+            "form": self.description.form,
             "pretrained": self.source.pretrained,
             "seed": self.source.seed,
-            "weights_sha256": self.digest,
-            "transform": self.transform,
-            "precision": "float32",
+            "weights": self.source.identity,
+            "transform": self.transform(),
+            "precision": self.params.precision,
+            "stored_as": self.params.stored_as,
         }
+
+    def transform(self) -> str:
+        """What happens to a photo or a text before the network sees it."""
+        if isinstance(self.params, PatchEncoderParams):
+            return f"{self.description.input}; image_size {self.params.image_size}"
+        if isinstance(self.params, TextEncoderParams):
+            return f"max_tokens {self.params.max_tokens or 'of the model'}"
+        if self.description.library == "timm":
+            from models.encoders.timm_network import transform_of  # takes seconds
+
+            return transform_of(self.description.model)
+        return self.description.input

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.errors import ParamsError
-from pipeline.params import suggestion
+from pipeline.rows import Form
 
 Modality = Literal["image", "text"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
+Library = Literal["torchvision", "timm", "transformers", "sentence-transformers", "file"]
+
+IMAGENET = "BSD-3-Clause; trained on ImageNet, whose terms allow non-commercial research"
+IMAGENET_TRANSFORM = "shorter side to 256 pixels bilinear, centre crop of 224, ImageNet mean and deviation"
 
 
 @dataclass(frozen=True)
@@ -17,60 +20,90 @@ class EncoderDescription:
     Attributes:
         name: as params.yaml and the command line name it.
         modality: what it encodes.
-        library: where the network comes from.
+        library: where the network comes from; `file` has none, somebody else has computed the features.
         model: its name in that library.
         output: which activation is stored.
-        dimension: the length of a vector.
-        published_weights: what `weights: pretrained` means.
+        form: one vector an item, or one a patch or token.
+        dimension: the length of a vector; None where only the loaded network tells.
+        input: what reaches the network.
+        published_weights: what `weights: pretrained` means: a file of torchvision's, or a repository of the Hugging
+            Face hub. The eight digits in a file's name are the beginning of its SHA-256.
         licence: of the published weights.
     """
 
     name: str
     modality: Modality
-    library: Literal["torchvision", "sentence-transformers"]
+    library: Library
     model: str
     output: str
-    dimension: int
+    form: Form
+    dimension: int | None
+    input: str
     published_weights: str
     licence: str
 
 
-DESCRIPTIONS = (
-    EncoderDescription(
-        name="vgg16",
-        modality="image",
-        library="torchvision",
-        model="vgg16",
-        output="second fully connected layer, after its ReLU",
-        dimension=4096,
-        published_weights="IMAGENET1K_V1",
-        licence="BSD-3-Clause; trained on ImageNet, whose terms allow non-commercial research",
-    ),
-    EncoderDescription(
-        name="minilm",
+def torchvision_row(name: str, model: str, output: str, dimension: int, file: str) -> EncoderDescription:
+    """The row of a network of torchvision's that gives a vector a photo."""
+    return EncoderDescription(
+        name, "image", "torchvision", model, output, "vector", dimension, IMAGENET_TRANSFORM, file, IMAGENET
+    )
+
+
+def text_row(name: str, repository: str, form: Form, output: str, dimension: int, tokens: int) -> EncoderDescription:
+    """The row of a model that sentence-transformers loads."""
+    return EncoderDescription(
+        name=name,
         modality="text",
         library="sentence-transformers",
-        model="sentence-transformers/all-MiniLM-L6-v2",
-        output="sentence embedding: mean of token vectors, L2-normalised",
-        dimension=384,
-        published_weights="sentence-transformers/all-MiniLM-L6-v2",
+        model=repository,
+        output=output,
+        form=form,
+        dimension=dimension,
+        input=f"at most {tokens} tokens, less where max_tokens says so",
+        published_weights=repository,
         licence="Apache-2.0",
+    )
+
+
+SECOND_LAYER = "second fully connected layer, after its ReLU"
+TOKENS = "last layer, a vector a token, without padding and the tokens that stand for no characters"
+MINILM, BERT = "sentence-transformers/all-MiniLM-L6-v2", "google-bert/bert-base-uncased"
+
+DESCRIPTIONS = (
+    torchvision_row("vgg16", "vgg16", SECOND_LAYER, 4096, "vgg16-397923af.pth"),
+    torchvision_row("vgg19", "vgg19", SECOND_LAYER, 4096, "vgg19-dcbb9e9d.pth"),
+    torchvision_row("alexnet", "alexnet", f"{SECOND_LAYER} (fc7)", 4096, "alexnet-owt-7be5be79.pth"),
+    torchvision_row("resnet50", "resnet50", "average of the last feature map", 2048, "resnet50-0676ba61.pth"),
+    torchvision_row("vit_b16", "vit_b_16", "class token of the last layer, normalised", 768, "vit_b_16-c867db91.pth"),
+    EncoderDescription(
+        name="vit_b16_patches",
+        modality="image",
+        library="torchvision",
+        model="vit_b_16",
+        output="patch tokens of the last layer, normalised, row by row, without the class token",
+        form="patches",
+        dimension=768,
+        input=f"{IMAGENET_TRANSFORM}: 14 x 14 patches; image_size 256 gives 16 x 16",
+        published_weights="vit_b_16-c867db91.pth",
+        licence=IMAGENET,
     ),
+    EncoderDescription(
+        name="clip_vit_b32",
+        modality="image",
+        library="transformers",
+        model="openai/clip-vit-base-patch32",
+        output="image embedding, projected, not normalised",
+        form="vector",
+        dimension=512,
+        input="shorter side to 224 pixels bicubic, centre crop of 224, CLIP's mean and deviation",
+        published_weights="openai/clip-vit-base-patch32",
+        licence="MIT; its card advises against deployed use",
+    ),
+    text_row("minilm", MINILM, "vector", "mean of the token vectors, L2-normalised", 384, 256),
+    text_row("minilm_tokens", MINILM, "tokens", TOKENS, 384, 256),
+    text_row("bert_base", BERT, "vector", "mean of the token vectors", 768, 512),
+    text_row("bert_base_tokens", BERT, "tokens", TOKENS, 768, 512),
 )
 
 CATALOGUE = {description.name: description for description in DESCRIPTIONS}
-
-
-def describe(name: str, place: str = "encoder") -> EncoderDescription:
-    """The description of an encoder.
-
-    Args:
-        name: its name.
-        place: where the name was given, for the message.
-
-    Raises:
-        ParamsError: there is no such encoder.
-    """
-    if name not in CATALOGUE:
-        raise ParamsError(f"{place}: found {name!r}, expected an encoder{suggestion(name, CATALOGUE)}")
-    return CATALOGUE[name]

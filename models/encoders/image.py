@@ -1,99 +1,89 @@
-"""Image encoders from torchvision: a photo's file in, one vector out."""
+"""Image encoders: a photo in, a vector or a vector a patch out, whatever library the network is of."""
 
 from collections.abc import Callable
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import cast
-from urllib.error import URLError
+from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torchvision.models import WeightsEnum, get_model, get_model_weights
+from PIL import Image
 
 from models.device import best_device
 from models.encoders.base import Identity
-from models.encoders.catalogue import EncoderDescription
-from models.encoders.weights import WeightsSource, first_line, load_state, read_state, weights_digest
-from pipeline.errors import WeightsError
-from pipeline.photos import PhotoError, open_photo
-from pipeline.rejects import Reason
+from pipeline.errors import ParamsError
+from pipeline.rows import Rows
 
-# Of a photo's sides. The short one is scaled to 256, so the long one of a strip of 1 x 60,000 would fill 16 GB.
-MAX_ASPECT = 100
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class ImageNetwork:
+    """A network that is cut off at the layer whose activations are wanted.
+
+    Attributes:
+        network: photos [n, 3, height, width] to vectors [n, dimension] or patches [n, patches, dimension].
+        transform: a photo to [3, height, width].
+    """
+
+    network: torch.nn.Module
+    transform: Callable[[Image.Image], torch.Tensor]
 
 
 class ImageEncoder:
-    """A torchvision network cut off at the layer whose activations are wanted."""
+    """Runs a network over batches of photos."""
 
-    def __init__(self, description: EncoderDescription, source: WeightsSource) -> None:
+    def __init__(self, identity: Identity) -> None:
         """Build the network and load its weights.
 
         Raises:
             WeightsError: the weights cannot be had or are of another network.
         """
-        published = get_model_weights(description.model)[description.published_weights]
-        network = load_network(description, source, published)
-        # The published transform: resize, centre crop, scale to ImageNet's mean and deviation.
-        self._transform = cast("Callable[..., torch.Tensor]", published.transforms())
-        self.identity = Identity(description, source, weights_digest(network.state_dict()), repr(self._transform))
+        self._name, self._form = identity.description.name, identity.description.form
+        loaded = load_network(identity)
+        self._transform = loaded.transform
         self._device = best_device()
+        self._dtype = DTYPES[identity.params.precision]
         # On a CPU convolutions run about twice as fast with the channels last.
-        self._network = cut(network, description.model).eval().to(self._device).to(memory_format=torch.channels_last)
+        self._network = loaded.network.eval().to(self._device, self._dtype).to(memory_format=torch.channels_last)
 
-    def prepare(self, source: Path) -> torch.Tensor:
-        """Decode a photo and transform it to [3, height, width].
-
-        Raises:
-            PhotoError: it cannot be decoded, or is too thin to be resized.
-        """
-        photo = open_photo(source)
-        if max(photo.size) > MAX_ASPECT * min(photo.size):
-            raise PhotoError(Reason.IMAGE_TOO_LARGE)
-        return self._transform(photo)
+    def prepare(self, source: Image.Image) -> torch.Tensor:
+        """Transform a photo to [3, height, width]."""
+        return self._transform(source)
 
     @torch.inference_mode()
-    def encode(self, batch: list[torch.Tensor]) -> npt.NDArray[np.float32]:
-        """The vectors [n, dimension] of n transformed photos."""
-        photos = torch.stack(batch).to(self._device, memory_format=torch.channels_last)
-        return self._network(photos).float().cpu().numpy()  # type: ignore[no-any-return]
+    def encode(self, batch: list[torch.Tensor]) -> Rows:
+        """What the network gives for n transformed photos.
+
+        Raises:
+            ParamsError: a network that params.yaml names gives something else than its `form` says.
+        """
+        photos = torch.stack(batch)
+        if self._device.type == "cuda":
+            photos = photos.pin_memory()
+        photos = photos.to(self._device, non_blocking=True)
+        return self._rows(self._network(photos.to(self._dtype, memory_format=torch.channels_last)))
+
+    def _rows(self, given: object) -> Rows:
+        """The network's output, [n, dimension] or [n, patches, dimension], as rows; networks by name may give more."""
+        sides = 2 if self._form == "vector" else 3
+        if not isinstance(given, torch.Tensor) or given.ndim != sides:
+            found = list(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+            raise ParamsError(f"encoders.{self._name}.form: the network gives {found}, no {self._form}; take another")
+        vectors = given.float().cpu()
+        if self._form == "vector":
+            return Rows(vectors.numpy())
+        lengths = torch.full((vectors.shape[0],), vectors.shape[1])
+        return Rows(vectors.flatten(0, 1).numpy(), lengths.numpy())
 
 
-def load_network(description: EncoderDescription, source: WeightsSource, published: WeightsEnum) -> torch.nn.Module:
-    """Build the whole network with the weights from `source`."""
-    if source.kind == "random":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(source.seed or 0)
-            return get_model(description.model, weights=None)  # type: ignore[no-any-return]
-    with torch.device("meta"):  # no time spent on initial values that are replaced
-        network: torch.nn.Module = get_model(description.model, weights=None)
-    if source.kind == "local":
-        load_state(network, read_state(source.local_path()), str(source.path))
-    else:
-        load_state(network, download(description, published), description.published_weights)
-    return network
+def load_network(identity: Identity) -> ImageNetwork:
+    """The network of an encoder. Only the library that it is of is imported: each takes seconds."""
+    if identity.description.library == "torchvision":
+        from models.encoders.torchvision_network import load as load_torchvision
 
+        return load_torchvision(identity)
+    if identity.description.library == "timm":
+        from models.encoders.timm_network import load as load_timm
 
-def download(description: EncoderDescription, published: WeightsEnum) -> dict[str, torch.Tensor]:
-    """The library's published weights, from its cache on disk or by download.
+        return load_timm(identity)
+    from models.encoders.clip_network import load as load_clip
 
-    Raises:
-        WeightsError: they are not on disk and cannot be downloaded.
-    """
-    try:
-        # The library unpickles anything unless told not to; its cache on disk may have been written by anybody.
-        return dict(published.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except (URLError, OSError, RuntimeError, EOFError, UnpicklingError) as error:
-        raise WeightsError(
-            f"encoders.{description.name}.weights: pretrained weights could not be downloaded ({first_line(error)}); "
-            "give a file of them, or random:SEED where numbers need not mean anything"
-        ) from error
-
-
-def cut(network: torch.nn.Module, model: str) -> torch.nn.Module:
-    """The network up to the layer that `output` of its description names."""
-    if model.startswith("vgg"):
-        # classifier: linear, ReLU, dropout, linear, ReLU <- here, dropout, linear to the classes
-        network.classifier = cast("torch.nn.Sequential", network.classifier)[:5]
-        return network
-    raise ValueError(f"no cut is known for {model}")
+    return load_clip(identity)

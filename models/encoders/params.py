@@ -1,12 +1,18 @@
 """Sections `extract` and `encoders` of params.yaml. Imports no torch, so that any command can check them."""
 
-from typing import Annotated, Literal
+import re
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from models.encoders.catalogue import Modality
-from pipeline.params import Params
-from pipeline.tables import TEXT_FIELDS, TextField
+from models.encoders.catalogue import CATALOGUE, EncoderDescription, Modality
+from models.encoders.templates import DEFAULT_TEMPLATE, check_template
+from pipeline.errors import ParamsError
+from pipeline.params import Params, parse_section, suggestion
+from pipeline.rows import Form, StoredAs
+
+ENCODER_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 class ExtractParams(Params):
@@ -14,25 +20,45 @@ class ExtractParams(Params):
 
     Attributes:
         encoders: those that run when none is named.
-        missing: what readers of the features give to items without a usable photo or text.
+        missing: what readers of the features give to items without a usable photo or text: the mean of the others,
+            zeros, or nothing, where a recommender that needs the features refuses to train.
     """
 
     encoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("vgg16", "minilm")
-    missing: Literal["mean", "zeros"] = "mean"
+    missing: Literal["mean", "zeros", "drop"] = "mean"
 
 
 class EncoderParams(Params):
     """What params.yaml says of any encoder.
 
     Attributes:
+        stored_as: the type of the numbers in features and cache.
+        reduce: `pca:K` projects each vector to the K main directions of the dataset's own; None stores them whole.
+    """
+
+    stored_as: StoredAs = "f32"
+    reduce: Annotated[str, Field(pattern=r"^pca:[1-9]\d{0,5}$")] | None = None
+
+    @property
+    def components(self) -> int | None:
+        """The K of `reduce`."""
+        return int(self.reduce.removeprefix("pca:")) if self.reduce else None
+
+
+class NetworkParams(EncoderParams):
+    """What params.yaml says of an encoder that is a network.
+
+    Attributes:
         weights: `pretrained`, a file or folder, `package:NAME` or `random:SEED`, see models.encoders.weights.
         sha256: what the digest of a file of weights must be; None accepts any.
-        batch_size: how many items go through the network at once.
+        batch_size: how many items go through the network at once; not recorded, as cached rows do not tell it.
+        precision: of the network's arithmetic.
     """
 
     weights: str = "pretrained"
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    batch_size: Annotated[int, Field(ge=1)] = 32
+    batch_size: Annotated[int, Field(ge=1, exclude=True)] = 32
+    precision: Literal["fp32", "bf16"] = "fp32"
 
     @field_validator("weights")
     @classmethod
@@ -45,18 +71,152 @@ class EncoderParams(Params):
         return value
 
 
-class ImageEncoderParams(EncoderParams):
+class ImageEncoderParams(NetworkParams):
     """What params.yaml says of an image encoder."""
 
 
-class TextEncoderParams(EncoderParams):
+class PatchEncoderParams(ImageEncoderParams):
+    """What params.yaml says of vit_b16_patches.
+
+    Attributes:
+        image_size: 224 pixels give 196 patches; 256 give 256, their positions interpolated.
+    """
+
+    image_size: Literal[224, 256] = 224
+
+
+class TextEncoderParams(NetworkParams):
     """What params.yaml says of a text encoder.
 
     Attributes:
-        fields: which of an item's texts are encoded, joined by a space in this order.
+        template: which of an item's texts are encoded, see models.encoders.templates.
+        max_tokens: longer texts are cut; None takes the model's own limit, which is also the most.
     """
 
-    fields: Annotated[tuple[TextField, ...], Field(min_length=1)] = TEXT_FIELDS
+    template: str = DEFAULT_TEMPLATE
+    max_tokens: Annotated[int, Field(ge=3)] | None = None
+
+    @field_validator("template")
+    @classmethod
+    def check(cls, value: str) -> str:
+        """Refuse a template that names no text, or one that items do not have."""
+        check_template(value)
+        return value
 
 
-PARAMS: dict[Modality, type[EncoderParams]] = {"image": ImageEncoderParams, "text": TextEncoderParams}
+class TimmParams(ImageEncoderParams):
+    """An image encoder by its name in timm.
+
+    Attributes:
+        library: timm.
+        model: such as `vit_small_patch14_dinov2.lvd142m`.
+        form: `vector` is what timm pools, `patches` the last layer before.
+    """
+
+    library: Literal["timm"]
+    model: Annotated[str, Field(min_length=1)]
+    form: Literal["vector", "patches"] = "vector"
+
+
+class SentenceParams(TextEncoderParams):
+    """A text encoder by its name on the Hugging Face hub, as sentence-transformers loads it.
+
+    Attributes:
+        library: sentence-transformers.
+        model: such as `intfloat/e5-small-v2`.
+        form: `vector` is the sentence's embedding, `tokens` a vector a token.
+    """
+
+    library: Literal["sentence-transformers"]
+    model: Annotated[str, Field(min_length=1)]
+    form: Literal["vector", "tokens"] = "vector"
+
+
+class FileParams(EncoderParams):
+    """Features that others have computed.
+
+    Attributes:
+        library: file.
+        path: below the dataset's raw folder; see pipeline.foreign_features for the formats.
+        modality: what was encoded.
+    """
+
+    library: Literal["file"]
+    path: Annotated[str, Field(min_length=1)]
+    modality: Modality
+
+
+KNOWN: dict[tuple[Modality, Form], type[NetworkParams]] = {
+    ("image", "vector"): ImageEncoderParams,
+    ("image", "patches"): PatchEncoderParams,
+    ("text", "vector"): TextEncoderParams,
+    ("text", "tokens"): TextEncoderParams,
+}
+OWN: dict[str, type[EncoderParams]] = {
+    "timm": TimmParams,
+    "sentence-transformers": SentenceParams,
+    "file": FileParams,
+}
+
+
+def parse_encoder(name: str, values: dict[str, Any], source: str) -> EncoderParams:
+    """The parameters of one encoder: of one that mmprep knows, or of one that names its library.
+
+    Args:
+        name: the encoder's name, a key of `encoders`.
+        values: what stands under it.
+        source: the file's name, for messages.
+
+    Raises:
+        ParamsError: there is no such encoder, or its section is wrong.
+    """
+    key = f"encoders.{name}"
+    if name in CATALOGUE:
+        known = CATALOGUE[name]
+        return parse_section(KNOWN[known.modality, known.form], values, key, source)
+    library = values.get("library")
+    if library is None:
+        raise ParamsError(f"{source}: {key}: {no_such_encoder(name)}")
+    if not isinstance(library, str) or library not in OWN:
+        raise ParamsError(f"{source}: {key}.library: found {library!r}, expected one of {', '.join(OWN)}")
+    if not ENCODER_PATTERN.fullmatch(name):
+        raise ParamsError(f"{source}: {key}: expected letters, digits, '_', '-' and '.', as the name names a folder")
+    return parse_section(OWN[library], values, key, source)
+
+
+def no_such_encoder(name: str) -> str:
+    """What to say of a name that no encoder has."""
+    return (
+        f"found {name!r}, expected an encoder{suggestion(name, CATALOGUE)}, or one of your own "
+        f"with a library ({', '.join(OWN)})"
+    )
+
+
+def describe(name: str, params: EncoderParams) -> EncoderDescription:
+    """The description of an encoder with its parameters, as `parse_encoder` gave them."""
+    if name in CATALOGUE:
+        return CATALOGUE[name]
+    if isinstance(params, TimmParams):
+        output = "pooled" if params.form == "vector" else "last layer, without prefix tokens"
+        return own_row(name, "image", "timm", params.model, params.form, output)
+    if isinstance(params, SentenceParams):
+        output = "sentence embedding" if params.form == "vector" else "a vector a token"
+        return own_row(name, "text", "sentence-transformers", params.model, params.form, output)
+    if isinstance(params, FileParams):
+        own = own_row(name, params.modality, "file", params.path, "vector", "as computed by others")
+        return replace(own, input="not known", licence="not known")
+    raise ValueError(f"{name} has parameters of no known kind")
+
+
+def own_row(
+    name: str,
+    modality: Modality,
+    library: Literal["timm", "sentence-transformers", "file"],
+    model: str,
+    form: Form,
+    output: str,
+) -> EncoderDescription:
+    """The description of an encoder that only params.yaml knows."""
+    return EncoderDescription(
+        name, modality, library, model, output, form, None, "as the model's own configuration says", model, "see there"
+    )

@@ -1,20 +1,24 @@
-"""Where an encoder's weights come from: the library, a file, an installed package, or a seed."""
+"""Where an encoder's weights come from: the library, a file, an installed package, or a seed. Imports no torch.
+
+What names the weights in fingerprints is told without loading them, so that a run whose items are all in the cache
+needs no network at all.
+"""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from typing import Literal
 
-import torch
-from safetensors.torch import load_file
-
-from models.encoders.params import EncoderParams
+from models.encoders.catalogue import EncoderDescription
+from models.encoders.hub import fetch_repository
+from models.encoders.params import NetworkParams
 from pipeline.errors import WeightsError
 from pipeline.files import sha256
 
 MODEL_FILE = "model.safetensors"
+# What a model folder's vectors depend on; a README and the like do not count.
+MODEL_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,14 @@ class WeightsSource:
     """Where weights come from.
 
     Attributes:
-        kind: `pretrained` is the library's own published weights.
+        kind: `published` are a file of torchvision's, which fetches it itself.
+        identity: names the weights: equal where they are, wherever they lie.
         path: the file or folder, for `local`.
         seed: for `random`.
     """
 
-    kind: Literal["pretrained", "local", "random"]
+    kind: Literal["published", "local", "random"]
+    identity: str
     path: Path | None = None
     seed: int | None = None
 
@@ -43,28 +49,48 @@ class WeightsSource:
         return self.path
 
 
-def locate(name: str, params: EncoderParams) -> WeightsSource:
+def locate(description: EncoderDescription, params: NetworkParams) -> WeightsSource:
     """Find an encoder's weights and check their digest if params.yaml pins it.
 
     `weights` is `pretrained`, `random:SEED`, `package:NAME` (a model folder inside an installed distribution, which is
     not imported), or a file or folder. Nothing falls back from one to another.
 
     Raises:
-        WeightsError: there is no such file or package, or its digest is another.
+        WeightsError: there is no such file or package, it cannot be fetched, or its digest is another.
     """
-    place = f"encoders.{name}.weights"
+    name, place = description.name, f"encoders.{description.name}.weights"
     kind, _, rest = params.weights.partition(":")
     if params.sha256 is not None and (params.weights == "pretrained" or kind == "random"):
         raise WeightsError(f"encoders.{name}.sha256: {params.weights} has no file to compare with; remove the key")
-    if params.weights == "pretrained":
-        return WeightsSource("pretrained")
     if kind == "random":
-        return WeightsSource("random", seed=int(rest))
-    path = find_in_package(rest, place) if kind == "package" else Path(params.weights).expanduser()
+        # The same seed gives other numbers in another version.
+        return WeightsSource("random", f"random:{int(rest)} of torch {version('torch')}", seed=int(rest))
+    if params.weights == "pretrained":
+        if description.library == "torchvision":
+            return WeightsSource("published", description.published_weights)
+        path = fetch_repository(description, place)
+    else:
+        path = find_in_package(rest, place) if kind == "package" else Path(params.weights).expanduser()
     if not path.exists():
         raise WeightsError(f"{place}: found {params.weights!r}, which is no file or folder here, expected one")
     check_digest(name, path, params.sha256)
-    return WeightsSource("local", path=path)
+    return WeightsSource("local", identify(path, description.published_weights), path=path)
+
+
+def identify(path: Path, published: str) -> str:
+    """What names the weights in a file or a model folder.
+
+    A copy of the file that torchvision publishes is named as that is: eight digits of its SHA-256 stand in its name.
+    """
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for name in sorted(file.relative_to(path) for file in path.rglob("*") if file.suffix in MODEL_SUFFIXES):
+            hidden = any(part.startswith(".") for part in name.parts)  # a clone's .git
+            if not hidden and (path / name).is_file():
+                digest.update(f"{name.as_posix()} {sha256(path / name)}\n".encode())
+        return f"sha256:{digest.hexdigest()}"
+    digest_of_file = sha256(path)
+    return published if published.endswith(f"-{digest_of_file[:8]}.pth") else f"sha256:{digest_of_file}"
 
 
 def find_in_package(package: str, place: str) -> Path:
@@ -99,50 +125,3 @@ def check_digest(name: str, path: Path, expected: str | None) -> None:
     found = sha256(file)
     if found != expected:
         raise WeightsError(f"encoders.{name}.sha256: {file.name} has {found}, expected {expected}; not used")
-
-
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Read a state dict from safetensors or from a PyTorch file, which is never unpickled beyond tensors.
-
-    Raises:
-        WeightsError: the file is neither.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle ends in nearly any of them
-        raise WeightsError(f"{path}: not a file of weights ({first_line(error)})") from error
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: found {type(state).__name__}, expected a state dict of tensors")
-    return state
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its kind where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def load_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
-    """Put a state dict into a module, which must have the same names and shapes.
-
-    Raises:
-        WeightsError: it has not; the first difference is named.
-    """
-    own = module.state_dict()
-    for name in sorted(own.keys() | state.keys()):
-        found = tuple(state[name].shape) if name in state else "nothing"
-        expected = tuple(own[name].shape) if name in own else "nothing"
-        if found != expected:
-            raise WeightsError(f"{origin}: weights of another network: {name} has {found}, expected {expected}")
-    module.load_state_dict(state, assign=True)
-
-
-def weights_digest(state: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over names, types, shapes and values, so the same weights have one digest wherever they lay."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 from pipeline.rejects import Reason
-from pipeline.text import clean_text
+from pipeline.text import clean_text, join_paths
 from stages.formats.base import Format, Head
 from stages.formats.json_lines import parse_object
 from stages.formats.rows import Item, Parsed, is_id, make_review
@@ -99,17 +99,10 @@ def item_in(line: bytes) -> Parsed:
         item_id=row["asin"],
         title=clean_text(row.get("title")),
         description=clean_text(row.get("description")),
-        categories=category_paths(row.get("categories")),
+        categories=join_paths(row.get("categories")),
         brand=clean_text(row.get("brand")),
         image_url=row["imUrl"] if is_id(row.get("imUrl")) else None,
     )
-
-
-def category_paths(paths: object) -> str:
-    """Paths of categories in one line: the steps of a path joined by ", ", the paths by "; "."""
-    if not isinstance(paths, list):
-        return ""
-    return "; ".join(filter(None, (clean_text(path, separator=", ") for path in paths)))
 
 
 def rating_in(line: bytes) -> Parsed:

@@ -1,9 +1,12 @@
-"""The Amazon 2018 edition: JSON lines of reviews and of item metadata. The 2014 edition's reviews are the same."""
+"""The Amazon 2018 edition: JSON lines of reviews and of item metadata.
+
+The 2014 edition's reviews are the same. Its metadata, where somebody has made JSON of it, is read here too.
+"""
 
 import re
 
 from pipeline.rejects import Reason
-from pipeline.text import clean_text
+from pipeline.text import clean_text, join_paths
 from stages.formats import amazon_2014
 from stages.formats.amazon_2014 import is_ratings
 from stages.formats.base import Format, Head
@@ -11,6 +14,7 @@ from stages.formats.json_lines import parse_object, quick_reviews
 from stages.formats.rows import Item, Parsed, Review, first_url, is_id, make_review
 
 DESCRIBING = frozenset({"title", "category", "imageURL", "imageURLHighRes", "brand", "also_buy", "main_cat"})
+DESCRIBING_2014 = frozenset({"categories", "imUrl", "salesRank", "related", "description"})
 
 IMAGES = ("imageURLHighRes", "imageURL", "image")  # the largest first; the edition's first publication had `image`
 ASIN, REVIEWER = re.compile(r"(B0|\d\d)[0-9A-Z]{8}"), re.compile(r"A[0-9A-Z]{9,20}")
@@ -23,7 +27,7 @@ def is_review(row: dict[str, object]) -> bool:
 
 def is_item(row: dict[str, object]) -> bool:
     """Whether a row describes an item."""
-    return "asin" in row and "reviewerID" not in row and bool(DESCRIBING & row.keys())
+    return "asin" in row and "reviewerID" not in row and bool((DESCRIBING | DESCRIBING_2014) & row.keys())
 
 
 def parse_review(row: dict[str, object]) -> Review | Reason:
@@ -39,9 +43,11 @@ def parse_item(row: dict[str, object]) -> Item | Reason:
         item_id=str(row["asin"]),
         title=clean_text(row.get("title")),
         description=clean_text(row.get("description")),
-        categories=clean_text(row.get("category"), separator=", "),
+        categories=join_paths([row.get("category")]) or join_paths(row.get("categories")),
         brand=clean_text(row.get("brand")),
-        image_url=next(filter(None, (first_url(row.get(name)) for name in IMAGES)), None),
+        image_url=next(
+            filter(None, (*(first_url(row.get(name)) for name in IMAGES), first_url([row.get("imUrl")]))), None
+        ),
     )
 
 
@@ -79,7 +85,7 @@ REVIEWS = Format(
     quick=quick_reviews("reviewerID", "asin", "overall", "unixReviewTime"),
 )
 ITEMS = Format(
-    name="metadata of the Amazon 2018 edition",
+    name="metadata of the Amazon 2018 edition, or of 2014 as JSON",
     kind="items",
     fits=lambda head: any(map(is_item, head.objects)) and not any(line.startswith(b"{'") for line in head.lines),
     parser=lambda head: item_in,  # noqa: ARG005

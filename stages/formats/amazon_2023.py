@@ -4,7 +4,7 @@ from typing import Any
 
 from pipeline.rejects import Reason
 from pipeline.tables import TEST, TRAIN, VAL
-from pipeline.text import clean_text
+from pipeline.text import clean_text, join_paths
 from stages.formats.amazon_2014 import to_number, to_seconds
 from stages.formats.base import Format, Head
 from stages.formats.json_lines import parse_object, quick_reviews
@@ -36,7 +36,7 @@ def item_in(line: bytes) -> Parsed:
         item_id=str(row["parent_asin"]),
         title=clean_text(row.get("title")),
         description=clean_text(row.get("description")) or clean_text(row.get("features")),
-        categories=clean_text(row.get("categories"), separator=", "),
+        categories=join_paths([row.get("categories")]),
         brand=brand(row),
         image_url=first_image(row.get("images")),
     )

@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 import polars as pl
 
+from stages.formats.lines import Piece
 from stages.formats.rows import Parse
 
 Kind = Literal["reviews", "items"]
+Quick = Callable[[Piece], pl.DataFrame | None]
 
 
 @dataclass(frozen=True)
@@ -44,4 +46,4 @@ class Format:
     kind: Kind
     fits: Callable[[Head], bool]
     parser: Callable[[Head], Parse]
-    quick: Callable[[bytes], pl.DataFrame | None] | None = None
+    quick: Quick | None = None

@@ -5,10 +5,11 @@ from itertools import islice
 from pathlib import Path
 
 from pipeline.rejects import Reason, Reject
+from pipeline.tables import SPLITS
 from stages.formats import amazon_2014, amazon_2018, amazon_2023, given_splits
 from stages.formats.base import Format, Head
 from stages.formats.json_lines import parse_object
-from stages.formats.lines import read_lines
+from stages.formats.lines import MAX_LINE_BYTES, read_lines
 
 # A file is of the first format that fits it.
 FORMATS = (
@@ -32,15 +33,21 @@ COMPANIONS = frozenset({"user2id.json", "item2id.json", "u_id_mapping.csv", "i_i
 
 def recognise(path: Path) -> tuple[Format, Head] | Reason:
     """A file's format and head, or why no format fits."""
-    faults: list[Reject] = []
-    lines = tuple(line for _, line in islice(read_lines(path, path.name, faults), LINES_TO_RECOGNISE))
+    found = list(islice(read_lines(path, path.name, longest_line(path)), LINES_TO_RECOGNISE))
+    faults = [line.reason for line in found if isinstance(line, Reject)]
+    lines = tuple(line[1] for line in found if not isinstance(line, Reject))
     head = Head(path, lines, tuple(objects_in(lines)))
     for known in FORMATS:
         if known.fits(head):
             return known, head
     if path.stat().st_size == 0:
         return Reason.EMPTY_FILE
-    return faults[0].reason if faults else Reason.UNKNOWN_FORMAT
+    return faults[0] if faults else Reason.UNKNOWN_FORMAT
+
+
+def longest_line(path: Path) -> int:
+    """The bytes that a line of a file may have."""
+    return given_splits.MAX_LINE_BYTES if given_splits.split_of(path) in SPLITS else MAX_LINE_BYTES
 
 
 def objects_in(lines: tuple[bytes, ...]) -> Iterator[dict[str, object]]:

@@ -4,7 +4,7 @@ import csv
 import json
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pipeline.errors import DataError
 from pipeline.rejects import Reason
@@ -12,8 +12,11 @@ from pipeline.tables import SPLITS
 from stages.formats.amazon_2014 import to_number
 from stages.formats.base import Format, Head
 from stages.formats.json_lines import parse_object
-from stages.formats.rows import Parse, Parsed, make_interaction
+from stages.formats.rows import Parse, Parsed, Review, make_interaction
 
+MAX_LINE_BYTES = (
+    256 << 20
+)  # a LATTICE split is one line; Electronics has 1.7 million interactions, 8 bytes or more each
 LABELS = dict(zip(("0", "1", "2"), SPLITS, strict=True))  # MMRec's x_label
 
 
@@ -30,17 +33,13 @@ def lattice_parser(head: Head) -> Parse:
         row = parse_object(line)
         if isinstance(row, Reason):
             return row
-        reviews = []
-        for user, bought in row.items():
-            if not isinstance(bought, list):
-                return Reason.NOT_AN_OBJECT
-            for item in bought:
-                item_id = items.get(str(item), str(item)) if type(item) in (int, str) else None
-                review = make_interaction(users.get(user, user), item_id, None, None, split)
-                if isinstance(review, Reason):
-                    return review
-                reviews.append(review)
-        return reviews
+        if not all(isinstance(bought, list) for bought in row.values()):
+            return Reason.NOT_AN_OBJECT
+        return [
+            named_interaction(users, items, user, str(item) if type(item) in (int, str) else None, (None, None), split)
+            for user, bought in row.items()
+            for item in cast("list[object]", bought)
+        ]
 
     return interactions_in
 
@@ -95,10 +94,29 @@ def mmrec_parser(head: Head) -> Parse:
         rating, time = (
             to_number(fields[column[name]], nan) if name in column else None for name in ("rating", "timestamp")
         )
-        split = LABELS[fields[column["x_label"]]]
-        return make_interaction(users.get(user, user), items.get(item, item), rating, time, split)
+        return named_interaction(users, items, user, item, (rating, time), LABELS[fields[column["x_label"]]])
 
     return interaction_in
+
+
+def named_interaction(
+    users: dict[str, str],
+    items: dict[str, str],
+    user: str,
+    item: str | None,
+    rating_and_time: tuple[float | None, float | None],
+    split: str,
+) -> Review | Reason:
+    """The interaction of two numbers, which the tables turn to ids; an empty table leaves them as they are."""
+    made = make_interaction(user, item, *rating_and_time, split)
+    if isinstance(made, Reason):
+        return made
+    user_id, item_id = (
+        table.get(number) if table else number for table, number in ((users, made.user_id), (items, made.item_id))
+    )
+    if user_id is None or item_id is None:
+        return Reason.UNKNOWN_NUMBER
+    return make_interaction(user_id, item_id, *rating_and_time, split)
 
 
 def mapping(path: Path, name: str, number: str) -> dict[str, str]:

@@ -1,17 +1,19 @@
 """JSON lines: the object in a line, and many lines at once."""
 
 import json
-from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import polars as pl
+from msgspec import Meta
 
 from pipeline.rejects import Reason
-from stages.formats.rows import Columns
+from stages.formats.base import Quick
+from stages.formats.lines import Piece
+from stages.formats.rows import FIRST_SECOND, LARGEST_RATING, LAST_SECOND, REVIEWS, are_plain
 
-LINE_END, CARRIAGE_RETURN = b"\n\r"
+CARRIAGE_RETURN = ord("\r")
 
 
 def parse_object(line: bytes) -> dict[str, object] | Reason:
@@ -25,12 +27,11 @@ def parse_object(line: bytes) -> dict[str, object] | Reason:
     return row if isinstance(row, dict) else Reason.NOT_AN_OBJECT
 
 
-def quick_reviews(
-    user: str, item: str, rating: str, time: str, divisor: int = 1
-) -> Callable[[bytes], pl.DataFrame | None]:
+def quick_reviews(user: str, item: str, rating: str, time: str, divisor: int = 1) -> Quick:
     """Make a reader of many lines of reviews at once, several times as fast as `json.loads` a line.
 
-    It reads four fields and skips the others. Where any line is not sound, or not one whole object, it gives None.
+    It reads four fields and skips the others. It takes what `make_review` takes, but of ids only plain ones. Where any
+    line is not sound, or not one whole object, it gives None.
 
     Args:
         user: the field of the user's id.
@@ -39,42 +40,42 @@ def quick_reviews(
         time: the field of the time.
         divisor: how many units of the time make a second.
     """
-    fields: list[tuple[str, Any]] = [("user", str), ("item", str), ("rating", float), ("time", int)]
+    fields: list[tuple[str, Any]] = [
+        ("user", Annotated[str, Meta(min_length=1)]),
+        ("item", Annotated[str, Meta(min_length=1)]),
+        ("rating", Annotated[float, Meta(ge=-LARGEST_RATING, le=LARGEST_RATING)]),
+        ("time", Annotated[int, Meta(ge=FIRST_SECOND * divisor, lt=LAST_SECOND * divisor)]),
+    ]
     names = {"user": user, "item": item, "rating": rating, "time": time}
     decode = msgspec.json.Decoder(msgspec.defstruct("Row", fields, rename=names, gc=False)).decode_lines
 
-    def read(chunk: bytes) -> pl.DataFrame | None:
+    def read(piece: Piece) -> pl.DataFrame | None:
         try:
-            if not chunk.isascii():
-                chunk.decode("utf-8")  # the decoder does not look into the fields that it skips
-            rows: list[Any] = decode(chunk)
-            if not is_object_a_line(chunk, len(rows)):
-                return None
+            if not piece.content.isascii():
+                piece.content.decode("utf-8")  # the decoder does not look into the fields that it skips
+            rows: list[Any] = decode(piece.content)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        times = [row.time for row in rows]
-        columns = Columns(
-            [row.user for row in rows],
-            [row.item for row in rows],
-            [row.rating for row in rows],
-            times if divisor == 1 else [time // divisor for time in times],
-        )
-        return columns.to_frame() if columns.all_sound() else None
+        users, items = [row.user for row in rows], [row.item for row in rows]
+        if not (is_object_a_line(piece, len(rows)) and are_plain(users) and are_plain(items)):
+            return None
+        ratings = np.array([row.rating for row in rows], dtype=np.float32)
+        times = np.array([row.time for row in rows], dtype=np.int64) // divisor
+        return pl.DataFrame([users, items, ratings, times, [None] * len(rows)], schema=REVIEWS)
 
     return read
 
 
-def is_object_a_line(chunk: bytes, objects: int) -> bool:
-    """Whether each line is one object, where the chunk is known to be that many sound objects.
+def is_object_a_line(piece: Piece, objects: int) -> bool:
+    """Whether each line is one object, where the piece is known to be that many sound objects.
 
     May say no of lines with blanks around them. Two objects may be on a line, and one on two lines; but within an
     object no `}` stands before a `{` without a comma between them.
     """
-    content = np.frombuffer(chunk, dtype=np.uint8)
-    ends = np.flatnonzero(content == LINE_END)
-    if len(ends) + (not chunk.endswith(b"\n")) != objects or not chunk.startswith(b"{"):
+    if len(piece.ends) + (not piece.content.endswith(b"\n")) != objects or not piece.content.startswith(b"{"):
         return False
-    behind = ends[ends < len(content) - 1] + 1
-    before = ends - 1
+    content = np.frombuffer(piece.content, dtype=np.uint8)
+    behind = piece.ends[piece.ends < len(content) - 1] + 1
+    before = piece.ends - 1
     before = before - (content[before] == CARRIAGE_RETURN)
     return bool((content[behind] == ord("{")).all() and (content[before] == ord("}")).all())

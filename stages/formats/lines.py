@@ -4,18 +4,24 @@ import gzip
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from queue import Queue
+from threading import Event
+from typing import TypeVar, cast
 
+import numpy as np
 import zstandard
 from isal import igzip, isal_zlib
+from numpy.typing import NDArray
 
 from pipeline.rejects import Reason, Reject, excerpt
 
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PIECE_BYTES = 1 << 20
+STEPS_AHEAD = 4
+EXCERPT_BYTES = 1000
 ZSTD_STEP = 1 << 10
 MAX_LINE_BYTES = 16 << 20  # the longest description of an item seen is below 1 MB
 DAMAGE: tuple[type[Exception], ...] = (
@@ -27,6 +33,11 @@ DAMAGE: tuple[type[Exception], ...] = (
 )
 
 
+LINE_END = ord("\n")
+
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Piece:
     """Some whole lines.
@@ -34,10 +45,16 @@ class Piece:
     Attributes:
         first: the number of the first line, from 1.
         content: the lines with their ends; the file's last one may have none.
+        ends: the places of the line ends in `content`.
     """
 
     first: int
     content: bytes
+    ends: NDArray[np.intp] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        content = np.frombuffer(self.content, dtype=np.uint8)
+        object.__setattr__(self, "ends", np.flatnonzero(content == LINE_END))
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Each line that is not blank, stripped, with its number."""
@@ -56,58 +73,81 @@ class Piece:
         return Piece(self.first, before), Piece(self.first + before.count(b"\n"), self.content[middle:])
 
 
-def read_pieces(path: Path, source: str, rejects: list[Reject]) -> Iterator[Piece]:
-    """Give a file's lines in pieces of about a megabyte.
+def read_pieces(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Iterator[Piece | Reject]:
+    """Give a file's lines in pieces of about a megabyte, and what could not be read of it, in the order of lines.
 
-    A compressed file that is cut off gives the lines before the cut and a reject of the file, a line of more than 16 MB
+    A compressed file that is cut off gives the lines before the cut and a reject of the file, a line that is too long
     a reject of the line.
 
     Args:
         path: the file: gzip or zstd, told by its content, or plain.
         source: its name for rejects.
-        rejects: where such faults are noted.
+        longest: the bytes that a line may have.
     """
-    number, rest, skipping = 1, b"", False
+    number, rest, skipping = 1, bytearray(), False
     pieces = raw_pieces(path)
     while True:
         try:
             raw = next(pieces, None)
         except DAMAGE as error:
             # What is left is the beginning of a line whose end is lost.
-            rejects.append(Reject(source, number, Reason.CUT_OFF_FILE, str(error)))
+            yield Reject(source, number, Reason.CUT_OFF_FILE, str(error))
             return
-        ended, content = raw is None, rest + (raw or b"")
+        if raw is None:
+            if rest:
+                yield Piece(number, bytes(rest))
+            return
         if skipping:
-            _, line_end, content = content.partition(b"\n")
+            _, line_end, raw = raw.partition(b"\n")
             skipping = not line_end
             number += len(line_end)
-        if is_too_long(content):
-            first, line_end, content = content.partition(b"\n")
-            rejects.append(Reject(source, number, Reason.LINE_TOO_LONG, excerpt(first)))
-            skipping = not line_end
+        if is_too_long(rest, raw, longest):
+            first, line_end, raw = raw.partition(b"\n")
+            yield Reject(source, number, Reason.LINE_TOO_LONG, excerpt(bytes(rest[:EXCERPT_BYTES]) or first))
+            rest, skipping = bytearray(), not line_end
             number += len(line_end)
-        end = len(content) if ended else content.rfind(b"\n") + 1
-        whole, rest = content[:end], content[end:]
-        if whole:
-            yield Piece(number, whole)
-            number += whole.count(b"\n")
-        if ended:
-            return
-
-
-def read_ahead(path: Path, source: str, rejects: list[Reject]) -> Iterator[Piece]:
-    """As `read_pieces`, reading the next piece on a thread while the last one is worked on."""
-    pieces = read_pieces(path, source, rejects)
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        following = thread.submit(next, pieces, None)
-        while (piece := following.result()) is not None:
-            following = thread.submit(next, pieces, None)
+        end = raw.rfind(b"\n") + 1
+        if end:
+            piece = Piece(number, b"".join((rest, memoryview(raw)[:end])))
             yield piece
+            number += len(piece.ends)
+            rest = bytearray()
+        rest += memoryview(raw)[end:]
 
 
-def is_too_long(content: bytes) -> bool:
-    """Whether the first line is; a later one cannot be, as a file is read in smaller pieces than that."""
-    return len(content) > MAX_LINE_BYTES and not 0 <= content.find(b"\n") <= MAX_LINE_BYTES
+def ahead(steps: Iterator[T]) -> Iterator[T]:
+    """Give what an iterator gives. A thread takes its next steps, a few at most, while the last one is worked on."""
+    waiting: Queue[object] = Queue(STEPS_AHEAD)
+    end, stop = object(), Event()
+
+    def fill() -> None:
+        try:
+            for step in steps:
+                waiting.put(step)
+                if stop.is_set():
+                    return
+        finally:
+            waiting.put(end)
+
+    step: object = None
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        filling = thread.submit(fill)
+        try:
+            while (step := waiting.get()) is not end:
+                yield cast("T", step)
+            filling.result()  # raises what the iterator raised
+        finally:
+            stop.set()
+            while step is not end:  # so that the thread has room to end
+                step = waiting.get()
+
+
+def is_too_long(rest: bytearray, raw: bytes, longest: int) -> bool:
+    """Whether the line that begins with `rest` is; no later one can be, as a file is read in smaller pieces."""
+    if len(rest) + len(raw) <= longest:
+        return False
+    line_end = raw.find(b"\n")
+    return line_end < 0 or len(rest) + line_end > longest
 
 
 def raw_pieces(path: Path) -> Iterator[bytes]:
@@ -175,7 +215,10 @@ def zstd_steps(path: Path) -> Iterator[bytes]:
         raise EOFError("compressed file ended before the end of its last frame")
 
 
-def read_lines(path: Path, source: str, rejects: list[Reject]) -> Iterator[tuple[int, bytes]]:
-    """Give each line that is not blank with its number from 1; for faults see `read_pieces`."""
-    for piece in read_pieces(path, source, rejects):
-        yield from piece.lines()
+def read_lines(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Iterator[tuple[int, bytes] | Reject]:
+    """Give each line that is not blank with its number from 1, and rejects; see `read_pieces`."""
+    for piece in read_pieces(path, source, longest):
+        if isinstance(piece, Reject):
+            yield piece
+        else:
+            yield from piece.lines()

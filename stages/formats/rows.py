@@ -4,6 +4,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 
 from pipeline.rejects import Reason
@@ -34,7 +35,7 @@ class Item(NamedTuple):
     image_url: str | None
 
 
-Parsed = Review | Item | Reason | list[Review]
+Parsed = Review | Item | Reason | list[Review | Reason]
 """What a line holds; some formats have many interactions in a line, or none."""
 
 Parse = Callable[[bytes], Parsed]
@@ -85,31 +86,7 @@ def first_url(value: object) -> str | None:
     return next((str(url) for url in value if is_id(url)), None) if isinstance(value, list) else None
 
 
-class Columns(NamedTuple):
-    """Many reviews, a list a column, each as long as the others and not empty."""
-
-    users: list[str]
-    items: list[str]
-    ratings: list[float]
-    times: list[int]
-
-    def all_sound(self) -> bool:
-        """Whether `make_review` would take every row, told at once for all; there must be no NaN.
-
-        May say no where `make_review` says yes; then the rows are looked at one by one.
-        """
-        return (
-            all(map(are_plain, (self.users, self.items)))
-            and -LARGEST_RATING <= min(self.ratings) <= max(self.ratings) <= LARGEST_RATING
-            and FIRST_SECOND <= min(self.times) <= max(self.times) < LAST_SECOND
-        )
-
-    def to_frame(self) -> pl.DataFrame:
-        """The reviews as a frame of REVIEWS."""
-        return pl.DataFrame([*self, [None] * len(self.users)], schema=REVIEWS)
-
-
 def are_plain(ids: list[str]) -> bool:
-    """Whether all ids are of visible ASCII characters."""
-    together = "".join(ids)
-    return together.isascii() and together.isprintable() and " " not in together and "" not in ids
+    """Whether all of some ids, none of which is empty, are of visible ASCII characters."""
+    characters = np.frombuffer("".join(ids).encode("utf-8", errors="replace"), dtype=np.uint8)
+    return bool(len(ids) and characters.min() > ord(" ") and characters.max() <= ord("~"))

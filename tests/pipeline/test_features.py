@@ -8,10 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import features
+from pipeline import feature_writer
 from pipeline.errors import DataError, MissingInputError
-from pipeline.features import Features, part_paths, read_features, write_features
+from pipeline.feature_writer import write_features
+from pipeline.features import Features, part_paths, read_features
+from pipeline.files import sha256
 from pipeline.provenance import Provenance, read_provenance
+from pipeline.rows import Rows, Shape
 
 PROVENANCE = Provenance("extract", {}, {}, {}, {"missing": "mean"})
 Vectors = npt.NDArray[np.float32]
@@ -25,9 +28,9 @@ def some_vectors(n: int, dimension: int = 8) -> tuple[Items, Vectors]:
 
 
 def write(folder: Path, items: Items, vectors: Vectors, batch: int = 4) -> None:
-    with write_features(folder, vectors.shape[1], PROVENANCE) as writer:
+    with write_features(folder, Shape("vector", vectors.shape[1]), PROVENANCE) as writer:
         for start in range(0, len(items), batch):
-            writer.append(items[start : start + batch], vectors[start : start + batch])
+            writer.append(items[start : start + batch], Rows(vectors[start : start + batch]))
         assert writer.rows == len(items)
 
 
@@ -47,7 +50,7 @@ def test_vectors_of_several_batches_come_back(tmp_path: Path, batch: int) -> Non
 
 
 def test_vectors_of_several_parts_come_back_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "PART_BYTES", 8 * 8 * 4)  # eight rows a part
+    monkeypatch.setattr(feature_writer, "PART_BYTES", 8 * 8 * 4)  # eight rows a part
     items, vectors = some_vectors(100)
     write(tmp_path / "vgg16", items, vectors)
     parts = part_paths(tmp_path / "vgg16")
@@ -60,23 +63,45 @@ def test_vectors_of_several_parts_come_back_in_order(tmp_path: Path, monkeypatch
 
 
 def test_a_vector_larger_than_a_part_gets_a_part_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "PART_BYTES", 1)
+    monkeypatch.setattr(feature_writer, "PART_BYTES", 1)
     items, vectors = some_vectors(3)
     write(tmp_path / "vgg16", items, vectors, batch=1)
     assert len(part_paths(tmp_path / "vgg16")) == 3
     np.testing.assert_array_equal(read_features(tmp_path / "vgg16").vectors, vectors)
 
 
-def test_equal_vectors_give_equal_bytes(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        write(tmp_path / name, *some_vectors(20))
-    first, second = (part_paths(tmp_path / name)[0].read_bytes() for name in ("a", "b"))
-    assert first == second
+def test_equal_vectors_give_equal_bytes_however_many_are_appended_at_a_time(tmp_path: Path) -> None:
+    found = set()
+    for batch in (1000, 999, 77, 5000, 5000):
+        write(tmp_path / "vgg16", *some_vectors(5000, 512), batch)
+        found.add(tuple(sha256(part) for part in part_paths(tmp_path / "vgg16")))
+    assert len(found) == 1
+
+
+def test_vectors_of_f16_are_stored_so_and_come_back_as_f32(tmp_path: Path) -> None:
+    items, vectors = some_vectors(13)
+    with write_features(tmp_path / "vgg16", Shape("vector", 8, "f16"), PROVENANCE) as writer:
+        writer.append(items, Rows(vectors))
+    (part,) = part_paths(tmp_path / "vgg16")
+    assert pq.read_schema(part).field("vector").type.value_type == pa.float16()
+    found = read_features(tmp_path / "vgg16").vectors
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, vectors.astype(np.float16).astype(np.float32))
+
+
+def test_patches_are_refused_where_one_vector_an_item_is_read(tmp_path: Path) -> None:
+    with write_features(tmp_path / "patches", Shape("patches", 2), PROVENANCE) as writer:
+        writer.append(np.array([0], dtype=np.int32), Rows(np.ones((3, 2), dtype=np.float32), np.array([3])))
+    with pytest.raises(DataError) as caught:
+        read_features(tmp_path / "patches")
+    assert str(caught.value) == (
+        f"{tmp_path / 'patches'}: found patches or tokens, a list of vectors an item, expected one vector an item"
+    )
 
 
 def test_no_vectors_come_back_as_none_with_their_provenance(tmp_path: Path) -> None:
-    with write_features(tmp_path / "vgg16", 8, PROVENANCE) as writer:
-        writer.append(np.array([], dtype=np.int32), np.zeros((0, 8), dtype=np.float32))
+    with write_features(tmp_path / "vgg16", Shape("vector", 8), PROVENANCE) as writer:
+        writer.append(np.array([], dtype=np.int32), Rows(np.zeros((0, 8), dtype=np.float32)))
     found = read_features(tmp_path / "vgg16")
     assert found.items.shape == (0,)
     assert found.vectors.shape == (0, 8)
@@ -89,10 +114,10 @@ def test_no_vectors_come_back_as_none_with_their_provenance(tmp_path: Path) -> N
 def test_items_out_of_order_are_refused_and_nothing_is_written(tmp_path: Path, batches: list[list[int]]) -> None:
     with (
         pytest.raises(ValueError, match="in the order of items"),
-        write_features(tmp_path / "vgg16", 2, PROVENANCE) as writer,
+        write_features(tmp_path / "vgg16", Shape("vector", 2), PROVENANCE) as writer,
     ):
         for batch in batches:
-            writer.append(np.array(batch, dtype=np.int32), np.ones((len(batch), 2), dtype=np.float32))
+            writer.append(np.array(batch, dtype=np.int32), Rows(np.ones((len(batch), 2), dtype=np.float32)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -103,17 +128,20 @@ def test_a_vector_that_is_not_finite_is_refused_and_the_old_ones_stay(tmp_path: 
     write(folder, items, vectors)
     bad = np.ones((3, 8), dtype=np.float32)
     bad[1, 5] = value
-    with pytest.raises(DataError) as caught, write_features(folder, 8, PROVENANCE) as writer:
-        writer.append(items, vectors)
-        writer.append(np.array([20, 21, 22], dtype=np.int32), bad)
-    assert str(caught.value) == "the encoder gave NaN or infinite numbers for item 21; nothing was written"
+    with pytest.raises(DataError) as caught, write_features(folder, Shape("vector", 8), PROVENANCE) as writer:
+        writer.append(items, Rows(vectors))
+        writer.append(np.array([20, 21, 22], dtype=np.int32), Rows(bad))
+    assert str(caught.value) == "found NaN or infinite numbers for item 21; nothing was written"
     np.testing.assert_array_equal(read_features(folder).vectors, vectors)
     assert [path.name for path in tmp_path.iterdir()] == ["vgg16"]
 
 
 def test_vectors_of_another_length_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="length"), write_features(tmp_path / "vgg16", 8, PROVENANCE) as writer:
-        writer.append(np.array([0, 1], dtype=np.int32), np.ones((2, 7), dtype=np.float32))
+    with (
+        pytest.raises(ValueError, match="length"),
+        write_features(tmp_path / "vgg16", Shape("vector", 8), PROVENANCE) as writer,
+    ):
+        writer.append(np.array([0, 1], dtype=np.int32), Rows(np.ones((2, 7), dtype=np.float32)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -126,6 +154,16 @@ def test_matrix_gives_items_without_a_vector_the_mean_of_the_others() -> None:
 def test_matrix_gives_items_without_a_vector_zeros_if_so_recorded() -> None:
     found = made([1, 3], [[1, 10], [3, 40]], missing="zeros").matrix(5)
     np.testing.assert_array_equal(found, [[0, 0], [1, 10], [0, 0], [3, 40], [0, 0]])
+
+
+def test_matrix_of_items_without_a_vector_is_refused_if_they_are_to_be_dropped() -> None:
+    with pytest.raises(DataError) as caught:
+        made([1, 3], [[1, 10], [3, 40]], missing="drop").matrix(5)
+    assert str(caught.value) == (
+        "3 of 5 items have no vector, and extract.missing is drop; set it to mean or zeros, or leave such items out "
+        "by filter.require"
+    )
+    np.testing.assert_array_equal(made([0, 1], [[1], [3]], missing="drop").matrix(2), [[1], [3]])
 
 
 def test_matrix_of_all_items_is_the_vectors() -> None:
@@ -159,7 +197,7 @@ def test_a_folder_without_parts_names_the_command(tmp_path: Path, make: bool) ->
 def test_a_damaged_part_names_the_folder_and_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, keep: int
 ) -> None:
-    monkeypatch.setattr(features, "PART_BYTES", 8 * 8 * 4)
+    monkeypatch.setattr(feature_writer, "PART_BYTES", 8 * 8 * 4)
     folder = tmp_path / "vgg16"
     write(folder, *some_vectors(30))
     part = part_paths(folder)[number]
@@ -192,7 +230,7 @@ def test_a_part_with_other_columns_is_refused(tmp_path: Path, columns: dict[str,
 
 
 def test_a_missing_part_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "PART_BYTES", 8 * 8 * 4)
+    monkeypatch.setattr(feature_writer, "PART_BYTES", 8 * 8 * 4)
     write(tmp_path / "vgg16", *some_vectors(20))
     for number in range(3):
         part = tmp_path / "vgg16" / f"part-{number:05d}-of-00003.parquet"

@@ -210,3 +210,22 @@ def test_write_json_refuses_what_is_not_a_number_and_keeps_the_old_file(tmp_path
         write_json(path, {"a": value})
     assert json.loads(path.read_text()) == {"a": 1}
     assert names(tmp_path) == ["m.json"]
+
+
+def test_a_folder_that_two_processes_write_at_once_is_one_of_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, meant = tmp_path / "vgg16", Path.rename
+    meddled = iter([True, True, False])
+
+    def rename_after_another(self: Path, target: Path) -> Path:
+        if next(meddled):
+            path.mkdir()
+            (path / "part").write_text("another's")
+        return meant(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename_after_another)
+    with atomic_folder(path) as temporary:
+        (temporary / "part").write_text("ours")
+    assert (path / "part").read_text() == "ours"
+    assert [each.name for each in tmp_path.iterdir()] == ["vgg16"]

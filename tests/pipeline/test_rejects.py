@@ -1,10 +1,25 @@
 """Rejected input is told in a fixed vocabulary, and printed safely."""
 
+import tracemalloc
+from pathlib import Path
+
 import polars as pl
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.rejects import EXCERPT_CHARACTERS, SURPLUS, Reason, Reject, count_reasons, excerpt, to_frame
+from pipeline import rejects as module
+from pipeline.rejects import (
+    EXCERPT_CHARACTERS,
+    SURPLUS,
+    Reason,
+    Reject,
+    Rejects,
+    by_file_and_line,
+    count_reasons,
+    excerpt,
+    to_frame,
+)
 from pipeline.tables import REJECTS
 
 
@@ -48,7 +63,7 @@ def test_no_rejects_are_an_empty_table() -> None:
     frame = to_frame([])
     assert frame.columns == REJECTS.schema.names
     assert frame.schema["line"] == pl.Int64
-    assert count_reasons([]) == {}
+    assert count_reasons({}) == {}
 
 
 def test_a_file_name_that_is_no_text_can_be_written() -> None:
@@ -58,9 +73,49 @@ def test_a_file_name_that_is_no_text_can_be_written() -> None:
 
 
 def test_reasons_are_counted_most_frequent_first() -> None:
-    reasons = [Reason.BAD_JSON, Reason.NOT_AN_IMAGE, Reason.NOT_AN_IMAGE, Reason.EMPTY_FILE, Reason.NOT_AN_IMAGE]
-    counts = count_reasons(Reject("f", None, reason, "") for reason in reasons)
-    assert list(counts.items()) == [("not an image", 3), ("broken JSON", 1), ("empty file", 1)]
+    rejects = Rejects()
+    for reason in (Reason.BAD_JSON, Reason.NOT_AN_IMAGE, Reason.NOT_AN_IMAGE, Reason.EMPTY_FILE, Reason.NOT_AN_IMAGE):
+        rejects.append(Reject("f", None, reason, ""))
+    assert len(rejects) == 5
+    assert list(count_reasons(rejects.counts).items()) == [("not an image", 3), ("broken JSON", 1), ("empty file", 1)]
+
+
+def line(source: str, number: int | None) -> Reject:
+    return Reject(source, number, Reason.BAD_JSON, f"{source} {number}")
+
+
+@pytest.mark.parametrize("held", [1, 2, 3, 7, 1000])
+def test_rejects_of_several_kinds_come_by_file_and_line_however_few_are_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    monkeypatch.setattr(module, "ROWS_HELD", held)
+    reviews, items, photos = (Rejects(tmp_path) for _ in range(3))
+    for source, numbers in (("m.json", [*range(1, 30), 1000]), ("b.json", range(5)), ("q.json", [7])):
+        for number in numbers:
+            reviews.append(line(source, number))
+    for kind, source, number in ((items, "c.json", 3), (items, "a.json", 2), (photos, "images/1", None)):
+        kind.append(line(source, number))
+    for source in ("z.json", "m.json", "0.json"):
+        photos.append(line(source, None))
+    found = pl.concat(by_file_and_line([reviews, items, photos]))
+    assert found.equals(found.sort("source", "line", nulls_last=False))
+    assert len(found) == 36 + 2 + 4 == len(reviews) + len(items) + len(photos)
+    assert all(text == f"{source} {number}" for source, number, _, text in found.iter_rows())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_many_rejects_take_little_memory(tmp_path: Path) -> None:
+    rejects = Rejects(tmp_path)
+    tracemalloc.start()
+    try:
+        for number in range(200_000):
+            rejects.append(Reject("r.json", number, Reason.BAD_JSON, "x" * 100 + str(number)))
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held < 20_000_000
+    numbers = [number for frame in by_file_and_line([rejects]) for number in frame["line"]]
+    assert numbers == list(range(200_000))
 
 
 def test_reasons_are_told_apart_by_their_text() -> None:

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline import tables
 from pipeline.errors import DataError, MissingInputError
-from pipeline.provenance import Provenance, read_provenance
+from pipeline.provenance import Provenance, digest_of, read_provenance
 from pipeline.tables import (
     CORE,
     EDGES,
@@ -184,3 +184,39 @@ def test_a_write_that_fails_keeps_the_old_file(tmp_path: Path) -> None:
         USERS.write(pl.DataFrame({"user": [1], "user_id": [None]}), path, PROVENANCE)
     assert_frame_equal(USERS.read(path), rows_of(USERS))
     assert [left.name for left in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_tables_in_the_order_of_the_raw_files_are_known_by_their_rows() -> None:
+    assert [table for table in ALL if table.known_by_rows] == [INTERACTIONS, RAW_ITEMS]
+
+
+@pytest.mark.parametrize("table", [INTERACTIONS, RAW_ITEMS], ids=by_name)
+def test_the_digest_tells_the_rows_however_they_were_appended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: Table
+) -> None:
+    frame = rows_of(table)
+    table.write(frame, tmp_path / "whole.parquet", PROVENANCE)
+    monkeypatch.setattr(tables, "ROW_GROUP", 2)
+    with table.writer(tmp_path / "pieces.parquet", PROVENANCE) as write:
+        for piece in (frame[3:], frame[:1], frame[1:3]):
+            write(piece)
+    assert digest_of(tmp_path / "pieces.parquet") == digest_of(tmp_path / "whole.parquet")
+    assert pq.read_metadata(tmp_path / "pieces.parquet").num_row_groups == 3
+
+
+def test_the_digest_tells_what_was_written_and_not_under_which_type(tmp_path: Path) -> None:
+    frame = rows_of(INTERACTIONS)
+    INTERACTIONS.write(frame, tmp_path / "plain.parquet", PROVENANCE)
+    INTERACTIONS.write(frame.cast({pl.String: pl.Categorical}), tmp_path / "coded.parquet", PROVENANCE)
+    assert (tmp_path / "coded.parquet").read_bytes() == (tmp_path / "plain.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("table", ALL, ids=by_name)
+def test_rows_come_back_in_pieces_as_they_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: Table
+) -> None:
+    table.write(rows_of(table), tmp_path / "t.parquet", PROVENANCE)
+    monkeypatch.setattr(tables, "PIECE", 2)
+    pieces = list(table.pieces(tmp_path / "t.parquet"))
+    assert [len(piece) for piece in pieces] == [2, 2, 1]
+    assert_frame_equal(pl.concat(pieces), rows_of(table), check_exact=True)

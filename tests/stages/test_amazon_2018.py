@@ -96,10 +96,25 @@ def test_an_item_is_cleaned() -> None:
         item_id="B1",
         title="Blue & white mug",
         description="First. Second.",
-        categories="Home & Kitchen, Mugs",
+        categories="Home & Kitchen > Mugs",
         brand="Potter",
         image_url="http://images/large.jpg",
     )
+
+
+def test_an_item_of_2014_that_somebody_made_json_of_keeps_its_categories_and_photo() -> None:
+    row = {
+        "asin": "B1",
+        "title": "Mug",
+        "categories": [["Home, Kitchen & Bath", "Mugs"], ["Gifts"]],
+        "imUrl": "http://images/one.jpg",
+        "brand": "Potter",
+        "salesRank": {"Home": 1},
+        "related": {},
+    }
+    expected = Item("B1", "Mug", "", "Home, Kitchen & Bath > Mugs | Gifts", "Potter", "http://images/one.jpg")
+    assert parse_item(row) == expected
+    assert all(is_item({"asin": "B1", key: row[key]}) for key in ("categories", "imUrl", "salesRank", "related"))
 
 
 def test_an_item_of_which_only_the_id_is_known_has_empty_texts() -> None:

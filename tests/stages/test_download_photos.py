@@ -41,6 +41,13 @@ def photo(kind: str = "JPEG", side: int = 24, colour: str = "red") -> bytes:
     return buffer.getvalue()
 
 
+def thread() -> bytes:
+    """A photo that is far longer than wide."""
+    buffer = io.BytesIO()
+    Image.new("L", (8, 801)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def noisy_jpeg() -> bytes:
     """A photo of a few kilobytes."""
     pixels = random.Random(0).randbytes(64 * 64 * 3)  # noqa: S311 - no secret
@@ -163,6 +170,24 @@ def test_no_photo_of_too_many_pixels(layout: Layout, monkeypatch: pytest.MonkeyP
     with serve({"/B0": Page(JPEG)}) as site:
         fetch_all(layout, site)
     assert (table(layout)["B0"]["status"], table(layout)["B0"]["detail"]) == ("too large", "image has too many pixels")
+
+
+@pytest.mark.parametrize(
+    ("content", "detail"),
+    [
+        (photo("GIF", side=1), "image has a side of fewer than 8 pixels"),
+        (thread(), "image has a side more than 100 times as long as the other"),
+    ],
+)
+def test_the_picture_that_stands_for_none_is_no_photo_and_is_not_asked_for_again(
+    layout: Layout, content: bytes, detail: str
+) -> None:
+    with serve({"/B0": Page(content)}) as site:
+        fetch_all(layout, site)
+        fetch_all(layout, site)
+        assert site.counts() == {"/B0": 1}
+    assert (table(layout)["B0"]["status"], table(layout)["B0"]["detail"]) == ("not an image", detail)
+    assert images(layout) == []
 
 
 def test_what_passes_while_it_is_tried_again_is_fetched(layout: Layout) -> None:

@@ -1,75 +1,44 @@
+import json
 import logging
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from fakes import FakeEncoder, Seen
 from PIL import Image
+from safetensors.numpy import load_file
 from worlds import write_items
 
-from models.encoders.base import Identity
-from models.encoders.catalogue import EncoderDescription
-from models.encoders.params import EncoderParams, ExtractParams, ImageEncoderParams, TextEncoderParams
-from models.encoders.weights import WeightsSource
-from pipeline.errors import DataError, MissingInputError, ParamsError, WeightsError
+from models.encoders.params import (
+    EncoderParams,
+    ExtractParams,
+    ImageEncoderParams,
+    PatchEncoderParams,
+    TextEncoderParams,
+    TimmParams,
+)
+from pipeline.errors import DataError, MissingInputError, WeightsError
 from pipeline.features import part_paths, read_features
 from pipeline.files import sha256
 from pipeline.layout import Layout
-from pipeline.photos import open_photo
 from pipeline.provenance import read_provenance
-from stages.extract import BATCHES_AHEAD, chunks, map_ahead, run
+from pipeline.rows import Rows
+from pipeline.token_features import TokenFeatures
+from stages.extract import run
 from stages.noise import NoiseParams
 
 RANDOM = ImageEncoderParams(weights="random:3", batch_size=2)
-
-
-class FakeEncoder:
-    """Its vectors are all one number, which the subclass reads out of the item."""
-
-    digest = "d" * 64
-    batches: list[int]
-
-    def __init__(self, description: EncoderDescription, source: WeightsSource) -> None:
-        self.identity = Identity(description, source, self.digest, "fake")
-        self.dimension = description.dimension
-        FakeEncoder.batches = []
-
-    def encode(self, batch: list[float]) -> npt.NDArray[np.float32]:
-        FakeEncoder.batches.append(len(batch))
-        return np.repeat(np.array(batch, dtype=np.float32)[:, None], self.dimension, axis=1)
-
-
-class FakeImageEncoder(FakeEncoder):
-    """The number is the photo's grey level; every third photo takes longer to read."""
-
-    def prepare(self, source: Path) -> float:
-        level = float(open_photo(source).getpixel((0, 0))[0])  # type: ignore[index]
-        time.sleep(0.02 if level % 30 == 0 else 0)
-        return level
-
-
-class FakeTextEncoder(FakeEncoder):
-    """The number is the text's length."""
-
-    seen: list[str]
-
-    def __init__(self, description: EncoderDescription, source: WeightsSource) -> None:
-        super().__init__(description, source)
-        FakeTextEncoder.seen = []
-
-    def prepare(self, source: str) -> float:
-        FakeTextEncoder.seen.append(source)
-        return len(source)
+TEXTS = TextEncoderParams(weights="random:0")
+WITH_PHOTO = [0, 1, 3, 4, 5, 6, 8, 9]
 
 
 @pytest.fixture(autouse=True)
-def fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.encoders.image.ImageEncoder", FakeImageEncoder)
-    monkeypatch.setattr("models.encoders.text.TextEncoder", FakeTextEncoder)
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeEncoder:
+    fake = FakeEncoder()
+    monkeypatch.setattr("stages.encode.load_encoder", fake.load)
+    return fake
 
 
 @pytest.fixture
@@ -80,7 +49,7 @@ def layout(tmp_path: Path) -> Layout:
     for item in (0, 1, 3, 4, 5, 6, 8, 9):
         photo = layout.raw / "images" / f"{item}.png"
         photo.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (4, 4), (10 * item,) * 3).save(photo)
+        Image.new("RGB", (8, 8), (10 * item,) * 3).save(photo)
         items[item]["image"] = f"images/{item}.png"
     write_items(layout, items)
     return layout
@@ -98,36 +67,42 @@ def numbers(layout: Layout, name: str = "vgg16") -> dict[int, float]:
     return dict(zip(features.items.tolist(), features.vectors[:, 0].tolist(), strict=True))
 
 
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: sha256(path) for path in folder.iterdir()}
+
+
 def test_each_photo_becomes_its_items_vector_in_the_order_of_items(layout: Layout) -> None:
     metrics = extract(layout)
     features = read_features(layout.features("vgg16"))
     assert features.items.tolist() == [0, 1, 3, 4, 5, 6, 8, 9]
     assert features.vectors.shape == (8, 4096)
     assert numbers(layout) == {item: 10 * item for item in (0, 1, 3, 4, 5, 6, 8, 9)}
-    assert metrics == {
+    written = {
         "items": 10,
         "encoded": 8,
         "missing": 2,
         "unreadable": 0,
-        "dimension": 4096,
         "replaced_by_noise": 0,
+        "dimension": 4096,
         "pretrained": False,
     }
+    assert metrics == written | {"run_through_network": 8, "out_of_cache": 0}
+    # What was in the cache by chance is no property of the features.
+    assert json.loads(layout.metrics("extract-vgg16").read_text()) == written
 
 
 @pytest.mark.parametrize(("size", "batches"), [(1, [1] * 8), (3, [3, 3, 2]), (100, [8])])
-def test_batches_have_the_size_that_was_asked_for(layout: Layout, size: int, batches: list[int]) -> None:
+def test_batches_have_the_size_that_was_asked_for(
+    layout: Layout, fake: FakeEncoder, size: int, batches: list[int]
+) -> None:
     extract(layout, params=RANDOM.model_copy(update={"batch_size": size}))
-    assert FakeEncoder.batches == batches
+    assert [len(batch) for batch in fake.batches] == batches
     assert numbers(layout) == {item: 10 * item for item in (0, 1, 3, 4, 5, 6, 8, 9)}
 
 
-def test_metrics_are_written_for_the_encoder(layout: Layout) -> None:
-    extract(layout)
-    assert '"encoded": 8' in layout.metrics("extract-vgg16").read_text()
-
-
-def test_photo_that_vanished_or_broke_is_counted_and_named(layout: Layout, caplog: pytest.LogCaptureFixture) -> None:
+def test_photo_that_vanished_or_broke_is_counted_and_named(
+    layout: Layout, fake: FakeEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
     gone, broken, empty = (layout.raw / "images" / f"{item}.png" for item in (0, 4, 9))
     gone.unlink()
     broken.write_bytes(broken.read_bytes()[:50])
@@ -135,33 +110,84 @@ def test_photo_that_vanished_or_broke_is_counted_and_named(layout: Layout, caplo
     metrics = extract(layout)
     assert (metrics["encoded"], metrics["missing"], metrics["unreadable"]) == (5, 5, 3)
     assert numbers(layout) == {item: 10 * item for item in (1, 3, 5, 6, 8)}
+    # The broken ones leave no hole in a batch.
+    assert fake.batches == [[10, 30], [50, 60], [80]]
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert f"{broken}: image cut off or damaged; item 4 gets no vector" in warnings
-    assert f"{empty}: empty file; item 9 gets no vector" in warnings
-    assert [line.startswith(f"{gone}: ") and line.endswith("; item 0 gets no vector") for line in warnings].count(
-        True
-    ) == 1
+    assert warnings[1:] == [
+        "images/0.png: file is gone; item 0 gets no vector",
+        "images/4.png: image cut off or damaged; item 4 gets no vector",
+        "images/9.png: empty file; item 9 gets no vector",
+    ]
 
 
-def test_photos_that_are_all_unreadable_are_refused_and_nothing_is_written(layout: Layout) -> None:
+def test_a_photo_that_two_items_have_and_that_breaks_is_counted_for_both(layout: Layout) -> None:
+    (layout.raw / "images" / "1.png").write_bytes(b"<html>")
+    (layout.raw / "images" / "8.png").write_bytes(b"<html>")
+    metrics = extract(layout)
+    assert (metrics["encoded"], metrics["missing"], metrics["unreadable"]) == (6, 4, 2)
+
+
+@pytest.mark.parametrize("way", ["bad", "gone"])
+def test_photos_that_are_all_unreadable_are_refused_and_nothing_is_written(
+    layout: Layout, fake: FakeEncoder, way: str
+) -> None:
     for photo in layout.raw.glob("images/*.png"):
-        photo.write_bytes(b"no photo")
-    with pytest.raises(DataError, match="none of 8 photos could be read; nothing was written"):
+        photo.write_bytes(b"no photo") if way == "bad" else photo.unlink()
+    with pytest.raises(DataError) as caught:
         extract(layout)
+    assert str(caught.value) == f"{layout.raw}: none of 8 photos could be read; nothing was written"
     assert not layout.features("vgg16").exists()
+    assert not layout.metrics("extract-vgg16").exists()
+    assert fake.loaded == 0
 
 
-def test_provenance_tells_encoder_weights_parameters_and_input(layout: Layout) -> None:
+def test_items_without_a_photo_at_all_give_features_of_none(layout: Layout, fake: FakeEncoder) -> None:
+    write_items(layout, [{}, {}])
+    metrics = extract(layout)
+    assert (metrics["items"], metrics["encoded"], metrics["missing"]) == (2, 0, 2)
+    assert read_features(layout.features("vgg16")).vectors.shape == (0, 4096)
+    assert fake.loaded == 0
+
+
+@pytest.mark.parametrize("reduce", [None, "pca:7"])
+def test_no_items_at_all_give_features_of_none(layout: Layout, reduce: str | None) -> None:
+    write_items(layout, [])
+    metrics = extract(layout, "minilm", TextEncoderParams(weights="random:0", reduce=reduce))
+    assert (metrics["items"], metrics["encoded"], metrics["dimension"]) == (0, 0, 7 if reduce else 384)
+    assert read_features(layout.features("minilm")).vectors.shape == (0, 7 if reduce else 384)
+
+
+def test_an_encoder_whose_dimension_only_the_network_tells_needs_an_item(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.encoders.timm_network.transform_of", lambda model: f"of {model}")
+    params = TimmParams(weights="random:0", library="timm", model="some")
+    assert extract(layout, "mine", params)["dimension"] == 4
+    write_items(layout, [{}, {}])
+    with pytest.raises(DataError, match="mine: no item has anything to encode; nothing was written"):
+        extract(layout, "mine", params)
+
+
+def test_provenance_tells_encoder_weights_parameters_contents_and_input(layout: Layout, tmp_path: Path) -> None:
     extract(layout, missing="zeros")
     provenance = read_provenance(part_paths(layout.features("vgg16"))[0])
     assert provenance["stage"] == "extract"
-    assert provenance["encoder"]["encoder"] == "vgg16"
-    assert provenance["encoder"]["weights_sha256"] == FakeEncoder.digest
-    assert (provenance["encoder"]["pretrained"], provenance["encoder"]["seed"]) == (False, 3)
+    encoder = provenance["encoder"]
+    assert (encoder["encoder"], encoder["pretrained"], encoder["seed"]) == ("vgg16", False, 3)
+    assert encoder["weights"].startswith("random:3 of torch ")
+    assert {"model", "output", "form", "transform", "precision", "stored_as", "dimension"} <= encoder.keys()
     assert provenance["missing"] == "zeros"
     assert provenance["params"]["weights"] == "random:3"
     assert provenance["inputs"] == {"processed/toy/items.parquet": sha256(layout.items)}
     assert {"torch", "torchvision", "pillow", "sentence-transformers"} <= provenance["libraries"].keys()
+    assert str(tmp_path) not in json.dumps(provenance)
+    extract(layout)
+    again = read_provenance(part_paths(layout.features("vgg16"))[0])
+    assert again["contents_sha256"] == provenance["contents_sha256"]
+    Image.new("RGB", (8, 8), "red").save(layout.raw / "images" / "3.png")
+    extract(layout)
+    changed = read_provenance(part_paths(layout.features("vgg16"))[0])
+    assert changed["contents_sha256"] != provenance["contents_sha256"]
 
 
 def test_random_weights_are_warned_of_and_others_are_not(
@@ -186,7 +212,14 @@ def test_missing_says_what_items_without_a_photo_get_later(layout: Layout, missi
     np.testing.assert_allclose(matrix[[2, 7]], expected)
 
 
-def test_texts_are_joined_in_the_order_of_fields_without_empty_ones(layout: Layout) -> None:
+def test_missing_that_is_to_be_dropped_is_refused_later(layout: Layout) -> None:
+    extract(layout, missing="drop")
+    features = read_features(layout.features("vgg16"))
+    with pytest.raises(DataError, match=r"2 of 10 items have no vector, and extract\.missing is drop"):
+        features.matrix(10)
+
+
+def test_texts_follow_the_template_and_empty_ones_get_no_vector(layout: Layout, fake: FakeEncoder) -> None:
     items: list[dict[str, str | None]] = [
         {"title": "Shoe", "description": "Red.", "categories": "Men", "brand": "Acme"},
         {"title": "", "description": "Blue.", "categories": "", "brand": "Bolt"},
@@ -194,64 +227,105 @@ def test_texts_are_joined_in_the_order_of_fields_without_empty_ones(layout: Layo
         {"title": "Sock"},
     ]
     write_items(layout, items)
-    params = TextEncoderParams(weights="random:0", fields=("brand", "title", "description"))
+    params = TextEncoderParams(weights="random:0", template="{brand} {title} {description}")
     metrics = extract(layout, "minilm", params)
-    assert FakeTextEncoder.seen == ["Acme Shoe Red.", "Bolt Blue.", "Sock"]
+    assert fake.seen == ["Acme Shoe Red.", "Bolt Blue.", "Sock"]
     assert numbers(layout, "minilm") == {0: 14, 1: 10, 3: 4}
     assert (metrics["encoded"], metrics["missing"], metrics["unreadable"]) == (3, 1, 0)
-    assert read_provenance(part_paths(layout.features("minilm"))[0])["params"]["fields"] == [
-        "brand",
-        "title",
-        "description",
-    ]
 
 
-def test_all_fields_are_joined_by_default(layout: Layout) -> None:
-    write_items(layout, [{"title": "a", "description": "b", "categories": "c", "brand": "d"}])
-    extract(layout, "minilm", TextEncoderParams(weights="random:0"))
-    assert FakeTextEncoder.seen == ["a b c d"]
+def test_texts_of_like_length_make_a_batch_the_longest_first(layout: Layout, fake: FakeEncoder) -> None:
+    write_items(layout, [{"title": "x" * length} for length in (5, 1, 4, 2, 3)])
+    extract(layout, "minilm", TextEncoderParams(weights="random:0", batch_size=2))
+    assert fake.batches == [["xxxxx", "xxxx"], ["xxx", "xx"], ["x"]]
+    assert numbers(layout, "minilm") == {0: 5, 1: 1, 2: 4, 3: 2, 4: 3}
 
 
-def test_same_input_gives_the_same_bytes(layout: Layout) -> None:
+def test_tokens_keep_their_lengths_places_and_text(layout: Layout) -> None:
+    write_items(layout, [{"title": "one three"}, {"title": "!!!"}, {"title": "  "}, {"title": "seven"}])
+    metrics = extract(layout, "minilm_tokens", TEXTS)
+    # An item in whose text the tokenizer finds nothing has no vector, like one without a text.
+    assert (metrics["encoded"], metrics["missing"], metrics["unreadable"]) == (2, 2, 1)
+    tokens = TokenFeatures(layout.features("minilm_tokens"))
+    assert tokens.items.tolist() == [0, 3]
+    rows = tokens.gather([3, 0])
+    assert rows.lengths is not None and rows.spans is not None
+    assert rows.lengths.tolist() == [1, 2]
+    assert rows.vectors[:, 0].tolist() == [5, 3, 5]
+    assert rows.spans.tolist() == [[0, 5], [0, 3], [4, 9]]
+    assert tokens.texts([3, 0]) == ["seven", "one three"]
+
+
+def test_texts_without_any_token_are_refused_and_nothing_is_written(layout: Layout) -> None:
+    write_items(layout, [{"title": "!!!"}, {"title": "..."}])
+    with pytest.raises(DataError, match="minilm_tokens: none of 2 texts has a token; nothing was written"):
+        extract(layout, "minilm_tokens", TEXTS)
+    assert not layout.features("minilm_tokens").exists()
+
+
+def test_same_input_gives_the_same_bytes(layout: Layout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     extract(layout)
-    before = [sha256(path) for path in part_paths(layout.features("vgg16"))]
+    before = digests(layout.features("vgg16"))
     extract(layout)
-    assert [sha256(path) for path in part_paths(layout.features("vgg16"))] == before
+    assert digests(layout.features("vgg16")) == before
+    monkeypatch.setenv("MMPREP_CACHE", str(tmp_path / "another"))
+    extract(layout)
+    assert digests(layout.features("vgg16")) == before
 
 
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt()])
 def test_extraction_that_ends_in_the_middle_leaves_the_old_features(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch, error: BaseException
+    layout: Layout, fake: FakeEncoder, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     extract(layout)
     folder = layout.features("vgg16")
-    before = {path.name: sha256(path) for path in folder.iterdir()}
+    before = digests(folder)
+    encode = FakeEncoder.encode
 
-    class Failing(FakeImageEncoder):
-        def encode(self, batch: list[float]) -> npt.NDArray[np.float32]:
-            if len(self.batches) == 2:
-                raise error
-            return 1 + super().encode(batch)
+    def failing(self: FakeEncoder, batch: list[Seen]) -> Rows:
+        if len(self.batches) == 6:  # four before, and two of the new weights
+            raise error
+        return encode(self, batch)
 
-    monkeypatch.setattr("models.encoders.image.ImageEncoder", Failing)
+    monkeypatch.setattr(FakeEncoder, "encode", failing)
+    other = RANDOM.model_copy(update={"weights": "random:4"})
     with pytest.raises(type(error)):
-        extract(layout)
-    assert {path.name: sha256(path) for path in folder.iterdir()} == before
+        extract(layout, params=other)
+    assert digests(folder) == before
     assert [path.name for path in folder.parent.iterdir()] == ["vgg16"]
+    # What was encoded until then is kept.
+    monkeypatch.setattr(FakeEncoder, "encode", encode)
+    assert extract(layout, params=other)["run_through_network"] == 4
+    assert fake.batches[6:] == [[50, 60], [80, 90]]
 
 
-def test_first_extraction_that_ends_in_the_middle_leaves_nothing(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("value", "stored_as", "fault"),
+    [
+        (np.nan, "f32", "found NaN or infinite numbers for item 3; nothing was written"),
+        (-np.inf, "f16", "found NaN or infinite numbers for item 3; nothing was written"),
+        (70000, "f16", "found numbers too large for f16 for item 3; set stored_as to f32"),
+    ],
+)
+def test_numbers_that_cannot_be_kept_are_refused_and_never_cached(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, fake: FakeEncoder, value: float, stored_as: str, fault: str
 ) -> None:
-    class Broken(FakeImageEncoder):
-        def encode(self, batch: list[float]) -> npt.NDArray[np.float32]:
-            return np.full((len(batch), self.dimension), np.nan, dtype=np.float32)
+    encode = FakeEncoder.encode
 
-    monkeypatch.setattr("models.encoders.image.ImageEncoder", Broken)
-    with pytest.raises(DataError, match="the encoder gave NaN or infinite numbers for item 0"):
-        extract(layout)
-    assert list(layout.features("vgg16").parent.iterdir()) == []
+    def broken(self: FakeEncoder, batch: list[Seen]) -> Rows:
+        return encode(self, [value if level == 30 else level for level in batch])
+
+    monkeypatch.setattr(FakeEncoder, "encode", broken)
+    params = RANDOM.model_copy(update={"stored_as": stored_as})
+    with pytest.raises(DataError) as caught:
+        extract(layout, params=params)
+    assert str(caught.value) == fault
+    assert list(layout.features("vgg16").parent.glob("*")) == []
     assert not layout.metrics("extract-vgg16").exists()
+    monkeypatch.setattr(FakeEncoder, "encode", encode)
+    fake.batches.clear()
+    assert extract(layout, params=params)["encoded"] == 8
+    assert 30 in fake.seen
 
 
 def test_weights_that_cannot_be_had_leave_the_old_features(layout: Layout) -> None:
@@ -262,77 +336,26 @@ def test_weights_that_cannot_be_had_leave_the_old_features(layout: Layout) -> No
     assert numbers(layout) == before
 
 
-def test_unknown_encoder_and_missing_items_are_reported(layout: Layout) -> None:
-    with pytest.raises(ParamsError, match="expected an encoder"):
-        extract(layout, "vgg61")
+def test_missing_items_are_reported(layout: Layout) -> None:
     layout.items.unlink()
     with pytest.raises(MissingInputError, match="run `mmprep filter` first"):
         extract(layout)
 
 
-def test_progress_counts_the_encoded_items(layout: Layout) -> None:
+def test_progress_counts_what_is_read_and_what_is_encoded_to_the_end(layout: Layout) -> None:
     opened: list[tuple[str, int | None, str]] = []
-    advanced: list[int] = []
+    advanced: list[list[int]] = []
 
     @contextmanager
     def progress(task: str, total: int | None, unit: str) -> Iterator[Callable[[int, str], None]]:
         opened.append((task, total, unit))
-        yield lambda units, _: advanced.append(units)
+        advanced.append([])
+        yield lambda units, _: advanced[-1].append(units)
 
+    (layout.raw / "images" / "6.png").write_bytes(b"no photo")
     run("vgg16", ExtractParams(), RANDOM, layout, progress)
-    assert opened == [("vgg16: encoding", 8, "photos")]
-    assert advanced == [2, 2, 2, 2]
-
-
-def test_never_more_than_ahead_results_are_waiting() -> None:
-    submitted: list[int] = []
-
-    def source() -> Iterator[int]:
-        for number in range(50):
-            submitted.append(number)
-            yield number
-
-    with ThreadPoolExecutor(4) as pool:
-        waiting = []
-        for received, result in enumerate(map_ahead(pool, lambda number: 2 * number, source(), 6), start=1):
-            assert result == 2 * (received - 1)
-            waiting.append(len(submitted) - received)
-    assert received == 50
-    assert max(waiting) == 6  # it does read ahead
-    assert len(submitted) == 50
-
-
-def test_results_come_in_order_however_long_each_takes() -> None:
-    def slow(number: int) -> int:
-        time.sleep(0.01 if number % 4 == 0 else 0)
-        return number
-
-    with ThreadPoolExecutor(4) as pool:
-        assert list(map_ahead(pool, slow, range(30), 8)) == list(range(30))
-
-
-def test_reader_is_at_most_some_batches_ahead_of_the_encoder(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    items: list[dict[str, str | None]] = [{"title": f"{n}"} for n in range(60)]
-    write_items(layout, items)
-    lead: list[int] = []
-
-    class Counting(FakeTextEncoder):
-        def encode(self, batch: list[float]) -> npt.NDArray[np.float32]:
-            vectors = super().encode(batch)
-            lead.append(len(self.seen) - sum(self.batches))
-            return vectors
-
-    monkeypatch.setattr("models.encoders.text.TextEncoder", Counting)
-    extract(layout, "minilm", TextEncoderParams(weights="random:0", batch_size=3))
-    assert len(FakeTextEncoder.seen) == 60
-    assert max(lead) <= 3 * BATCHES_AHEAD
-
-
-@pytest.mark.parametrize(("count", "sizes"), [(0, []), (3, [3]), (4, [3, 1]), (6, [3, 3])])
-def test_chunks_are_full_but_the_last(count: int, sizes: list[int]) -> None:
-    made = list(chunks(range(count), 3))
-    assert [len(chunk) for chunk in made] == sizes
-    assert [value for chunk in made for value in chunk] == list(range(count))
+    assert opened == [("vgg16: reading", 8, "photos"), ("vgg16: encoding", 8, "photos")]
+    assert advanced == [[8], [2, 2, 1, 2, 1]]
 
 
 def test_replaced_photos_reach_the_features_and_are_counted(layout: Layout) -> None:
@@ -341,8 +364,44 @@ def test_replaced_photos_reach_the_features_and_are_counted(layout: Layout) -> N
     noise = NoiseParams(replaced=0.5, modality="image", seed=1)
     metrics = run("vgg16", ExtractParams(), RANDOM, layout, noise=noise)
     noisy = read_features(layout.features("vgg16"))
-    assert metrics["replaced_by_noise"] == 4
+    assert (metrics["replaced_by_noise"], metrics["run_through_network"]) == (4, 0)
     assert (noisy.vectors != clean).any(axis=1).sum() == 4
     assert noisy.provenance["replaced_by_noise"] == 4
     other = run("vgg16", ExtractParams(), RANDOM, layout, noise=NoiseParams(replaced=0.5, modality="text"))
     assert other["replaced_by_noise"] == 0
+
+
+def test_reduced_patches_lie_in_their_basis_which_is_kept(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def encode(_: FakeEncoder, batch: list[Seen]) -> Rows:
+        made = np.random.default_rng([int(level) for level in batch if isinstance(level, float)])
+        return Rows(made.normal(size=(3 * len(batch), 768)).astype(np.float32), np.full(len(batch), 3))
+
+    monkeypatch.setattr(FakeEncoder, "encode", encode)
+    params = PatchEncoderParams(weights="random:3", batch_size=3)
+    extract(layout, "vit_b16_patches", params)
+    whole = TokenFeatures(layout.features("vit_b16_patches")).gather(WITH_PHOTO)
+    reduced_params = params.model_copy(update={"reduce": "pca:5", "stored_as": "f32"})
+    metrics = extract(layout, "vit_b16_patches", reduced_params)
+    assert (metrics["dimension"], metrics["run_through_network"]) == (5, 0)
+    folder = layout.features("vit_b16_patches")
+    rows = TokenFeatures(folder).gather(WITH_PHOTO)
+    assert (rows.vectors.shape, rows.dimension) == ((24, 5), 5)
+    basis = load_file(folder / "basis.safetensors")
+    expected = (whole.vectors - basis["mean"]) @ basis["components"]
+    np.testing.assert_allclose(rows.vectors, expected, atol=1e-5)
+    reduced = read_provenance(part_paths(folder)[0])["reduced"]
+    assert reduced["method"] == "pca"
+    assert 5 / 24 < reduced["explained_variance"] < 1
+    before = digests(folder)
+    extract(layout, "vit_b16_patches", reduced_params)
+    assert digests(folder) == before
+
+
+def test_too_few_vectors_for_a_basis_are_refused(layout: Layout) -> None:
+    params = PatchEncoderParams(weights="random:3", reduce="pca:24")
+    with pytest.raises(DataError) as caught:
+        extract(layout, "vit_b16_patches", params)
+    assert str(caught.value) == (
+        "encoders.vit_b16_patches.reduce: pca:24 needs more than 24 vectors of more than 24 numbers; found 24 of 768"
+    )
+    assert not layout.features("vit_b16_patches").exists()

@@ -90,7 +90,7 @@ def test_reviews_items_and_photos_become_tables(tmp_path: Path) -> None:
     assert len(interactions) == GOOD
     assert interactions.row(5) == ("A1", "B2", 1.0, 1_400_000_001, None)
     assert RAW_ITEMS.read(layout.raw_items).rows() == [
-        ("B0", "Blue mug", "", "Home, Mugs", "", "images/B0.jpg", None),
+        ("B0", "Blue mug", "", "Home > Mugs", "", "images/B0.jpg", None),
         ("B1", "", "", "", "Potter", None, None),
         ("B2", "", "", "", "", None, None),
     ]
@@ -102,6 +102,7 @@ def test_reviews_items_and_photos_become_tables(tmp_path: Path) -> None:
         "items": 3,
         "items_with_text": 2,
         "items_with_photo": 1,
+        "cut_off_files": 0,
         "rejects": 0,
         "rejects_by_reason": {},
     }
@@ -198,6 +199,30 @@ def without(row: Row, key: str) -> Row:
 
 LITERAL = b"{'asin': 'B0', 'title': 'mug'}"
 RATING = b"A1,B0,5.0,1400000000"
+
+OF_PHOTOS = {  # and of archives of them: tests/pipeline has these
+    Reason.IMAGE_TOO_SMALL,
+    Reason.IMAGE_TOO_THIN,
+    Reason.NOT_A_PHOTO,
+    Reason.FILE_TOO_LARGE,
+    Reason.MISSING_FILE,
+    Reason.UNREADABLE,
+    Reason.LINK_OUT,
+    Reason.LINKED_FOLDER,
+    Reason.BAD_NAME,
+    Reason.BAD_ARCHIVE,
+    Reason.COMPRESSED_ARCHIVE,
+    Reason.UNKNOWN_PACKING,
+    Reason.ENCRYPTED,
+    Reason.NO_PHOTOS,
+}
+
+
+def mmrec_without_item(raw: Path) -> None:
+    (raw / "x.inter").write_bytes(b"userID\titemID\tx_label\n7\t8\t0\n")
+    (raw / "i_id_mapping.csv").write_bytes(b"asin\titemID\nB0\t0\n")
+
+
 CUT = gzip.compress(as_lines([review("A9")] * 3))[:-9]
 CASES: list[tuple[Callable[[Path], object], str, int | None, Reason, str]] = [
     (
@@ -283,6 +308,10 @@ CASES: list[tuple[Callable[[Path], object], str, int | None, Reason, str]] = [
     ),
     (lambda raw: (raw / "other.json").write_bytes(b'{"a": 1}\n'), "other.json", None, Reason.UNKNOWN_FORMAT, ""),
     (lambda raw: (raw / "empty.jsonl.gz").touch(), "empty.jsonl.gz", None, Reason.EMPTY_FILE, ""),
+    (lambda raw: (raw / "photos.tgz").write_bytes(b"x"), "photos.tgz", None, Reason.OTHER_NAME, ""),
+    (lambda raw: (raw / "reviews").symlink_to("not mounted"), "reviews", None, Reason.DANGLING_LINK, ""),
+    (lambda raw: os.mkfifo(raw / "pipe.json"), "pipe.json", None, Reason.NOT_A_FILE, ""),
+    (mmrec_without_item, "x.inter", 2, Reason.UNKNOWN_NUMBER, r"7\t8\t0"),
     (lambda raw: photo_of(raw, "B1.jpg", b""), "images/B1.jpg", None, Reason.EMPTY_FILE, ""),
     (lambda raw: photo_of(raw, "B1.jpg", b"<html>404</html>"), "images/B1.jpg", None, Reason.NOT_AN_IMAGE, ""),
     (lambda raw: photo_of(raw, "B1.jpg", jpeg()[:-40]), "images/B1.jpg", None, Reason.BAD_IMAGE, ""),
@@ -309,7 +338,7 @@ def test_what_is_not_taken_is_named_and_explained_and_the_rest_is_taken(
 
 
 def test_every_reason_has_an_input_that_gives_it() -> None:
-    assert {case[3] for case in CASES} == set(Reason)
+    assert {case[3] for case in CASES} == set(Reason) - OF_PHOTOS
 
 
 def test_many_faults_at_once_are_listed_by_file_and_line(tmp_path: Path) -> None:
@@ -389,6 +418,7 @@ def test_a_folder_named_like_a_file_of_rows_is_left_alone(tmp_path: Path) -> Non
     layout = small_dataset(tmp_path)
     (layout.raw / "old.json").mkdir()
     assert run(IngestParams(), layout)["interactions"] == GOOD
+    assert rejects_of(layout) == [("old.json", None, Reason.OTHER_NAME.value, "")]
 
 
 def test_a_link_to_nothing_is_named(tmp_path: Path) -> None:
@@ -505,12 +535,33 @@ def test_an_id_that_is_a_path_reaches_no_file(tmp_path: Path) -> None:
     assert RAW_ITEMS.read(layout.raw_items)["image"].to_list() == [None, None]
 
 
-def test_files_in_images_that_are_no_photos_by_name_are_left_alone(tmp_path: Path) -> None:
+def test_files_in_images_that_are_no_photos_by_name_are_named(tmp_path: Path) -> None:
     layout = small_dataset(tmp_path)
     photo_of(layout.raw, "notes.txt", b"text")
-    (layout.raw / "images" / "B1.jpg").mkdir()
-    assert run(IngestParams(), layout)["items_with_photo"] == 1
-    assert rejects_of(layout) == []
+    assert run(LENIENT, layout)["items_with_photo"] == 1
+    assert [row[0] for row in rejects_of(layout)] == ["images/notes.txt"]
+
+
+def test_a_cut_off_file_is_warned_of_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    layout = small_dataset(tmp_path, **{"cut.json.gz": CUT})
+    assert run(LENIENT, layout)["cut_off_files"] == 1
+    assert [record.message for record in caplog.records] == [
+        f"{layout.raw}/cut.json.gz: breaks off in line 4 (Compressed file ended before the end-of-stream marker was "
+        "reached); the lines before it are taken, and how many there should be is not known; fetch the file again"
+    ]
+
+
+def test_what_is_not_read_is_warned_of_with_what_was_expected(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    layout = small_dataset(tmp_path, **{"photos.tgz": b"x", "other.json": b"rubbish", "README.md": b"ours"})
+    run(IngestParams(), layout)
+    other, photos = (record.message for record in caplog.records)
+    assert other.startswith(
+        f"{layout.raw}/other.json: not a known format; not read; expected MMRec's .inter; LATTICE's"
+    )
+    assert photos.startswith(
+        f"{layout.raw}/photos.tgz: not read, by its name; expected files that end in one of .json,"
+    )
+    assert [row[0] for row in rejects_of(layout)] == ["other.json", "photos.tgz"]
 
 
 def test_the_order_of_lines_does_not_matter_to_the_later_stages(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import gzip
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,15 +11,16 @@ import zstandard
 
 from pipeline.rejects import Reason, Reject
 from stages.formats import lines
-from stages.formats.lines import MAX_LINE_BYTES, Piece, read_ahead, read_lines, read_pieces
+from stages.formats.lines import MAX_LINE_BYTES, Piece, ahead, read_lines, read_pieces
 
 Pack = Callable[[bytes], bytes]
 PACKINGS = [bytes, gzip.compress, zstandard.compress]
 
 
 def lines_of(path: Path) -> tuple[list[tuple[int, bytes]], list[Reject]]:
-    rejects: list[Reject] = []
-    return list(read_lines(path, "reviews.json", rejects)), rejects
+    found = list(read_lines(path, "reviews.json"))
+    rejects = [line for line in found if isinstance(line, Reject)]
+    return [line for line in found if not isinstance(line, Reject)], rejects
 
 
 def saved(folder: Path, content: bytes) -> Path:
@@ -116,11 +117,11 @@ def test_pieces_are_of_whole_lines_and_together_the_file(
     path = saved(tmp_path, pack(content))
     for size in (1, 7, 100, 1 << 20):
         monkeypatch.setattr(lines, "PIECE_BYTES", size)
-        pieces = list(read_pieces(path, "file", []))
+        pieces = [piece for piece in read_pieces(path, "file") if isinstance(piece, Piece)]
         assert b"".join(piece.content for piece in pieces) == content
         assert all(piece.content.endswith(b"\n") for piece in pieces[:-1])
         assert [number for piece in pieces for number, _ in piece.lines()] == [*range(1, 501), 503]
-        assert list(read_ahead(path, "file", [])) == pieces
+        assert list(ahead(read_pieces(path, "file"))) == pieces
 
 
 def test_halves_of_a_piece_keep_its_numbers() -> None:
@@ -179,6 +180,40 @@ def test_rubbish_behind_the_end_of_gzip_is_noted(tmp_path: Path) -> None:
 
 
 def test_the_file_is_closed_when_reading_stops_early(tmp_path: Path) -> None:
-    lines = read_lines(saved(tmp_path, gzip.compress(b"one\ntwo\n")), "reviews.json", [])
+    lines = read_lines(saved(tmp_path, gzip.compress(b"one\ntwo\n")), "reviews.json")
     assert next(lines) == (1, b"one")
     lines.close()  # type: ignore[attr-defined]
+
+
+def test_what_is_read_ahead_comes_in_order_and_its_error_too() -> None:
+    def steps() -> Iterator[int]:
+        yield from range(100)
+        raise ValueError("the disk is gone")
+
+    found: list[int] = []
+    with pytest.raises(ValueError, match="the disk is gone"):
+        found.extend(ahead(steps()))
+    assert found == list(range(100))
+
+
+@pytest.mark.parametrize("taken", [0, 1, 20])
+def test_reading_ahead_stops_with_whoever_reads(taken: int) -> None:
+    begun: list[int] = []
+
+    def steps() -> Iterator[int]:
+        for number in range(1000):
+            begun.append(number)
+            yield number
+
+    reading = ahead(steps())
+    assert [next(reading) for _ in range(taken)] == list(range(taken))
+    reading.close()  # type: ignore[attr-defined]
+    assert len(begun) <= taken + 2 * (lines.STEPS_AHEAD + 2)
+
+
+def test_a_longer_line_is_taken_where_that_is_allowed(tmp_path: Path) -> None:
+    path = saved(tmp_path, b"one\n" + b"x" * (20 << 20) + b"\nthree")
+    found = [line for line in read_lines(path, "file", longest=20 << 20) if not isinstance(line, Reject)]
+    assert [(number, len(line)) for number, line in found] == [(1, 3), (2, 20 << 20), (3, 5)]
+    assert len(list(read_lines(path, "file", longest=(20 << 20) - 1))) == 3
+    assert [line.line for line in read_lines(path, "file", (20 << 20) - 1) if isinstance(line, Reject)] == [2]

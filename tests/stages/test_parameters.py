@@ -12,14 +12,20 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from models.encoders.catalogue import CATALOGUE as ENCODERS
-from models.encoders.params import TextEncoderParams
+from models.encoders.params import ImageEncoderParams, TextEncoderParams
 from models.recommenders.catalogue import CATALOGUE as RECOMMENDERS
 from pipeline.errors import MissingInputError, ParamsError
 from stages.parameters import Parameters, Sections, load
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 SECTIONS = ("download", "ingest", "filter", "split", "extract", "graphs", "train", "evaluate")
-ALLOWED_ENCODERS = ", ".join(ENCODERS)
+OWN = "or one of your own with a library (timm, sentence-transformers, file)"
+ALLOWED_ENCODERS = f"{', '.join(ENCODERS)}), {OWN}"
+NETWORK = "stored_as, reduce, weights, sha256, batch_size, precision"
+TIMM = {"library": "timm", "model": "vit_small_patch14_dinov2.lvd142m"}
+SENTENCE = {"library": "sentence-transformers", "model": "intfloat/e5-small-v2"}
+FILE = {"library": "file", "path": "image_feat.npy", "modality": "image"}
+BOTH = ("vgg16", "minilm")
 ALLOWED_RECOMMENDERS = ", ".join(RECOMMENDERS)
 
 
@@ -85,8 +91,10 @@ def test_the_shipped_file_names_every_parameter() -> None:
     for section in SECTIONS:
         if section != "graphs":
             assert set(values[section]) == set(Sections.model_fields[section].annotation.model_fields)  # type: ignore[union-attr]
-    for graph in values["graphs"]:
-        assert set(values["graphs"][graph]) == set(getattr(load(SHIPPED).sections.graphs, graph).model_dump())
+    graphs = load(SHIPPED).sections.graphs.model_dump()
+    assert set(values["graphs"]) == set(graphs)
+    for graph in ("knn", "cooccurrence"):
+        assert set(values["graphs"][graph]) == set(graphs[graph])
     for name in RECOMMENDERS:
         assert set(values["recommenders"][name]) == set(load(SHIPPED).recommender(name).model_dump())
 
@@ -95,6 +103,7 @@ def test_the_encoders_of_the_shipped_file_are_those_that_run() -> None:
     values = shipped()
     assert set(values["extract"]["encoders"]) <= set(values["encoders"])
     assert {values["train"]["image"], values["train"]["text"]} <= set(values["extract"]["encoders"])
+    assert set(values["graphs"]["encoders"]) <= set(values["extract"]["encoders"])
 
 
 def test_all_but_the_dataset_has_defaults(tmp_path: Path) -> None:
@@ -109,11 +118,11 @@ def test_all_but_the_dataset_has_defaults(tmp_path: Path) -> None:
 def test_a_section_in_the_file_reaches_its_encoder_and_recommender(tmp_path: Path) -> None:
     params = load_with(
         tmp_path,
-        encoders__minilm={"weights": "random:7", "fields": ["brand", "title"], "batch_size": 3},
+        encoders__minilm={"weights": "random:7", "template": "{brand}: {title}", "batch_size": 3},
         recommenders__lightgcn={"layers": 4},
     )
-    assert params.encoder("minilm") == TextEncoderParams(weights="random:7", fields=("brand", "title"), batch_size=3)
-    assert params.encoder("vgg16").weights == "pretrained"
+    assert params.encoder("minilm") == TextEncoderParams(weights="random:7", template="{brand}: {title}", batch_size=3)
+    assert params.encoder("vgg16") == ImageEncoderParams(weights="pretrained")
     assert params.recommender("lightgcn").model_dump()["layers"] == 4
 
 
@@ -144,7 +153,7 @@ def test_a_section_in_the_file_reaches_its_encoder_and_recommender(tmp_path: Pat
             'extract.encoders: found "vgg16", expected a valid array',
         ),
         ({"extract__encoders": [3]}, "extract.encoders.0: found 3, expected a valid string"),
-        ({"extract__missing": "median"}, "extract.missing: found \"median\", expected 'mean' or 'zeros'"),
+        ({"extract__missing": "median"}, "extract.missing: found \"median\", expected 'mean', 'zeros' or 'drop'"),
         ({"train__max_epochs": 0}, "train.max_epochs: found 0, expected greater than or equal to 1"),
         ({"evaluate__mask_val": "no"}, 'evaluate.mask_val: found "no", expected a valid boolean'),
         ({"encoders__minilm": 5}, "encoders.minilm: found 5, expected an object"),
@@ -153,18 +162,30 @@ def test_a_section_in_the_file_reaches_its_encoder_and_recommender(tmp_path: Pat
             "encoders.minilm.batch_size: found 0, expected greater than or equal to 1",
         ),
         (
-            {"encoders__vgg16__fields": ["title"]},
-            "encoders.vgg16.fields: no such key (allowed: weights, sha256, batch_size)",
+            {"encoders__vgg16__template": "all"},
+            f"encoders.vgg16.template: no such key (allowed: {NETWORK})",
         ),
         (
-            {"encoders__minilm__fields": ["titel"]},
-            "encoders.minilm.fields.0: found \"titel\", expected 'title', 'description', 'categories' or 'brand'",
+            {"encoders__minilm__template": "{titel}"},
+            'encoders.minilm.template: found "{titel}", expected all, mmrec, or a text with any of {title}, '
+            "{description}, {brand}, {categories}, {first_category} in it",
         ),
         (
             {"encoders__minilm__weights": "random:seven"},
             'encoders.minilm.weights: found "random:seven", expected pretrained, a file or folder, package:NAME, or '
             "random:SEED with a whole number",
         ),
+        (
+            {"encoders__vgg16__precision": "fp16"},
+            "encoders.vgg16.precision: found \"fp16\", expected 'fp32' or 'bf16'",
+        ),
+        ({"encoders__vgg16__stored_as": "f64"}, "encoders.vgg16.stored_as: found \"f64\", expected 'f32' or 'f16'"),
+        (
+            {"encoders__vgg16__reduce": "pca:0"},
+            "encoders.vgg16.reduce: found \"pca:0\", expected pattern '^pca:[1-9]\\d{0,5}$'",
+        ),
+        ({"encoders": []}, "encoders: found [], expected an object"),
+        ({"graphs__encoders": "vgg16"}, 'graphs.encoders: found "vgg16", expected a valid array'),
     ],
 )
 def test_a_mistake_in_a_section_is_named_by_its_whole_key(
@@ -187,21 +208,93 @@ def test_a_digest_that_is_none_is_refused(tmp_path: Path, digest: str) -> None:
     )
 
 
-@pytest.mark.parametrize("key", ["extract__encoders", "encoders__minilm__fields"])
-def test_lists_that_must_not_be_empty_are_refused(tmp_path: Path, key: str) -> None:
-    assert mistake(tmp_path, **{key: []}) == f"{key.replace('__', '.')}: found [], expected at least 1 item"
+def test_some_encoder_must_be_named(tmp_path: Path) -> None:
+    assert mistake(tmp_path, extract__encoders=[]) == "extract.encoders: found [], expected at least 1 item"
+
+
+@pytest.mark.parametrize(
+    ("own", "modality", "form"),
+    [
+        (TIMM, "image", "vector"),
+        (TIMM | {"form": "patches", "reduce": "pca:128", "precision": "bf16"}, "image", "patches"),
+        (SENTENCE | {"template": "{title}", "max_tokens": 64, "weights": "a/folder"}, "text", "vector"),
+        (SENTENCE | {"form": "tokens", "stored_as": "f16"}, "text", "tokens"),
+        (FILE, "image", "vector"),
+        (FILE | {"modality": "text"}, "text", "vector"),
+    ],
+)
+def test_an_encoder_of_ones_own_is_named_by_its_library(
+    tmp_path: Path, own: dict[str, str], modality: str, form: str
+) -> None:
+    params = load_with(tmp_path, encoders__mine=own, extract__encoders=[*BOTH, "mine"])
+    found = params.describe_encoder("mine")
+    assert (found.name, found.library, found.modality, found.form) == ("mine", own["library"], modality, form)
+    assert own.items() <= params.encoder("mine").model_dump().items()
+    assert params.encoders_of(found.modality)[-1] == "mine"
+
+
+@pytest.mark.parametrize("own", [TIMM, FILE])
+def test_an_encoder_of_ones_own_may_be_drawn_and_trained_on(tmp_path: Path, own: dict[str, str]) -> None:
+    params = load_with(
+        tmp_path,
+        encoders__mine=own,
+        extract__encoders=["mine"],
+        graphs__encoders=["mine"],
+        train__image="mine",
+        train__text="",
+    )
+    assert params.sections.graphs.encoders == ("mine",)
+
+
+@pytest.mark.parametrize(
+    ("own", "message"),
+    [
+        (
+            {"weights": "pretrained"},
+            f": found 'mine', expected an encoder; did you mean minilm? (allowed: {ALLOWED_ENCODERS}",
+        ),
+        ({"library": "tim"}, ".library: found 'tim', expected one of timm, sentence-transformers, file"),
+        ({"library": ["timm"]}, ".library: found ['timm'], expected one of timm, sentence-transformers, file"),
+        ({"library": "timm"}, ".model: missing; it must be given"),
+        ({"library": "timm", "model": 3}, ".model: found 3, expected a valid string"),
+        (TIMM | {"form": "tokens"}, ".form: found \"tokens\", expected 'vector' or 'patches'"),
+        (SENTENCE | {"form": "patches"}, ".form: found \"patches\", expected 'vector' or 'tokens'"),
+        (TIMM | {"template": "all"}, f".template: no such key (allowed: {NETWORK}, library, model, form)"),
+        (SENTENCE | {"max_tokens": 2}, ".max_tokens: found 2, expected greater than or equal to 3"),
+        ({"library": "file", "path": "x.npy"}, ".modality: missing; it must be given"),
+        (FILE | {"modality": "sound"}, ".modality: found \"sound\", expected 'image' or 'text'"),
+        (
+            FILE | {"weights": "pretrained"},
+            ".weights: no such key (allowed: stored_as, reduce, library, path, modality)",
+        ),
+        (None, ": found null, expected an object"),
+    ],
+)
+def test_a_mistake_in_an_encoder_of_ones_own_is_named(tmp_path: Path, own: dict[str, str] | None, message: str) -> None:
+    assert mistake(tmp_path, encoders__mine=own) == f"encoders.mine{message}"
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", ".mine", "a/b", "-x"])
+def test_an_encoders_name_that_is_no_folders_is_refused(tmp_path: Path, name: str) -> None:
+    expected = f"encoders.{name}: expected letters, digits, '_', '-' and '.', as the name names a folder"
+    assert mistake(tmp_path, **{f"encoders__{name}": TIMM}) == expected
+
+
+def test_an_encoder_that_is_known_takes_no_other_library(tmp_path: Path) -> None:
+    message = mistake(tmp_path, encoders__vgg16={"library": "timm"})
+    assert message == f"encoders.vgg16.library: no such key (allowed: {NETWORK})"
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         (
-            {"extract__encoders": ["minilm", "vgg61"]},
-            f"extract.encoders: found 'vgg61', expected an encoder; did you mean vgg16? (allowed: {ALLOWED_ENCODERS})",
+            {"extract__encoders": ["minilm", "vgg_16"]},
+            f"extract.encoders: found 'vgg_16', expected an encoder; did you mean vgg16? (allowed: {ALLOWED_ENCODERS}",
         ),
         (
             {"encoders__qqq": {}},
-            f"encoders.qqq: found 'qqq', expected an encoder (allowed: {ALLOWED_ENCODERS})",
+            f"encoders.qqq: found 'qqq', expected an encoder (allowed: {ALLOWED_ENCODERS}",
         ),
         (
             {"recommenders__lightgn": {}},
@@ -219,18 +312,53 @@ def test_lists_that_must_not_be_empty_are_refused(tmp_path: Path, key: str) -> N
         ),
         ({"train__multimodal": ["bpr"]}, "train.multimodal: found 'bpr', which belongs under train.collaborative"),
         (
-            {"train__image": "vgg"},
-            f"train.image: found 'vgg', expected an encoder; did you mean vgg16? (allowed: {ALLOWED_ENCODERS})",
+            {"train__image": "vgg_16"},
+            f"train.image: found 'vgg_16', expected an encoder; did you mean vgg16? (allowed: {ALLOWED_ENCODERS}",
         ),
         ({"train__image": "minilm"}, "train.image: found 'minilm', an encoder of text, expected one of image"),
         ({"train__text": "vgg16"}, "train.text: found 'vgg16', an encoder of image, expected one of text"),
         (
-            {"extract__encoders": ["minilm"]},
+            {"extract__encoders": ["minilm"], "graphs__encoders": []},
             "train.image: found 'vgg16', expected one of extract.encoders (minilm)",
         ),
         (
-            {"extract__encoders": ["vgg16"]},
+            {"extract__encoders": ["vgg16"], "graphs__encoders": []},
             "train.text: found 'minilm', expected one of extract.encoders (vgg16)",
+        ),
+        (
+            {"extract__encoders": ["minilm"]},
+            "graphs.encoders: found 'vgg16', expected one of extract.encoders (minilm)",
+        ),
+        (
+            {"graphs__encoders": ["vgg61"]},
+            "graphs.encoders: found 'vgg61', expected one of extract.encoders (vgg16, minilm)",
+        ),
+        ({"graphs__encoders": ["minilm", "minilm"]}, "graphs.encoders: found 'minilm' twice, expected each once"),
+        ({"extract__encoders": ["vgg16", "vgg16"]}, "extract.encoders: found 'vgg16' twice, expected each once"),
+        ({"train__collaborative": ["bpr", "bpr"]}, "train: found 'bpr' twice, expected each once"),
+        (
+            {"extract__encoders": [*BOTH, "minilm_tokens"], "graphs__encoders": ["minilm_tokens"]},
+            "graphs.encoders: found 'minilm_tokens', which gives tokens; expected an encoder of one vector an item",
+        ),
+        (
+            {
+                "extract__encoders": [*BOTH, "mine"],
+                "encoders__mine": TIMM | {"form": "patches"},
+                "graphs__encoders": ["mine"],
+            },
+            "graphs.encoders: found 'mine', which gives patches; expected an encoder of one vector an item",
+        ),
+        (
+            {"extract__encoders": [*BOTH, "vit_b16_patches"], "train__image": "vit_b16_patches"},
+            "train.image: found 'vit_b16_patches', which gives patches; expected an encoder of one vector an item",
+        ),
+        (
+            {"extract__encoders": [*BOTH, "minilm_tokens"], "train__text": "minilm_tokens"},
+            "train.text: found 'minilm_tokens', which gives tokens; expected an encoder of one vector an item",
+        ),
+        (
+            {"extract__encoders": [*BOTH, "mine"], "encoders__mine": SENTENCE, "train__image": "mine"},
+            "train.image: found 'mine', an encoder of text, expected one of image",
         ),
         (
             {"train__image": "", "train__text": ""},
@@ -245,9 +373,9 @@ def test_sections_that_do_not_fit_each_other_are_named(tmp_path: Path, changes: 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"extract__encoders": ["minilm"], "train__image": ""},
-        {"extract__encoders": ["vgg16"], "train__text": ""},
-        {"extract__encoders": ["minilm"], "train__multimodal": []},
+        {"extract__encoders": ["minilm"], "graphs__encoders": ["minilm"], "train__image": ""},
+        {"extract__encoders": ["vgg16"], "graphs__encoders": ["vgg16"], "train__text": ""},
+        {"extract__encoders": ["minilm"], "graphs__encoders": [], "train__multimodal": []},
         {"train__image": "", "train__text": "", "train__multimodal": []},
         {"train__collaborative": []},
     ],

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DataError, MissingInputError
-from pipeline.features import write_features
+from pipeline.feature_writer import write_features
 from pipeline.layout import Layout
 from pipeline.provenance import Provenance
+from pipeline.rows import Shape
 from stages.report import METRICS, collect
 
 NUMBERS = {name: place / 10 for place, name in enumerate(METRICS)}
@@ -22,7 +23,8 @@ def write_run(layout: Layout, name: str, metrics: dict[str, float]) -> None:
 
 def write_encoder(layout: Layout, name: str, pretrained: bool) -> None:
     encoder = {"pretrained": pretrained, "seed": None if pretrained else 3}
-    with write_features(layout.features(name), 4, Provenance("extract", {}, {}, {}, {"encoder": encoder})):
+    provenance = Provenance("extract", {}, {}, {}, {"encoder": encoder})
+    with write_features(layout.features(name), Shape("vector", 4), provenance):
         pass
 
 

@@ -1,6 +1,7 @@
 """Stage `split`: the sizes of each user's parts, which rows are in them, and the same parts for the same seed."""
 
 import json
+import random
 from collections import Counter
 from pathlib import Path
 from typing import get_args
@@ -17,9 +18,12 @@ from pipeline.errors import DataError, MissingInputError
 from pipeline.files import sha256
 from pipeline.layout import Layout
 from pipeline.provenance import Provenance, read_provenance
-from pipeline.tables import CORE, INTERACTIONS, RAW_ITEMS, SPLIT_INTERACTIONS, SPLITS, TEXT_FIELDS
+from pipeline.tables import CORE, SPLIT_INTERACTIONS, SPLITS
 from stages import filter as filter_stage
+from stages import ingest
 from stages.filter import FilterParams
+from stages.ingest import IngestParams
+from stages.noise import NoiseParams
 from stages.split import Rule, SplitParams, assign, held_out, run
 
 AT_RANDOM: tuple[Rule, ...] = ("mmrec", "lattice")
@@ -298,23 +302,42 @@ def test_a_split_with_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     assert not layout.interactions.exists()
 
 
-def test_the_order_of_the_reviews_changes_no_split(tmp_path: Path) -> None:
-    rows = [(f"u{user}", f"i{item}", 5.0, (user * item) % 4, None) for user in range(8) for item in range(12)]
-    schema = dict.fromkeys(("user_id", "item_id", "split"), pl.String)
-    names = ["user_id", "item_id", "rating", "timestamp", "split"]
-    raw_items = {name: [f"i{n}" for n in range(12)] for name in ("item_id", *TEXT_FIELDS)}
-    written: dict[str, list[pl.DataFrame]] = {}
-    for number, ordered in enumerate((rows, rows[::-1])):
-        layout = Layout(tmp_path / str(number), "toys")
-        frame = pl.DataFrame(ordered, schema=names, schema_overrides=schema, orient="row")
-        INTERACTIONS.write(frame.cast({"rating": pl.Float32}), layout.raw_interactions, PROVENANCE)
-        without_photo = pl.DataFrame(raw_items).with_columns(
-            pl.lit(None, pl.String).alias(name) for name in ("image", "image_url")
-        )
-        RAW_ITEMS.write(without_photo, layout.raw_items, PROVENANCE)
-        filter_stage.run(FilterParams(), layout)
-        for rule in (*AT_RANDOM, *BY_TIME):
-            run(SplitParams(rule=rule), layout)
-            written.setdefault(rule, []).append(SPLIT_INTERACTIONS.read(layout.interactions))
-    for tables in written.values():
-        assert tables[0].equals(tables[1])
+def ingested(folder: Path, reviews: list[str], items: list[str]) -> Layout:
+    """A dataset that was ingested from these lines and filtered, with its metrics."""
+    layout = Layout(folder, "toys")
+    layout.raw.mkdir(parents=True)
+    (layout.raw / "reviews.json").write_text("\n".join(reviews) + "\n")
+    (layout.raw / "meta.json").write_text("\n".join(items) + "\n")
+    ingest.run(IngestParams(), layout)
+    filter_stage.run(FilterParams(), layout)
+    return layout
+
+
+def outputs(layout: Layout) -> list[Path]:
+    """What `filter` wrote, and the metrics of both stages."""
+    return [layout.core, layout.users, layout.items, layout.metrics("ingest"), layout.metrics("filter")]
+
+
+def test_the_order_of_the_raw_files_changes_no_byte(tmp_path: Path) -> None:
+    chance = random.Random(0)  # noqa: S311 - no secret
+    reviews = [
+        json.dumps({"reviewerID": f"u{user}", "asin": f"i{item}", "overall": rating, "unixReviewTime": 10**9 + time})
+        for user in range(20)
+        for item in range(30)
+        if (user + item) % 5 < 2
+        for rating, time in {(user % 5 + 1, user * item % 4), (item % 3 + 1, user * item % 3)}
+    ]
+    items = [json.dumps({"asin": f"i{item}", "title": f"title of {item}"}) for item in range(30)]
+    layouts = [
+        ingested(tmp_path / f"{n}", chance.sample(reviews, len(reviews)), chance.sample(items, len(items)))
+        for n in range(3)
+    ]
+    assert len({layout.raw_interactions.read_bytes() for layout in layouts}) == 3
+    for paths in zip(*(outputs(layout) for layout in layouts), strict=True):
+        assert len({path.read_bytes() for path in paths}) == 1, paths[0].name
+    for rule in (*AT_RANDOM, *BY_TIME):
+        for noise in (NoiseParams(), NoiseParams(added=0.1, removed=0.2)):
+            for layout in layouts:
+                run(SplitParams(rule=rule), layout, noise=noise)
+            assert len({layout.interactions.read_bytes() for layout in layouts}) == 1, rule
+            assert len({layout.metrics("split").read_bytes() for layout in layouts}) == 1, rule

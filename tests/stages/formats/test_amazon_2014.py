@@ -29,7 +29,7 @@ def test_an_item_as_published_is_taken() -> None:
         item_id="0188399313",
         title="""Lifefactory 4oz 'BPA Free' "Glass" Bottles""",
         description="Lead free 4pc set; don't miss it",
-        categories="Baby, Feeding; Baby Products, Bibs & Burp Cloths",
+        categories="Baby > Feeding | Baby Products > Bibs & Burp Cloths",
         brand="Lifefactory",
         image_url="http://ecx.images-amazon.com/images/I/41SwthpdD9L.jpg",
     )

@@ -9,6 +9,7 @@ import pytest
 from pipeline.rejects import Reason
 from stages.formats.amazon_2023 import RATINGS, REVIEWS, item_in, rating_parser, review_in
 from stages.formats.base import Head
+from stages.formats.lines import Piece
 from stages.formats.rows import Item, Parse, Review
 
 REVIEW = {
@@ -62,7 +63,7 @@ def test_a_review_belongs_to_the_parent_and_its_time_is_in_seconds() -> None:
     expected = Review("AGKHLEW2SOWHNMFQIJGBECAF7INQ", "B00YQ6X8EP", 5.0, 1_588_687_728)
     assert review_in(line(REVIEW)) == expected
     assert REVIEWS.quick is not None
-    frame = REVIEWS.quick(line(REVIEW) + b"\n" + line(REVIEW))
+    frame = REVIEWS.quick(Piece(1, line(REVIEW) + b"\n" + line(REVIEW)))
     assert frame is not None
     assert frame.rows() == [expected, expected]
 
@@ -86,7 +87,7 @@ def test_a_review_belongs_to_the_parent_and_its_time_is_in_seconds() -> None:
 def test_a_review_that_cannot_be_used_gives_its_reason(changes: dict[str, Any], reason: Reason) -> None:
     assert review_in(line(REVIEW, **changes)) is reason
     assert REVIEWS.quick is not None
-    assert REVIEWS.quick(line(REVIEW, **changes)) is None
+    assert REVIEWS.quick(Piece(1, line(REVIEW, **changes))) is None
 
 
 def test_an_item_is_cleaned() -> None:
@@ -94,7 +95,7 @@ def test_an_item_is_cleaned() -> None:
         item_id="B01CUPMQZE",
         title="Howard LC0008 Leather Conditioner, 8-Ounce & more",
         description="It is good . Really.",
-        categories="Beauty, Hair",
+        categories="Beauty > Hair",
         brand="Howard",
         image_url="https://m/l1.jpg",
     )

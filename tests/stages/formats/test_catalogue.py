@@ -89,7 +89,12 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     assert recognised(tmp_path, b"") is Reason.EMPTY_FILE
     assert recognised(tmp_path, gzip.compress(EXAMPLES[0][1] * 99)[:40]) is Reason.CUT_OFF_FILE
     assert recognised(tmp_path, zstandard.compress(EXAMPLES[0][1])[:40]) is Reason.CUT_OFF_FILE
-    assert recognised(tmp_path, b'{"0": [' + b"1, " * 6_000_000, "train.json") is Reason.LINE_TOO_LONG
+    assert recognised(tmp_path, b'{"0": [' + b"1, " * 6_000_000, "other.json") is Reason.LINE_TOO_LONG
+
+
+def test_a_split_of_lattice_may_be_one_line_of_many_megabytes(tmp_path: Path) -> None:
+    content = b'{"0": [' + b"1, " * 6_000_000 + b"2]}"
+    assert recognised(tmp_path, content, "train.json") is given_splits.LATTICE
 
 
 def test_broken_lines_at_the_head_do_not_hide_a_format(tmp_path: Path) -> None:

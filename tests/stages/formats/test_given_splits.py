@@ -166,7 +166,35 @@ def test_a_mapping_with_a_byte_order_mark_and_a_short_row(tmp_path: Path) -> Non
     layout = dataset(tmp_path, {"toys.inter": MMREC, "u_id_mapping.csv": mapping})
     run(LENIENT, layout)
     assert [row[0] for row in rows(layout)] == ["A0", "A0"]
-    assert rejects(layout) == [("toys.inter", 4, Reason.MISSING_USER.value)]
+    assert rejects(layout) == [("toys.inter", 4, Reason.UNKNOWN_NUMBER.value)]
+
+
+def test_mmrec_numbers_that_the_tables_lack_are_refused(tmp_path: Path) -> None:
+    for name, left in (
+        ("u_id_mapping.csv", [("A0", 5.0), ("A0", 4.0)]),
+        ("i_id_mapping.csv", [("A0", 5.0), ("A1", 1.0)]),
+    ):
+        short = b"\n".join(MMREC_IDS[name].splitlines()[:2])
+        layout = dataset(tmp_path / name, {"toys.inter": MMREC} | MMREC_IDS | {name: short})
+        run(LENIENT, layout)
+        assert [(row[0], row[2]) for row in rows(layout)] == left
+        assert [row[2] for row in rejects(layout)] == [Reason.UNKNOWN_NUMBER.value]
+
+
+def test_lattice_numbers_that_the_tables_lack_are_refused_one_by_one(tmp_path: Path) -> None:
+    layout = dataset(tmp_path, LATTICE | LATTICE_IDS | {"item2id.json": b'{"B0": 0, "B1": 1}'})
+    metrics = run(LENIENT, layout)
+    assert rejects(layout) == [("val.json", 1, Reason.UNKNOWN_NUMBER.value)]
+    assert metrics["interactions"] == 4
+
+
+def test_a_line_of_lattice_of_more_than_16_mb_is_taken(tmp_path: Path) -> None:
+    bought = [[f"B{item:07d}-{user:04d}" for item in range(100)] for user in range(11_000)]
+    line = json.dumps({str(user): items for user, items in enumerate(bought)}).encode()
+    assert len(line) > 16 << 20
+    layout = dataset(tmp_path, {"train.json": line})
+    metrics = run(IngestParams(max_reject_fraction=0), layout)
+    assert (metrics["users"], metrics["interactions"]) == (11_000, 1_100_000)
 
 
 @pytest.mark.skipif(not BABY.is_dir(), reason=f"real data is not redistributed and not at {BABY}")

@@ -14,6 +14,7 @@ from pipeline.rejects import Reason
 from pipeline.tables import INTERACTIONS, REJECTS
 from stages.formats.amazon_2018 import REVIEWS
 from stages.formats.json_lines import is_object_a_line, quick_reviews
+from stages.formats.lines import Piece
 from stages.ingest import IngestParams, run
 
 Rows = list[tuple[str, str, float, int]]
@@ -172,7 +173,7 @@ def test_sound_lines_are_read_at_once() -> None:
     assert REVIEWS.quick is not None
     for end in (b"\n", b"\r\n"):
         for last in (b"", end):
-            frame = REVIEWS.quick(end.join([GOOD] * 3) + last)
+            frame = REVIEWS.quick(Piece(1, end.join([GOOD] * 3) + last))
             assert frame is not None
             assert frame.drop("split").rows() == [TAKEN] * 3
             assert frame.schema["rating"] == pl.Float32
@@ -180,7 +181,7 @@ def test_sound_lines_are_read_at_once() -> None:
 
 def test_times_are_divided_to_seconds() -> None:
     line = json.dumps({"u": "A", "i": "B", "r": 1, "t": 1_400_000_000_999}).encode()
-    frame = quick_reviews("u", "i", "r", "t", divisor=1000)(line)
+    frame = quick_reviews("u", "i", "r", "t", divisor=1000)(Piece(1, line))
     assert frame is not None
     assert frame.row(0) == ("A", "B", 1.0, 1_400_000_000, None)
 
@@ -201,4 +202,4 @@ def test_times_are_divided_to_seconds() -> None:
     ],
 )
 def test_objects_are_counted_by_lines(chunk: bytes, objects: int, whole: bool) -> None:
-    assert is_object_a_line(chunk, objects) == whole
+    assert is_object_a_line(Piece(1, chunk), objects) == whole

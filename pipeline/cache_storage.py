@@ -1,0 +1,71 @@
+"""How the row cache stores vectors: as the bytes that they are in memory, which Parquet reads several times faster.
+
+Parquet notes for every number of a list where lists begin, and takes these notes apart again; for the bytes of a vector
+there is nothing to note. Nothing is copied on the way to a shard's writer or from its reader.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+
+
+def stored_type(kind: pa.DataType) -> pa.DataType:
+    """The type of a column in a shard: a vector of numbers becomes bytes, also as an element of a list."""
+    if is_vector(kind):
+        return pa.binary(kind.list_size * kind.value_type.byte_width)
+    if is_list(kind):
+        child = kind.value_field.with_type(stored_type(kind.value_type))
+        return pa.large_list(child) if pa.types.is_large_list(kind) else pa.list_(child)
+    return kind
+
+
+def to_stored(array: pa.Array) -> pa.Array:
+    """A column as a shard has it.
+
+    Raises:
+        ValueError: it holds nulls, which the bytes of a vector cannot tell.
+    """
+    kind = array.type
+    if stored_type(kind) == kind:
+        return array
+    if array.null_count:
+        raise ValueError("a row of the cache has a null in the place of a vector")
+    if is_list(kind):
+        return list_class(kind).from_arrays(array.offsets, to_stored(array.values), type=stored_type(kind))
+    numbers = array.flatten()
+    if numbers.null_count:
+        raise ValueError("a vector for the cache holds a null")
+    width = kind.value_type.byte_width
+    content = numbers.buffers()[1]
+    if content is not None:
+        content = content.slice(numbers.offset * width, len(numbers) * width)
+    return pa.FixedSizeBinaryArray.from_buffers(stored_type(kind), len(array), [None, content])
+
+
+def from_stored(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column of a shard as the type that it had before."""
+    if array.type == kind:
+        return array
+    if is_list(kind):
+        return list_class(kind).from_arrays(array.offsets, from_stored(array.values, kind.value_type), type=kind)
+    width = array.type.byte_width
+    content = array.buffers()[1].slice(array.offset * width, len(array) * width)
+    numbers = pa.Array.from_buffers(kind.value_type, len(array) * kind.list_size, [None, content])
+    return pa.FixedSizeListArray.from_arrays(numbers, type=kind)
+
+
+def is_vector(kind: pa.DataType) -> bool:
+    """Whether a type is a vector of a fixed number of numbers."""
+    if not pa.types.is_fixed_size_list(kind):
+        return False
+    return bool(pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a type is a list of any length."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def list_class(kind: pa.DataType) -> Any:  # noqa: ANN401 - Arrow has no types
+    """The class of a list type's arrays."""
+    return pa.LargeListArray if pa.types.is_large_list(kind) else pa.ListArray

@@ -1,0 +1,128 @@
+"""What the command line shows on a terminal: tables, metrics, lists and progress bars."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from models.encoders.catalogue import EncoderDescription
+    from pipeline.progress import Advance
+    from stages.cache import FolderStats
+    from stages.verify import Finding
+
+# rich is imported inside the functions, so that `mmprep --help` answers at once.
+
+COLOURS = {"sound": "green", "stale": "yellow", "damaged": "red"}
+EACH = {
+    ("image", "vector"): "photo",
+    ("text", "vector"): "text",
+    ("image", "patches"): "patch",
+    ("text", "tokens"): "token",
+}
+
+
+def new_table(*columns: str, title: str | None = None) -> "Table":
+    """A table of text columns."""
+    from rich.table import Table
+
+    return Table(*columns, title=title)
+
+
+def print_table(table: "Table") -> None:
+    """Print a table as wide as the terminal, or as 100 characters where there is none."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+
+
+def show_encoder(row: "EncoderDescription", *, own: bool) -> None:
+    """Print what an encoder is.
+
+    Args:
+        row: its description.
+        own: whether params.yaml adds it.
+    """
+    origin = " (params.yaml)" if own else ""
+    size = row.dimension or "dimension of the model"
+    show(
+        f"{row.name}{origin}: {size}, a vector a {EACH[row.modality, row.form]}",
+        {"output": row.output, "input": row.input, "pretrained": row.published_weights, "licence": row.licence},
+        width=10,
+    )
+
+
+def show_cached(row: "FolderStats") -> None:
+    """Print what the cache holds of one encoder."""
+    from rich.filesize import decimal
+
+    made = row.fingerprint
+    values = {
+        "folder": row.folder,
+        "weights": made.get("weights", "not known"),
+        "precision": f"{made.get('precision', 'not known')}, stored as {made.get('stored_as', 'not known')}",
+        "last used": time.strftime("%Y-%m-%d", time.localtime(row.used)) if row.used else "not known",
+        **({"damaged": f"{row.damaged} shards set aside"} if row.damaged else {}),
+    }
+    show(f"{made['encoder']}: {row.rows} rows, {decimal(row.bytes)}, {row.shards} shards", values, width=10)
+
+
+def show_finding(finding: "Finding") -> None:
+    """Print whether an artefact is sound, and below that why not."""
+    click.echo(f"{click.style(f'{finding.state:<8}', fg=COLOURS[finding.state])} {finding.path}")
+    if finding.what:
+        click.echo(f"{'':<8} {finding.what}")
+
+
+def show(title: str, values: Mapping[str, Any], width: int = 26) -> None:
+    """Print a title, and below it values, such as a stage's metrics, one a line, their names in `width` characters."""
+    click.echo(click.style(title, bold=True))
+    for key, value in values.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{count} {what}" for what, count in value.items()) or "none"
+        elif isinstance(value, float):
+            value = f"{value:.4f}"
+        click.echo(f"  {key:<{width}} {value}")
+
+
+@contextmanager
+def timed(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Time a stage and print the metrics that the block hands over."""
+    start = time.monotonic()
+    metrics: dict[str, Any] = {}
+    yield metrics.update
+    show(f"{title} ({time.monotonic() - start:.1f} s)", metrics)
+
+
+@contextmanager
+def bar(task: str, total: int | None, unit: str) -> Iterator["Advance"]:
+    """A progress bar with rate and time left on a terminal; nothing in a log file."""
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    counted = (DownloadColumn(),) if unit == "bytes" else (MofNCompleteColumn(), unit)
+    columns = ("{task.description}", BarColumn(), *counted, TextColumn("{task.fields[rate]}"))
+    console = Console(stderr=True)
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}"),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as progress:
+        shown = progress.add_task(task, total=total, rate="", remark="")
+
+        def advance(units: int, remark: str) -> None:
+            speed = progress.tasks[shown].speed
+            spoken = decimal(int(speed or 0)) if unit == "bytes" else f"{speed or 0:.1f}"
+            rate = f"{spoken}/s" if speed else ""
+            progress.update(shown, advance=units, rate=rate, remark=remark)
+
+        yield advance
