@@ -79,6 +79,9 @@ class Encoding:
 
     def _encode(self, wanted: list[Keyed], refused: Refused, progress: Progress) -> None:
         encoder = self._encoder
+        sizes = encoder.sizes([keyed.source.what for keyed in wanted])
+        # The longest first, of equal ones in the order in which they came.
+        wanted = [keyed for _, keyed in sorted(zip(sizes, wanted, strict=True), key=lambda sized: -sized[0])]
         title, size = f"{self._identity.description.name}: encoding", self._identity.params.batch_size
         with (
             reader_pool() as readers,

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -46,6 +47,9 @@ class FakeEncoder:
     def seen(self) -> list[Seen]:
         """All that went through it."""
         return [each for batch in self.batches for each in batch]
+
+    def sizes(self, sources: Sequence[str]) -> list[int]:
+        return [0 if source.startswith("images") else len(source) for source in sources]
 
     def prepare(self, source: str | Image.Image) -> Seen:
         return source if isinstance(source, str) else float(cast("tuple[int, ...]", source.getpixel((0, 0)))[0])

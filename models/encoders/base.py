@@ -1,5 +1,6 @@
 """What every encoder offers to the extract stage, and what names it in caches."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -14,6 +15,9 @@ Ready = TypeVar("Ready")
 
 class Encoder(Protocol[Source_contra, Ready]):
     """A frozen network with its input transform. `prepare` runs on worker threads, `encode` on the main one."""
+
+    def sizes(self, sources: Sequence[str]) -> list[int]:
+        """How much work each of some texts is, so that batches can be made of what is alike; of photos all are."""
 
     def prepare(self, source: Source_contra) -> Ready:
         """Make one input ready for the network: transform a photo, or pass a text on."""

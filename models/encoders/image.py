@@ -1,6 +1,6 @@
 """Image encoders: a photo in, a vector or a vector a patch out, whatever library the network is of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +43,10 @@ class ImageEncoder:
         self._dtype = DTYPES[identity.params.precision]
         # On a CPU convolutions run about twice as fast with the channels last.
         self._network = loaded.network.eval().to(self._device, self._dtype).to(memory_format=torch.channels_last)
+
+    def sizes(self, sources: Sequence[str]) -> list[int]:
+        """All alike."""
+        return [0] * len(sources)
 
     def prepare(self, source: Image.Image) -> torch.Tensor:
         """Transform a photo to [3, height, width]."""

@@ -1,10 +1,12 @@
 """Text encoders from sentence-transformers: an item's text in, a vector or a vector a token out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
+from transformers import PreTrainedTokenizerBase
 
 from models.device import best_device
 from models.encoders.base import Identity
@@ -14,6 +16,7 @@ from models.encoders.sentence_models import load_model
 from pipeline.errors import WeightsError
 from pipeline.rows import Rows
 
+TOKENIZED_AT_ONCE = 1024
 PLACES = {"text": {"return_offsets_mapping": True}}
 
 
@@ -35,6 +38,18 @@ class TextEncoder:
         # What the model itself puts before every text.
         self._prompt = (model.prompts[model.default_prompt_name] or "") if model.default_prompt_name else ""
         self._model = model.to(best_device(), DTYPES[identity.params.precision]).eval()
+
+    def sizes(self, sources: Sequence[str]) -> list[int]:
+        """The number of tokens of each text, which tells better than its characters how far it is padded."""
+        tokenizer = self._model.tokenizer
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            return [len(source) for source in sources]
+        found: list[int] = []
+        for start in range(0, len(sources), TOKENIZED_AT_ONCE):
+            some = list(sources[start : start + TOKENIZED_AT_ONCE])
+            cut = tokenizer(some, truncation=True, max_length=self._model.max_seq_length)
+            found += [len(tokens) for tokens in cut["input_ids"]]
+        return found
 
     def prepare(self, source: str) -> str:
         """Pass a text on; tokens are made batch by batch."""

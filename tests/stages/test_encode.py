@@ -151,3 +151,11 @@ def test_chunks_are_full_but_the_last(count: int, sizes: list[int]) -> None:
     made = list(chunks(range(count), 3))
     assert [len(chunk) for chunk in made] == sizes
     assert [value for chunk in made for value in chunk] == list(range(count))
+
+
+def test_batches_are_of_like_size_the_largest_first(tmp_path: Path, fake: FakeEncoder) -> None:
+    layout = Layout(tmp_path / "mixed", "toy")
+    write_items(layout, [{"title": "x" * (1 + n * 7 % 13)} for n in range(13)])
+    run("minilm", ExtractParams(), PARAMS, layout)
+    sizes = [len(str(text)) for text in fake.seen]
+    assert sizes == list(range(13, 0, -1))

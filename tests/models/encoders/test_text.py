@@ -329,3 +329,8 @@ def test_tokens_come_out_of_the_cache_as_they_went_in(minilm_tokens: TextEncoder
         assert found.lengths.tolist() == rows.lengths.tolist()
         np.testing.assert_array_equal(found.spans, rows.spans)
         np.testing.assert_array_equal(found.vectors.reshape(-1, 384), rows.vectors)
+
+
+def test_sizes_are_the_numbers_of_tokens_as_far_as_they_are_read(minilm: TextEncoder) -> None:
+    texts = ["red", "incomprehensibilities", "a b c d", "word " * 1000]
+    assert minilm.sizes(texts) == [3, 8, 6, 256]
