@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.files import atomic_folder
 from pipeline.provenance import Provenance
-from pipeline.reduction import Basis
+from pipeline.reduction import BASIS_FILE, Basis
 from pipeline.rows import Items, Rows, Shape
 
 PART_BYTES = 256 * 1024 * 1024
@@ -61,7 +61,7 @@ class FeatureWriter:
 
     def save_basis(self, basis: Basis) -> None:
         """Keep beside the vectors the basis that they are in."""
-        basis.save(self._folder)
+        (self._folder / BASIS_FILE).write_bytes(basis.content())
 
     def close(self) -> None:
         """Finish the last part and give each part its name, which says how many there are."""

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from pipeline.errors import DataError
 from pipeline.rows import Vectors
@@ -34,11 +33,11 @@ class Basis:
         centred = vectors.astype(np.float32) - self.mean.astype(np.float32)
         return centred @ self.components.astype(np.float32)
 
-    def save(self, folder: Path) -> None:
-        """Write `mean` and `components` as f32, by which the vectors can be had back but for what was cut off."""
+    def content(self) -> bytes:
+        """A safetensors file of `mean` and `components` as f32, which give back the vectors but for what was cut."""
         tensors = {"mean": self.mean, "components": self.components}
         # In C order, as safetensors takes the bytes as they lie.
-        save_file({key: np.ascontiguousarray(each, np.float32) for key, each in tensors.items()}, folder / BASIS_FILE)
+        return save({key: np.ascontiguousarray(each, np.float32) for key, each in tensors.items()})
 
 
 def fit_basis(blocks: Iterable[Vectors], k: int, key: str) -> Basis:

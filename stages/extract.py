@@ -210,7 +210,6 @@ class Extraction:
         contents = hashlib.sha256()
         for keyed in self._encoding.keyed:
             contents.update(keyed.source.item.to_bytes(4, "little") + keyed.key)
-        reduced = None if basis is None else {"method": "pca", "explained_variance": round(basis.explained, 6)}
         return record(
             "extract",
             self._layout,
@@ -221,8 +220,17 @@ class Extraction:
             encoder={**self._identity.to_dict(), "dimension": dimension},
             contents_sha256=contents.hexdigest(),
             replaced_by_noise=self._replaced,
-            reduced=reduced,
+            reduced=None if basis is None else tell(basis),
         )
+
+
+def tell(basis: Basis) -> dict[str, Any]:
+    """What provenance says of a basis."""
+    return {
+        "method": "pca",
+        "explained_variance": round(basis.explained, 6),
+        "basis_sha256": hashlib.sha256(basis.content()).hexdigest(),
+    }
 
 
 def with_vectors(keyed: Sequence[Keyed], rows: Rows) -> Block:

@@ -1,14 +1,11 @@
 """Principal components: the same as a singular value decomposition gives, however the vectors come."""
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
 from pipeline.errors import DataError
-from pipeline.files import sha256
 from pipeline.reduction import fit_basis
 
 Vectors = npt.NDArray[np.float32]
@@ -50,20 +47,15 @@ def test_vectors_far_from_the_origin_lose_nothing() -> None:
     np.testing.assert_allclose(near.components, far.components, atol=1e-3)
 
 
-def test_equal_vectors_give_an_equal_basis(tmp_path: Path) -> None:
-    digests = set()
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        fit_basis(blocks(some_vectors(), [20, 20]), 3, "reduce").save(tmp_path / name)
-        digests.add(sha256(tmp_path / name / "basis.safetensors"))
-    assert len(digests) == 1
+def test_equal_vectors_give_an_equal_basis() -> None:
+    first, second = (fit_basis(blocks(some_vectors(), [20, 20]), 3, "reduce") for _ in range(2))
+    assert first.content() == second.content()
 
 
-def test_the_basis_on_disk_gives_the_vectors_back_but_for_what_was_cut_off(tmp_path: Path) -> None:
+def test_the_basis_on_disk_gives_the_vectors_back_but_for_what_was_cut_off() -> None:
     vectors = some_vectors()
     basis = fit_basis([vectors], 11, "reduce")
-    basis.save(tmp_path)
-    saved = load_file(tmp_path / "basis.safetensors")
+    saved = load(basis.content())
     assert {name: (array.shape, array.dtype) for name, array in saved.items()} == {
         "mean": ((12,), np.float32),
         "components": ((12, 11), np.float32),
