@@ -119,13 +119,13 @@ def number(ids: pl.Series) -> Numbered:
         Each row's number, and the id of each number.
     """
     keys, rows = by_hash(ids)
-    first = changes(ids.gather(rows))
+    first = changes(ids, rows)
     clashes = np.flatnonzero(first[1:] & (keys[1:] == keys[:-1]))
     if len(clashes):
         places = places_of(np.unique(keys[clashes]), keys)
         clashing = pl.DataFrame({"key": keys[places], "id": ids.gather(rows[places])})
         rows[places] = rows[places][clashing.select(pl.arg_sort_by("key", "id")).to_series().to_numpy()]
-        first[places] = changes(ids.gather(rows[places]))
+        first[places] = changes(ids, rows[places])
     codes = np.empty(len(ids), dtype=np.uint32)
     codes[rows] = np.cumsum(first, dtype=np.uint32) - np.uint32(1)
     # By way of Arrow, as a gathered series would hold on to the texts of all rows.
@@ -149,10 +149,12 @@ def hashes(ids: pl.Series) -> Hashes:
     return ids.hash().to_numpy()
 
 
-def changes(ids: pl.Series) -> Mask:
-    """Where an id differs from the one before it; so the first does."""
-    mask = np.ones(len(ids), dtype=bool)
-    mask[1:] = (ids[1:] != ids[:-1]).to_numpy()
+def changes(ids: pl.Series, rows: Codes) -> Mask:
+    """Where the id of a row differs from that of the row before it; so the first does."""
+    mask = np.ones(len(rows), dtype=bool)
+    for start in range(0, len(rows), PART):  # in parts, as gathered ids take as much memory as the ids
+        found = ids.gather(rows[start : start + PART + 1])
+        mask[start + 1 : start + PART + 1] = (found[1:] != found[:-1]).to_numpy()
     return mask
 
 

@@ -71,14 +71,12 @@ def test_touching_one_encoder_reruns_only_what_depends_on_it(project: Path) -> N
     change(project, "batch_size: 32", "batch_size: 8")
     status = json.loads(run(project, "dvc", "status", "--json"))
     assert set(status) == {"extract@minilm"}
-    # Another batch size may change the last bits of a vector, and all that follows from it, but nothing else.
-    reran = stages_run(run(project, "dvc", "repro"))
-    assert "extract@minilm" in reran
-    assert reran <= {"extract@minilm", "graph@minilm", "train-multimodal@vbpr", "evaluate-multimodal@vbpr"}
+    # All comes out of the row cache, so the features are the same, and nothing follows.
+    assert stages_run(run(project, "dvc", "repro")) == {"extract@minilm"}
 
 
 def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_more(project: Path) -> None:
-    change(project, "fields: [title, description, categories, brand]", "fields: [title]")
+    change(project, "template: all", 'template: "{title}"')
     expected = {"extract@minilm", "graph@minilm", "train-multimodal@vbpr", "evaluate-multimodal@vbpr"}
     assert stages_run(run(project, "dvc", "repro")) == expected
 
