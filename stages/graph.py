@@ -7,7 +7,8 @@ import numpy as np
 from pipeline.errors import ParamsError
 from pipeline.features import features_of, part_paths
 from pipeline.files import write_json
-from pipeline.graphs import Edges, GraphsParams, cooccurrence
+from pipeline.graph_params import GraphsParams
+from pipeline.graphs import Edges, cooccurrence
 from pipeline.layout import Layout
 from pipeline.matrices import read_splits
 from pipeline.neighbors import knn_edges

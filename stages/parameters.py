@@ -13,7 +13,7 @@ from models.recommenders.catalogue import describe as describe_recommender
 from models.training.params import EvaluateParams, TrainParams
 from pipeline.downloads import DownloadParams
 from pipeline.errors import ParamsError
-from pipeline.graphs import GraphsParams
+from pipeline.graph_params import GraphsParams
 from pipeline.params import Params, parse_section, read_yaml
 from stages.filter import FilterParams
 from stages.ingest import IngestParams

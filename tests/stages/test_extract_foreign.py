@@ -16,7 +16,7 @@ from models.training.params import TrainParams
 from pipeline.errors import DataError, MissingInputError, ParamsError
 from pipeline.features import part_paths, read_features
 from pipeline.files import sha256
-from pipeline.graphs import GraphsParams, KnnParams
+from pipeline.graph_params import GraphsParams, KnnParams
 from pipeline.layout import Layout
 from pipeline.provenance import read_provenance
 from stages import graph, train

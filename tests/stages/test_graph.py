@@ -9,7 +9,7 @@ from worlds import World, binary, write_vectors, write_world
 
 from pipeline.errors import DataError, MissingInputError, ParamsError
 from pipeline.files import sha256
-from pipeline.graphs import CooccurrenceParams, GraphsParams, KnnParams
+from pipeline.graph_params import CooccurrenceParams, GraphsParams, KnnParams
 from pipeline.layout import Layout
 from pipeline.provenance import read_provenance
 from pipeline.tables import EDGES

@@ -21,7 +21,7 @@ from models.encoders.params import ExtractParams, parse_encoder
 from models.recommenders.catalogue import describe
 from models.training.params import EvaluateParams, TrainParams
 from pipeline.errors import MissingInputError
-from pipeline.graphs import GraphsParams
+from pipeline.graph_params import GraphsParams
 from pipeline.layout import Layout
 from pipeline.progress import Advance
 from pipeline.provenance import record
