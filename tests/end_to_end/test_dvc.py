@@ -26,6 +26,11 @@ STAGES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def own_cache() -> None:
+    """The row cache in which the project's first run was, in the place of one for each test."""
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout whose pipeline has run once on the dataset `tiny`."""
