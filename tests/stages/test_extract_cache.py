@@ -96,6 +96,14 @@ def test_one_that_lacks_of_many_costs_one(layout: Layout, fake: FakeEncoder) -> 
     assert fake.seen[1000:] == ["new Acme"]
 
 
+def test_another_batch_size_encodes_nothing_and_changes_no_byte(layout: Layout) -> None:
+    write_texts(layout, 20)
+    cost(layout, "minilm", TEXTS)
+    before = digests(layout, "minilm")
+    assert cost(layout, "minilm", TEXTS.model_copy(update={"batch_size": 3})) == 0
+    assert digests(layout, "minilm") == before
+
+
 def test_another_k_core_encodes_nothing(layout: Layout) -> None:
     write_photos(layout, list(range(20)))
     assert cost(layout, "vgg16", PHOTOS) == 20
