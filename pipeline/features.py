@@ -125,7 +125,11 @@ def read_features(folder: Path) -> Features:
         raise DataError(f"{folder}: found patches or tokens, a list of vectors an item, expected one vector an item")
     with explained(folder):
         arrays = [read_part(path) for path in parts]
-        return Features(np.concatenate([a[0] for a in arrays]), np.concatenate([a[1] for a in arrays]), provenance)
+        items, vectors = (np.concatenate([array[column] for array in arrays]) for column in (0, 1))
+        disordered = np.flatnonzero(np.diff(items) <= 0)
+        if len(disordered):
+            raise DataError(f"item {items[disordered[0] + 1]} comes twice or out of order")
+        return Features(items, vectors, provenance)
 
 
 def read_part(path: Path) -> tuple[Items, Matrix]:

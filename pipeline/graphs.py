@@ -8,8 +8,10 @@ import polars as pl
 from scipy.sparse import block_array, csr_array, diags_array
 
 from pipeline.errors import DataError
+from pipeline.graph_params import Normalisation, Weight
 
 Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class Edges:
         weight: [edges] f32.
     """
 
-    source: npt.NDArray[np.int32]
-    target: npt.NDArray[np.int32]
+    source: Indices
+    target: Indices
     weight: Floats
 
     def __len__(self) -> int:
@@ -38,15 +40,21 @@ class Edges:
         """The edges of table EDGES."""
         return cls(*(frame[name].to_numpy() for name in ("source", "target", "weight")))
 
-    def to_matrix(self, n: int) -> csr_array:
-        """The edges as an [n, n] matrix.
+    def renumbered(self, numbers: npt.NDArray[np.integer]) -> "Edges":
+        """The same edges, where node n is called numbers[n]; the numbers must increase."""
+        named = numbers.astype(np.int32)
+        return Edges(named[self.source], named[self.target], self.weight)
+
+    def to_matrix(self, rows: int, columns: int | None = None) -> csr_array:
+        """The edges as a matrix [rows, columns], square if no columns are given.
 
         Raises:
-            DataError: an edge joins a node beyond n.
+            DataError: an edge joins a node beyond that.
         """
-        if len(self) and max(int(self.source.max()), int(self.target.max())) >= n:
-            raise DataError(f"the graph has nodes beyond the dataset's {n}; run `mmprep graph` again")
-        return csr_array((self.weight, (self.source, self.target)), shape=(n, n))
+        shape = (rows, rows if columns is None else columns)
+        if len(self) and (int(self.source.max()) >= shape[0] or int(self.target.max()) >= shape[1]):
+            raise DataError(f"the graph has nodes beyond the dataset's {shape[0]}; run `mmprep graph` again")
+        return csr_array((self.weight, (self.source, self.target)), shape=shape)
 
 
 def keep_strongest(matrix: csr_array, k: int) -> Edges:
@@ -58,20 +66,34 @@ def keep_strongest(matrix: csr_array, k: int) -> Edges:
     return Edges(rows[kept].astype(np.int32), matrix.indices[kept].astype(np.int32), matrix.data[kept].astype("f4"))
 
 
-def cooccurrence(interactions: csr_array, min_count: int, k: int) -> Edges:
-    """Items joined by the number of users who have both (DA-MRS's behaviour graph).
+def strongest_first(matrix: csr_array) -> Edges:
+    """All entries of a matrix as edges."""
+    return keep_strongest(matrix, int(matrix.shape[1]))
 
-    Args:
-        interactions: binary [n_users, n_items].
-        min_count: the least number of common users.
-        k: how many neighbours each item keeps, most common users first.
+
+def weighted(matrix: csr_array, weight: Weight) -> csr_array:
+    """The matrix with its own weights, the negative ones at 0, or with a 1 at each of its entries.
+
+    No normalisation can divide by sums that negative weights make small (specs A4).
     """
-    counts = csr_array(interactions.T @ interactions)
-    counts.setdiag(0)
-    counts.data[counts.data < min_count] = 0
-    counts.eliminate_zeros()
-    counts.sort_indices()
-    return keep_strongest(counts, k)
+    kept: csr_array = matrix.copy()
+    kept.data = np.ones_like(matrix.data) if weight == "binary" else np.maximum(matrix.data, 0)
+    return kept
+
+
+def normalised(matrix: csr_array, how: Normalisation) -> csr_array:
+    """A square matrix by its row sums r: `sym_out` w_ij / sqrt(r_i r_j), `row` w_ij / r_i, `none` w_ij (specs O2).
+
+    The sums of rows serve both ends, as in LATTICE and all that follow it; rows without entries stay so.
+    """
+    if how == "none":
+        return matrix
+    # scipy would sum f32 in f32, in the order of the columns, whatever dtype it is given.
+    sums = np.asarray(matrix.astype(np.float64).sum(axis=1)).ravel()
+    if how == "row":
+        return csr_array(diags_array(inverse_power(sums, 1)) @ matrix).astype(np.float32)
+    scale = diags_array(inverse_power(sums, 0.5))
+    return csr_array(scale @ matrix @ scale).astype(np.float32)
 
 
 def bipartite(interactions: csr_array) -> csr_array:
@@ -79,15 +101,26 @@ def bipartite(interactions: csr_array) -> csr_array:
     return csr_array(block_array([[None, interactions], [interactions.T, None]], format="csr"))
 
 
-def normalise_symmetric(adjacency: csr_array) -> csr_array:
-    """D^-1/2 A D^-1/2 with the row sums as degrees; rows of degree 0 stay 0 (LightGCN)."""
-    scale = diags_array(inverse_power(np.asarray(adjacency.sum(axis=1)).ravel(), 0.5))
-    return csr_array(scale @ adjacency @ scale).astype(np.float32)
-
-
-def inverse_power(degrees: Floats, power: float) -> npt.NDArray[np.float64]:
+def inverse_power(degrees: npt.NDArray[np.floating], power: float) -> npt.NDArray[np.float64]:
     """degree^-power, and 0 where the degree is 0."""
     inverse = np.zeros(len(degrees))
     positive = degrees > 0
     inverse[positive] = degrees[positive].astype(np.float64) ** -power
     return inverse
+
+
+def interaction_graphs(interactions: csr_array) -> dict[str, csr_array]:
+    """The graphs of users and items that recommenders propagate over (specs 0.1).
+
+    Args:
+        interactions: binary [n_users, n_items], R.
+
+    Returns:
+        `symmetric`, D^-1/2 [[0, R], [R^T, 0]] D^-1/2, [n_users + n_items] squared, users first (LightGCN eq 3);
+        `user_mean`, D_U^-1 R, [n_users, n_items]; `item_mean`, D_I^-1 R^T, [n_items, n_users].
+    """
+    return {
+        "symmetric": normalised(bipartite(interactions), "sym_out"),
+        "user_mean": normalised(interactions, "row"),
+        "item_mean": normalised(csr_array(interactions.T), "row"),
+    }

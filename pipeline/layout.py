@@ -96,12 +96,24 @@ class Layout:
         return self.root / "features" / self.dataset / encoder
 
     def graph(self, name: str) -> Path:
-        """Table EDGES of one graph."""
+        """Table EDGES of one graph, such as `cooccurrence`, `knn/minilm` or `interaction/symmetric`."""
         return self.root / "graphs" / self.dataset / f"{name}.parquet"
+
+    def graph_folder(self, kind: str) -> Path:
+        """The folder of a graph that has parts."""
+        return self.root / "graphs" / self.dataset / kind
 
     def run(self, recommender: str) -> "RunLayout":
         """The files of one trained recommender."""
         return RunLayout(self.root / "runs" / self.dataset / recommender)
+
+    def seeds(self, recommender: str) -> "SeedsLayout":
+        """The files of one recommender trained from several seeds."""
+        return SeedsLayout(self.root / "seeds" / self.dataset / recommender)
+
+    def search(self, recommender: str) -> "SearchLayout":
+        """The files of a search for one recommender's parameters."""
+        return SearchLayout(self.root / "searches" / self.dataset / recommender)
 
     def metrics(self, stage: str) -> Path:
         """The JSON that a stage reports for `dvc metrics show`."""
@@ -152,3 +164,45 @@ class RunLayout:
     def recommendations(self) -> Path:
         """Table RECOMMENDATIONS: each user's best items with scores."""
         return self.folder / "recommendations.parquet"
+
+    @property
+    def unfinished(self) -> Path:
+        """What a killed training continues from, safetensors; hidden, and gone when training has ended."""
+        return self.folder / ".unfinished.safetensors"
+
+
+@dataclass(frozen=True)
+class SeedsLayout:
+    """The files of one recommender trained from several seeds, in their folder."""
+
+    folder: Path
+
+    def run(self, seed: int) -> RunLayout:
+        """The files of the run from one seed."""
+        return RunLayout(self.folder / str(seed))
+
+    @property
+    def summary(self) -> Path:
+        """Mean and standard deviation of each metric over the seeds, JSON."""
+        return self.folder / "seeds.json"
+
+
+@dataclass(frozen=True)
+class SearchLayout:
+    """The files of a search over parameters, in their folder."""
+
+    folder: Path
+
+    def run(self, key: str) -> RunLayout:
+        """The files of one combination's run."""
+        return RunLayout(self.folder / key)
+
+    @property
+    def table(self) -> Path:
+        """A row a combination with its validation metrics, CSV."""
+        return self.folder / "combinations.csv"
+
+    @property
+    def best(self) -> Path:
+        """The combination that validation chose, with its test metrics, JSON."""
+        return self.folder / "best.json"

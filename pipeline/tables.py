@@ -253,6 +253,19 @@ EDGES = Table(
     "mmprep graph",
 )
 
+INTRA_EDGES = Table(
+    "edges within items",
+    pa.schema(
+        [
+            column("item", pa.int32()),
+            column("source", pa.int16()),  # which of the item's patches or tokens, from 0
+            column("target", pa.int16()),
+            column("weight", pa.float32()),
+        ]
+    ),
+    "mmprep graph",
+)
+
 RECOMMENDATIONS = Table(
     "recommendations",
     pa.schema(

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from pipeline.errors import DataError, MissingInputError, MmprepError, ParamsError, WeightsError
-from stages.terminal import bar, new_table, print_table, show, show_cached, show_encoder, show_finding, timed
+from stages.terminal import (
+    bar,
+    new_table,
+    print_table,
+    show,
+    show_cached,
+    show_encoder,
+    show_finding,
+    show_neighbours,
+    timed,
+)
 
 if TYPE_CHECKING:
     from models.encoders.catalogue import Modality
@@ -225,37 +235,116 @@ def encoders(file: Path | None) -> None:
 
 @main.command()
 @stage_options
-@click.option("--graph", "name", help="Only this one: knn_ENCODER or cooccurrence.")
+@click.option("--graph", "name", help="Only this one, of those that `mmprep graphs` lists.")
 def graph(root: Path, file: Path | None, dataset: str | None, name: str | None) -> None:
-    """Item graphs: nearest neighbours by features, and co-occurrence.
+    """Graphs of items and users, which recommenders read.
 
-    Example: mmprep graph --graph knn_minilm
+    Example: mmprep graph --graph knn/minilm
     """
     params, layout = prepare(root, file, dataset)
     from stages import graph as stage
 
-    for each in [name] if name else stage.graph_names(params.sections.graphs.encoders):
+    section, modalities = params.sections.graphs, params.sections.train.modalities
+    for each in [name] if name else stage.graph_names(section):
         with timed(f"graph {each}") as done:
-            done(stage.run(each, params.sections.graphs, layout, bar))
+            done(stage.run(each, section, modalities, layout, bar))
+
+
+@main.command()
+def graphs() -> None:
+    """The graphs that mmprep builds.
+
+    Example: mmprep graphs
+    """
+    from pipeline.graph_catalogue import DESCRIPTIONS
+
+    for row in DESCRIPTIONS:
+        show(f"{row.usage}: {row.what}", {"joins": row.nodes, "reads": row.reads, "from": row.paper}, width=10)
+
+
+@main.command()
+@stage_options
+def homophily(root: Path, file: Path | None, dataset: str | None) -> None:
+    """How far neighbours are bought together.
+
+    Example: mmprep homophily
+    """
+    _, layout = prepare(root, file, dataset)
+    from stages import homophily as stage
+
+    with timed("homophily") as done:
+        done(stage.run(layout, bar))
+
+
+@main.command()
+@stage_options
+@click.argument("item")
+@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours a graph, at most.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a page with the photos side by side.")
+def neighbors(root: Path, file: Path | None, dataset: str | None, item: str, k: int, html: Path | None) -> None:
+    """An item's nearest neighbours in each graph.
+
+    ITEM is an id as published, or `#` and its number.
+
+    Example: mmprep neighbors B0FY6F7N4B --html neighbors.html
+    """
+    _, layout = prepare(root, file, dataset)
+    from stages import neighbors as verb
+    from stages.neighbors_page import write_page
+
+    found = verb.find(layout, item, k)
+    show_neighbours(found)
+    if html:
+        write_page(found, layout, html)
+        click.echo(f"page: {html}")
 
 
 @main.command()
 @stage_options
 @click.option("--recommender", help="Only this one.")
-def train(root: Path, file: Path | None, dataset: str | None, recommender: str | None) -> None:
+@click.option("--seeds", "which", help="How many seeds, from train.seed on, or which: 3, or 0,1,2. Also tests each.")
+def train(root: Path, file: Path | None, dataset: str | None, recommender: str | None, which: str | None) -> None:
     """Fit recommenders to the train interactions.
 
-    Example: mmprep train --recommender vbpr
+    With --seeds, each is trained and tested with several, beside its usual run, and mean and deviation are shown.
+
+    Example: mmprep train --recommender vbpr --seeds 3
     """
     params, layout = prepare(root, file, dataset)
     section = params.sections.train
-    chosen = [recommender] if recommender else [*section.collaborative, *section.multimodal]
-    checked = {name: params.recommender(name) for name in chosen}
+    checked = {name: params.recommender(name) for name in ([recommender] if recommender else section.recommenders)}
+    from stages import seeds as many
     from stages import train as stage
 
-    for name, recommender_params in checked.items():
+    chosen = many.parse_seeds(which, section.seed) if which is not None else None
+    for name, own in checked.items():
         with timed(f"train {name}") as done:
-            done(stage.run(name, section, recommender_params, layout, bar))
+            if chosen is None:
+                done(stage.run(name, section, own, layout, bar))
+            else:
+                found = many.run(name, chosen, section, own, params.sections.evaluate, layout, bar)
+                done({key: f"{value['mean']:.4f} +- {value['std']:.4f}" for key, value in found.items()})
+
+
+@main.command()
+@stage_options
+@click.option("--recommender", required=True, help="Whose parameters to search.")
+@click.option("--over", multiple=True, help="KEY=VALUE,VALUE,...: the values of a key; once for each key.")
+def search(root: Path, file: Path | None, dataset: str | None, recommender: str, over: tuple[str, ...]) -> None:
+    """Try all combinations of some parameters; validation chooses.
+
+    Without --over, those of section `search` in params.yaml. What is done is not done again.
+
+    Example: mmprep search --recommender lightgcn --over layers=1,2,3
+    """
+    params, layout = prepare(root, file, dataset)
+    section, own = params.sections.train, params.recommender(recommender)
+    from stages import search as verb
+    from stages.ranges import parse_over
+
+    ranges = parse_over(over) if over else params.ranges(recommender)
+    with timed(f"search {recommender}") as done:
+        done(verb.run(recommender, ranges, section, own, params.sections.evaluate, layout, bar))
 
 
 @main.command()
@@ -270,7 +359,7 @@ def evaluate(root: Path, file: Path | None, dataset: str | None, recommender: st
     section = params.sections.train
     from stages import evaluate as stage
 
-    for name in [recommender] if recommender else [*section.collaborative, *section.multimodal]:
+    for name in [recommender] if recommender else section.recommenders:
         with timed(f"evaluate {name}") as done:
             done(stage.run(name, params.sections.evaluate, layout, bar))
 

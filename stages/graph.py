@@ -1,68 +1,75 @@
-"""Stage `graph`: item graphs from features (nearest neighbours) and from train interactions (co-occurrence)."""
+"""Stage `graph`: graphs of items, users, and patches or tokens, from features and from train interactions."""
 
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from pipeline.errors import ParamsError
-from pipeline.features import features_of, part_paths
-from pipeline.files import write_json
+from pipeline import intra_item
+from pipeline.files import atomic_folder, write_json
+from pipeline.graph_catalogue import GraphDescription, describe
+from pipeline.graph_metrics import summarise
 from pipeline.graph_params import GraphsParams
-from pipeline.graphs import Edges, cooccurrence
 from pipeline.layout import Layout
-from pipeline.matrices import read_splits
-from pipeline.neighbors import knn_edges
-from pipeline.params import Params
 from pipeline.progress import Progress, silent
 from pipeline.provenance import record
-from pipeline.tables import EDGES, ITEMS
-
-COOCCURRENCE = "cooccurrence"
-KNN_PREFIX = "knn_"
+from pipeline.tables import EDGES
+from stages.graph_builders import BUILDERS, Asked, Built
 
 
-def graph_names(encoders: tuple[str, ...]) -> list[str]:
-    """The graphs that are built: nearest neighbours for each encoder's features, and co-occurrence."""
-    return [*(f"{KNN_PREFIX}{encoder}" for encoder in encoders), COOCCURRENCE]
+def graph_names(params: GraphsParams) -> list[str]:
+    """The graphs that `mmprep graph` builds, as they are asked for one by one."""
+    return [
+        *(f"knn/{encoder}" for encoder in params.encoders),
+        *("mixed", "consistent", "cooccurrence", "user_user", "interaction"),
+        *(f"intra_item/{encoder}" for encoder in params.intra_item.encoders),
+    ]
 
 
-def run(name: str, params: GraphsParams, layout: Layout, progress: Progress = silent) -> dict[str, Any]:
-    """Build one graph, `knn_ENCODER` or `cooccurrence`, and write its edges.
+def run(
+    name: str, params: GraphsParams, encoders: Mapping[str, str], layout: Layout, progress: Progress = silent
+) -> dict[str, Any]:
+    """Build one graph and write its edges.
+
+    Args:
+        name: as pipeline.graph_catalogue describes it, such as `knn/minilm` or `cooccurrence`.
+        params: section `graphs`.
+        encoders: the encoder of each modality that training uses, for graphs that join modalities.
+        layout: of the dataset.
+        progress: shown what takes long.
 
     Raises:
         ParamsError: there is no such graph.
         MissingInputError: the features or the split interactions are not there.
-        DataError: the features are of another dataset, or k is too large.
+        DataError: they cannot be used, or k is too large.
     """
-    if name == COOCCURRENCE:
-        section: Params = params.cooccurrence
-        inputs = [layout.interactions, layout.users, layout.items]
-        train = read_splits(layout).train
-        n_items = int(train.shape[1])
-        edges = cooccurrence(train, params.cooccurrence.min_count, params.cooccurrence.k)
-    elif name.startswith(KNN_PREFIX):
-        section = params.knn
-        encoder = name.removeprefix(KNN_PREFIX)
-        inputs = [*part_paths(layout.features(encoder)), layout.items]
-        features = features_of(layout, encoder)
-        n_items = ITEMS.count(layout.items)
-        features.require_items_below(n_items)
-        edges = knn_edges(features, params.knn.k, include_self=params.knn.include_self, progress=progress)
+    description, part = describe(name)
+    if description.kind == "intra_item":
+        metrics = intra_item.build(layout, part, params.intra_item, progress)
     else:
-        raise ParamsError(f"graph: found {name!r}, expected {COOCCURRENCE} or {KNN_PREFIX}ENCODER")
-    EDGES.write(edges.to_frame(), layout.graph(name), record("graph", layout, section, inputs, ("torch",)))
-    metrics = summarise(edges, n_items)
-    write_json(layout.metrics(f"graph-{name}"), metrics)
+        built = BUILDERS[description.kind](part, Asked(params, encoders, layout, progress))
+        write(name, built, layout)
+        metrics = measure(built, description)
+    write_json(layout.metrics(f"graph-{name.replace('/', '-')}"), metrics)
     return metrics
 
 
-def summarise(edges: Edges, n_items: int) -> dict[str, Any]:
-    """The stage's metrics."""
-    others = edges.source != edges.target
-    degree = np.bincount(edges.source[others], minlength=n_items)
-    return {
-        "edges": len(edges),
-        "mean_neighbours": float(degree.mean()),
-        "items_without_neighbours": int((degree == 0).sum()),
-        "mean_weight": float(edges.weight.mean(dtype=np.float64)) if len(edges) else 0.0,
+def write(name: str, built: Built, layout: Layout) -> None:
+    """Write a graph's file, or its folder with a file a part, all at once."""
+    provenance = {
+        part: record("graph", layout, built.section, built.inputs, built.libraries, graph=name, shape=list(shape))
+        for part, (_, shape) in built.parts.items()
     }
+    if "" in built.parts:
+        EDGES.write(built.parts[""][0].to_frame(), layout.graph(name), provenance[""])
+        return
+    with atomic_folder(layout.graph_folder(name)) as folder:
+        for part, (edges, _) in built.parts.items():
+            EDGES.write(edges.to_frame(), folder / f"{part}.parquet", provenance[part])
+
+
+def measure(built: Built, description: GraphDescription) -> dict[str, Any]:
+    """The stage's metrics; those of parts are named `PART_edges` and so on."""
+    metrics: dict[str, Any] = {}
+    for part, (edges, (n_sources, n_targets)) in built.parts.items():
+        found = summarise(edges, n_sources, n_targets if description.nodes == "users and items" else None)
+        metrics |= {f"{part}_{key}" if part else key: value for key, value in found.items()}
+    return metrics | dict(built.metrics)

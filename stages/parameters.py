@@ -14,7 +14,7 @@ from models.training.params import EvaluateParams, TrainParams
 from pipeline.downloads import DownloadParams
 from pipeline.errors import ParamsError
 from pipeline.graph_params import GraphsParams
-from pipeline.params import Params, parse_section, read_yaml
+from pipeline.params import Params, parse_section, read_yaml, suggestion
 from stages.filter import FilterParams
 from stages.ingest import IngestParams
 from stages.noise import NoiseParams
@@ -40,6 +40,7 @@ class Sections(Params):
     graphs: GraphsParams = GraphsParams()
     train: TrainParams = TrainParams()
     recommenders: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    search: dict[str, dict[str, list[Any]]] = Field(default_factory=dict)
     evaluate: EvaluateParams = EvaluateParams()
 
 
@@ -89,7 +90,22 @@ class Parameters:
         """
         key = f"recommenders.{name}"
         kind = describe_recommender(name, f"{self.source}: {key}").load().params_type
-        return parse_section(kind, self.sections.recommenders.get(name, {}), key, self.source)
+        values = dict(self.sections.recommenders.get(name, {}))
+        preset = values.pop("preset", None)
+        if preset is not None and preset not in kind.presets:
+            known = suggestion(str(preset), kind.presets) or " (it has none)"
+            raise ParamsError(f"{self.source}: {key}.preset: found {preset!r}, expected a preset{known}")
+        return parse_section(kind, {**kind.presets.get(preset, {}), **values}, key, self.source)
+
+    def ranges(self, name: str) -> dict[str, list[Any]]:
+        """The values that `mmprep search` tries for a recommender's parameters.
+
+        Raises:
+            ParamsError: the file names none.
+        """
+        if not self.sections.search.get(name):
+            raise ParamsError(f"{self.source}: search.{name}: missing; name the values there, or give --over KEY=A,B")
+        return self.sections.search[name]
 
     def check_recommenders(self) -> None:
         """Check every recommender's section. Imports torch.
@@ -138,19 +154,21 @@ def check_names(parameters: Parameters) -> None:
         parameters.describe_encoder(name, f"{source}: extract.encoders")
     check_distinct("extract.encoders", sections.extract.encoders, source)
     check_graphs(parameters)
-    for name in sections.recommenders:
-        describe_recommender(name, f"{source}: recommenders")
+    for key in ("recommenders", "search"):
+        for name in getattr(sections, key):
+            describe_recommender(name, f"{source}: {key}")
     train = sections.train
-    for key, multimodal in (("collaborative", False), ("multimodal", True)):
+    for key in ("collaborative", "multimodal", "item_graphs"):
         for name in getattr(train, key):
-            if describe_recommender(name, f"{source}: train.{key}").multimodal != multimodal:
-                other = "collaborative" if multimodal else "multimodal"
-                raise ParamsError(f"{source}: train.{key}: found {name!r}, which belongs under train.{other}")
-    check_distinct("train", (*train.collaborative, *train.multimodal), source)
-    for modality, name in (("image", train.image), ("text", train.text)):
-        if name and train.multimodal:
+            group = describe_recommender(name, f"{source}: train.{key}").group
+            if group != key:
+                raise ParamsError(f"{source}: train.{key}: found {name!r}, which belongs under train.{group}")
+    check_distinct("train", train.recommenders, source)
+    reading_features = (*train.multimodal, *train.item_graphs)
+    for modality, name in train.modalities.items():
+        if reading_features:
             check_modality(name, modality, parameters)
-    if train.multimodal and not (train.image or train.text):
+    if reading_features and not train.modalities:
         raise ParamsError(f"{source}: train.image and train.text are both empty; multimodal recommenders need features")
 
 
@@ -166,16 +184,20 @@ def check_distinct(key: str, names: tuple[str, ...], source: str) -> None:
 
 
 def check_graphs(parameters: Parameters) -> None:
-    """Check that graphs are drawn of encoders that are extracted and give a vector an item.
+    """Check that graphs are drawn of encoders that are extracted and give what they are drawn of.
 
     Raises:
         ParamsError: the first one that does not.
     """
-    names, place = parameters.sections.graphs.encoders, f"{parameters.source}: graphs.encoders"
-    check_distinct("graphs.encoders", names, parameters.source)
-    for name in names:
-        check_extracted(name, place, parameters)
-        check_vector(name, place, parameters)
+    graphs = parameters.sections.graphs
+    for key, names, vector in (
+        ("graphs.encoders", graphs.encoders, True),
+        ("graphs.intra_item.encoders", graphs.intra_item.encoders, False),
+    ):
+        check_distinct(key, names, parameters.source)
+        for name in names:
+            check_extracted(name, f"{parameters.source}: {key}", parameters)
+            check_form(name, f"{parameters.source}: {key}", parameters, vector=vector)
 
 
 def check_modality(name: str, modality: str, parameters: Parameters) -> None:
@@ -189,18 +211,20 @@ def check_modality(name: str, modality: str, parameters: Parameters) -> None:
     if found != modality:
         raise ParamsError(f"{place}: found {name!r}, an encoder of {found}, expected one of {modality}")
     check_extracted(name, place, parameters)
-    check_vector(name, place, parameters)
+    check_form(name, place, parameters, vector=True)
 
 
-def check_vector(name: str, place: str, parameters: Parameters) -> None:
-    """Check that an encoder gives a vector an item.
+def check_form(name: str, place: str, parameters: Parameters, *, vector: bool) -> None:
+    """Check that an encoder gives a vector an item, or that it gives patches or tokens.
 
     Raises:
-        ParamsError: it gives patches or tokens.
+        ParamsError: it does not.
     """
     form = parameters.describe_encoder(name, place).form
-    if form != "vector":
-        raise ParamsError(f"{place}: found {name!r}, which gives {form}; expected an encoder of one vector an item")
+    if vector != (form == "vector"):
+        found = "one vector an item" if form == "vector" else form
+        expected = "one vector an item" if vector else "patches or tokens"
+        raise ParamsError(f"{place}: found {name!r}, which gives {found}; expected an encoder of {expected}")
 
 
 def check_extracted(name: str, place: str, parameters: Parameters) -> None:

@@ -40,7 +40,7 @@ def collect(layout: Layout) -> Report:
         raise MissingInputError(f"{runs}: no evaluated recommender; run `dvc repro` or `mmprep evaluate` first")
     features = sorted((layout.root / "features" / layout.dataset).glob("[!.]*/"))
     places = [("features", path) for path in features]
-    places += [("graph", path) for path in sorted((layout.root / "graphs" / layout.dataset).glob("*.parquet"))]
+    places += [("graph", path) for path in sorted(layout.graph_folder("").rglob("[!.]*.parquet"))]
     places += [("recommendations", layout.run(name).recommendations) for name in metrics]
     return Report(metrics, places, [caution for path in features for caution in cautions(path)])
 

@@ -15,9 +15,9 @@ from pipeline.errors import DataError, MissingInputError
 from pipeline.files import sha256
 from pipeline.layout import Layout, RunLayout
 from pipeline.provenance import digest_of, read_provenance
-from pipeline.tables import DOWNLOADS, ITEMS, USERS, Table
-from stages.exports.mmrec import USER_GRAPH
+from pipeline.tables import DOWNLOADS, EDGES, ITEMS, USERS, Table
 
+EDGE_ENDS = ("source", "target")
 State = Literal["sound", "stale", "damaged"]
 
 
@@ -50,13 +50,15 @@ class Soundness:
     def table(self, path: Path, table: Table) -> None:
         """A table: its columns, each page against its checksum, its indices, and its inputs."""
         counted = {"user": "user", "item": "item"}
-        if "source" in table.schema.names and "target" in table.schema.names:
-            counted = dict.fromkeys(("source", "target"), "user" if path.stem == USER_GRAPH else "item")
+        table.check(path)
+        ends = zip(EDGE_ENDS, read_provenance(path)["shape"], strict=True) if table is EDGES else ()
+        limits = {name: int(size) for name, size in ends}
         rows, strange = 0, None
         for frame in table.pieces(path):
             if table in (USERS, ITEMS):
                 require_numbered(frame.to_series(), rows)
             found = [self.beyond(frame[name], what) for name, what in counted.items() if name in frame.columns]
+            found += [beyond(frame[name], limit, "nodes") for name, limit in limits.items()]
             strange = strange or next(filter(None, found), None)
             rows += len(frame)
         provenance = read_provenance(path)
@@ -93,13 +95,7 @@ class Soundness:
 
     def beyond(self, numbers: pl.Series, what: str) -> str | None:
         """Say which index is of no user or item of the dataset; None if all are, or nobody knows how many there are."""
-        limit = self._sizes[what]
-        if limit is None or numbers.is_empty():
-            return None
-        least, most = int(numbers.to_numpy().min()), int(numbers.to_numpy().max())
-        if least >= 0 and most < limit:
-            return None
-        return f"has {numbers.name} {least if least < 0 else most}, but there are {limit} {what}s"
+        return beyond(numbers, self._sizes[what], f"{what}s")
 
     def _require_same_run(self, path: Path, provenance: dict[str, Any]) -> None:
         """Check that the tables that a stage writes together are: one that is killed between them leaves old ones."""
@@ -135,6 +131,16 @@ class Soundness:
             except DataError as error:
                 raise Fault("stale", f"made of {path}, which is damaged; mend that first") from error
         return self._digests[path]
+
+
+def beyond(numbers: pl.Series, limit: int | None, what: str) -> str | None:
+    """Say which index is not below the limit; None if all are, or nobody knows the limit."""
+    if limit is None or numbers.is_empty():
+        return None
+    least, most = int(numbers.to_numpy().min()), int(numbers.to_numpy().max())
+    if least >= 0 and most < limit:
+        return None
+    return f"has {numbers.name} {least if least < 0 else most}, but there are {limit} {what}"
 
 
 def size_of(path: Path, table: Table) -> int | None:

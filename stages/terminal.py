@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from models.encoders.catalogue import EncoderDescription
     from pipeline.progress import Advance
     from stages.cache import FolderStats
+    from stages.neighbors import ItemNeighbours
     from stages.verify import Finding
 
 # rich is imported inside the functions, so that `mmprep --help` answers at once.
@@ -79,9 +80,33 @@ def show_finding(finding: "Finding") -> None:
         click.echo(f"{'':<8} {finding.what}")
 
 
+def show_neighbours(found: "ItemNeighbours") -> None:
+    """Print an item's neighbours, a table a graph."""
+    from rich.markup import escape
+
+    from stages.item_lookup import printable
+
+    click.echo(f"{printable(found.item.title)} ({printable(found.item.item_id)}, #{found.item.item})")
+    for note in found.notes:
+        click.echo(f"note: {printable(note)}")
+    for graph in found.graphs:
+        click.echo()
+        if graph.lack:
+            click.echo(f"{graph.graph}: {graph.lack}")
+        else:
+            click.echo(graph.title)
+            table = new_table(*graph.columns)
+            for row in graph.rows():
+                table.add_row(*map(escape, row))  # titles are others' text
+            print_table(table)
+        for note in graph.notes:
+            click.echo(f"note: {printable(note)}")
+
+
 def show(title: str, values: Mapping[str, Any], width: int = 26) -> None:
-    """Print a title, and below it values, such as a stage's metrics, one a line, their names in `width` characters."""
+    """Print a title, and below it values, such as a stage's metrics, one a line, names in `width` or more."""
     click.echo(click.style(title, bold=True))
+    width = max(width, *map(len, values)) if values else width
     for key, value in values.items():
         if isinstance(value, dict):
             value = ", ".join(f"{count} {what}" for what, count in value.items()) or "none"

@@ -1,21 +1,27 @@
 """Stage `train`: one recommender fitted to the train interactions, stopped by the validation ones."""
 
 import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
 
+from models.device import best_device
 from models.recommenders.base import Recommender, RecommenderParams, TrainingData
-from models.recommenders.catalogue import describe
+from models.recommenders.catalogue import RecommenderDescription, describe
+from models.training.course import Steps
 from models.training.params import TrainParams
-from models.training.trainer import Fit, build, fit
-from pipeline.features import features_of, part_paths
+from models.training.resuming import UnfinishedFile
+from models.training.trainer import DivergedError, Fit, build, fit
 from pipeline.files import atomic_file, sha256, write_json
 from pipeline.layout import Layout, RunLayout
-from pipeline.matrices import read_splits
 from pipeline.progress import Progress, silent
-from pipeline.provenance import record
+from pipeline.provenance import Provenance, record
+from stages.training_data import read_training_data
 
 
 def run(
@@ -27,50 +33,104 @@ def run(
 ) -> dict[str, Any]:
     """Train one recommender and write its best epoch: checkpoint, embeddings, config and history.
 
+    A training that was killed continues from the last epoch that it saved, and gives the same bytes.
+
     Raises:
         ParamsError: there is no such recommender.
         MissingInputError: the split interactions or the features are not there.
         DataError: training diverged, or there is nothing to validate on.
     """
-    description = describe(name)
-    encoders = modality_encoders(params) if description.multimodal else {}
-    splits = read_splits(layout)
-    data = TrainingData(
-        train=splits.train,
-        val=splits.val,
-        features={
-            modality: features_of(layout, encoder).matrix(splits.n_items) for modality, encoder in encoders.items()
-        },
-    )
-    recommender = build(description.load(), data, recommender_params, params.seed)
-    result = fit(recommender, data, params, recommender_params.learning_rate, progress)
+    return prepare(name, params, recommender_params, layout).run(layout.run(name), progress)
 
-    files = layout.run(name)
+
+@dataclass(frozen=True)
+class Training:
+    """A training that may begin: all that determines it, read and checked.
+
+    Attributes:
+        description: which recommender.
+        params: section `train`.
+        recommender_params: the recommender's own section.
+        data: what it is trained and validated on.
+        origin: the provenance of what it writes, but for what `provenance` adds.
+    """
+
+    description: RecommenderDescription
+    params: TrainParams
+    recommender_params: RecommenderParams
+    data: TrainingData
+    origin: Provenance
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """All that determines the result, as the config tells it."""
+        used = {key: getattr(self.params, key) for key in ("batch_size", "max_epochs", "patience", "seed")}
+        return replace(
+            self.origin,
+            params=self.recommender_params.model_dump(mode="json"),
+            notes={**self.origin.notes, "train": used},
+        ).to_dict()
+
+    def run(self, files: RunLayout, progress: Progress = silent) -> dict[str, Any]:
+        """Train, or continue a training that was killed, and write the best epoch.
+
+        Raises:
+            DataError: training diverged, or there is nothing to validate on.
+        """
+        # The last digits depend on the device, so a training stays on its own.
+        unfinished = UnfinishedFile(files.unfinished, {**self.provenance, "device": best_device().type})
+        recommender = build(self.description.load(), self.data, self.recommender_params, self.params.seed)
+        try:
+            steps = Steps.of(self.recommender_params)
+            result = fit(recommender, self.data, self.params, steps, progress, unfinished)
+        except DivergedError:
+            unfinished.remove()
+            raise
+        metrics = write_run(recommender, result, self.provenance, files)
+        unfinished.remove()
+        return metrics
+
+    def finished(self, files: RunLayout) -> dict[str, Any] | None:
+        """What an earlier run of this very training has told, if it ended and its files are whole."""
+        try:
+            config = json.loads(files.config.read_text(encoding="utf-8"))
+            metrics = json.loads(files.training.read_text(encoding="utf-8"))
+            whole = config == {**self.provenance, "outputs": digests(files)}
+        except (OSError, ValueError):
+            return None
+        return metrics if whole and isinstance(metrics, dict) else None
+
+
+def prepare(name: str, params: TrainParams, recommender_params: RecommenderParams, layout: Layout) -> Training:
+    """Read what a recommender is trained on.
+
+    Raises:
+        ParamsError: there is no such recommender.
+        MissingInputError: the split interactions, the features or the graphs are not there.
+        DataError: one is damaged or of another dataset.
+    """
+    description = describe(name)
+    encoders = params.modalities if description.multimodal else {}
+    read = read_training_data(description, encoders, layout)
+    origin = record("train", layout, recommender_params, read.inputs, ("torch",), recommender=name, features=encoders)
+    return Training(description, params, recommender_params, read.data, origin)
+
+
+def write_run(recommender: Recommender, result: Fit, provenance: Mapping[str, Any], files: RunLayout) -> dict[str, Any]:
+    """Write all files of a run; the number of epochs, the best one and its validation metrics."""
     metrics = {"best_epoch": result.best_epoch, "epochs": len(result.history), **validation(result)}
     write_weights(recommender, files)
     write_history(result, files)
     write_json(files.training, metrics)
-    inputs = [layout.interactions, layout.users, layout.items]
-    inputs += [part for encoder in encoders.values() for part in part_paths(layout.features(encoder))]
-    provenance = record(
-        "train",
-        layout,
-        recommender_params,
-        inputs,
-        ("torch",),
-        recommender=name,
-        features=encoders,
-        train={key: getattr(params, key) for key in ("batch_size", "max_epochs", "patience", "seed")},
-        outputs={path.name: sha256(path) for path in (files.checkpoint, files.embeddings)},
-    )
     # Written last: `evaluate` compares the digests in it, so a killed run is not taken for a whole one.
-    write_json(files.config, provenance.to_dict())
+    write_json(files.config, {**provenance, "outputs": digests(files)})
     return metrics
 
 
-def modality_encoders(params: TrainParams) -> dict[str, str]:
-    """The encoder of each modality that is used."""
-    return {modality: name for modality, name in (("image", params.image), ("text", params.text)) if name}
+def digests(files: RunLayout) -> dict[str, str]:
+    """The SHA-256 of a run's weights by file name."""
+    paths: tuple[Path, ...] = (files.checkpoint, files.embeddings)
+    return {path.name: sha256(path) for path in paths}
 
 
 def validation(result: Fit) -> dict[str, float]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from safetensors import SafetensorError
 
 from pipeline.errors import MissingInputError, MmprepError
+from pipeline.graph_catalogue import CATALOGUE
 from pipeline.layout import Layout, RunLayout
 from pipeline.progress import Progress, silent
 from pipeline.tables import (
@@ -16,6 +17,7 @@ from pipeline.tables import (
     DOWNLOADS,
     EDGES,
     INTERACTIONS,
+    INTRA_EDGES,
     ITEMS,
     RAW_ITEMS,
     RECOMMENDATIONS,
@@ -99,8 +101,10 @@ def artefacts(layout: Layout, soundness: Soundness) -> Iterator[Artefact]:
             yield path, table.made_by, partial(soundness.table, path, table)
     for folder in folders(layout.root / "features" / layout.dataset):
         yield folder, f"mmprep extract --encoder {folder.name}", partial(check_features, folder, soundness)
-    for path in files(layout.root / "graphs" / layout.dataset, "parquet"):
-        yield path, f"mmprep graph --graph {path.stem}", partial(soundness.table, path, EDGES)
+    for path in graph_files(layout):
+        asked = asked_for(path.relative_to(layout.graph_folder("")))
+        table = INTRA_EDGES if asked.startswith("intra_item/") else EDGES
+        yield path, f"mmprep graph --graph {asked}", partial(soundness.table, path, table)
     for folder in folders(layout.root / "runs" / layout.dataset):
         yield from run_artefacts(RunLayout(folder), soundness)
     for path in files(layout.root / "metrics" / layout.dataset, "json"):
@@ -128,8 +132,25 @@ def files(parent: Path, kind: str) -> list[Path]:
     return sorted(parent.glob(f"[!.]*.{kind}"))
 
 
+def graph_files(layout: Layout) -> list[Path]:
+    """The files of graphs, of which some lie in a folder a kind."""
+    top = layout.graph_folder("")
+    return [path for folder in (top, *folders(top)) for path in files(folder, "parquet")]
+
+
+def asked_for(path: Path) -> str:
+    """How `mmprep graph` is asked for the graph in a file below the folder of graphs."""
+    kind, part = path.parent.name, path.stem
+    if not kind:
+        return part
+    return f"{kind}/{part}" if kind not in CATALOGUE or CATALOGUE[kind].asked_by_part else kind
+
+
 def made_metrics(name: str) -> str:
     """The command that writes `metrics/DATASET/NAME.json`."""
     stage, _, which = name.partition("-")
     option = {"extract": " --encoder ", "graph": " --graph "}.get(stage, "")
+    kind, _, part = which.partition("-")
+    if stage == "graph" and kind in CATALOGUE and CATALOGUE[kind].asked_by_part:
+        which = f"{kind}/{part}"
     return f"mmprep {stage}{option}{which}"

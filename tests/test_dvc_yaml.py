@@ -75,15 +75,15 @@ def test_stage_says_what_it_does_and_reads_keys_that_exist(name: str) -> None:
     stage = DVC[name]
     assert stage["desc"]
     for item in items(stage):
-        for key in stage["params"]:
+        for key in stage.get("params", []):
             look_up(fill(key, item))
 
 
 def test_every_section_of_params_is_read_by_a_stage() -> None:
-    read = {key.split(".")[0] for stage in DVC.values() for key in stage["params"]}
+    read = {key.split(".")[0] for stage in DVC.values() for key in stage.get("params", [])}
     # `dataset` is in every path; `extract.encoders` and the lists of recommenders make the matrices. `download` is no
-    # stage: it changes data/raw, which the stages take as given.
-    assert PARAMS.keys() - read == {"dataset", "download"}
+    # stage: it changes data/raw, which the stages take as given. Nor is `search`: it trains beside the stages.
+    assert PARAMS.keys() - read == {"dataset", "download", "search"}
 
 
 def test_every_key_of_params_has_a_comment() -> None:
@@ -94,9 +94,9 @@ def test_every_key_of_params_has_a_comment() -> None:
         if key and before.lstrip().startswith("#"):
             explained.add(key[2])
     every = {key[1] for line in lines if (key := re.match(r" *([a-z_0-9]+):", line))}
-    sections = {"noise", "download", "ingest", "filter", "split", "extract", "graphs", "train", "evaluate"}
+    sections = {"noise", "download", "ingest", "filter", "split", "extract", "graphs", "train", "evaluate", "search"}
     names = {*PARAMS["encoders"], *PARAMS["recommenders"]}
-    same_line_block = {"text"}  # shares the comment of `image`, the line above
+    same_line_block = {"text", "hyperedges"}  # share the comment of the line above
     assert every - explained - sections - names - same_line_block == {"sha256"}  # explained above `encoders`
 
 

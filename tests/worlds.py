@@ -1,6 +1,6 @@
 """Tiny datasets with a known structure, as matrices and as the tables that stages read."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +12,11 @@ import polars as pl
 import torch
 from scipy.sparse import csr_array
 
+from models.recommenders.base import TrainingData
+from models.recommenders.catalogue import describe
 from pipeline.feature_writer import write_features
 from pipeline.files import sha256
+from pipeline.graphs import interaction_graphs, normalised, weighted
 from pipeline.layout import Layout
 from pipeline.provenance import Provenance
 from pipeline.rows import Rows, Shape
@@ -78,6 +81,49 @@ def two_groups(seed: int = 0) -> World:
         for modality in ("image", "text")
     }
     return World(*(binary(splits[split], shape) for split in SPLITS), features)
+
+
+def training_data(
+    name: str, train: csr_array, val: csr_array, features: Mapping[str, Floats] | None = None, k: int = 5
+) -> TrainingData:
+    """What a recommender of the catalogue reads of a world: features and graphs only if it asks for them."""
+    described, features = describe(name), features or {}
+    graphs = {}
+    for kind in described.graphs:
+        graphs |= GRAPHS[kind](train, features, k)
+    return TrainingData(train, val, features if described.multimodal else {}, graphs)
+
+
+def interactions_as_graphs(train: csr_array, features: Mapping[str, Floats], k: int) -> dict[str, csr_array]:
+    del features, k
+    return {f"interaction/{part}": matrix for part, matrix in interaction_graphs(train).items()}
+
+
+def neighbours_as_graphs(train: csr_array, features: Mapping[str, Floats], k: int) -> dict[str, csr_array]:
+    del train
+    return {f"knn/{modality}": dense_neighbours(vectors, k) for modality, vectors in features.items()}
+
+
+def mixed_as_graphs(train: csr_array, features: Mapping[str, Floats], k: int) -> dict[str, csr_array]:
+    neighbours = neighbours_as_graphs(train, features, k)
+    shares = {"knn/image": 0.1, "knn/text": 0.9}
+    parts = [shares[key] * normalised(weighted(graph, "binary"), "sym_out") for key, graph in neighbours.items()]
+    return {"mixed": csr_array(sum(parts[1:], start=parts[0]))}
+
+
+GRAPHS = {"interaction": interactions_as_graphs, "knn": neighbours_as_graphs, "mixed": mixed_as_graphs}
+
+
+def dense_neighbours(vectors: Floats, k: int) -> csr_array:
+    """The k most similar items of each by cosine, itself among them, by the full matrix; zero rows have none."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit = vectors / np.where(lengths > 0, lengths, 1)
+    cosines = np.where((lengths > 0) & (lengths > 0).T, unit @ unit.T, -np.inf)
+    kept = np.zeros_like(cosines, dtype=np.float32)
+    for row, nearest in enumerate(np.argsort(-cosines, axis=1, kind="stable")[:, :k]):
+        found = nearest[np.isfinite(cosines[row, nearest])]
+        kept[row, found] = cosines[row, found]
+    return csr_array(kept)
 
 
 def write_world(world: World, layout: Layout) -> None:

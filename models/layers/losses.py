@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import cross_entropy, normalize, softplus
 
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
@@ -18,3 +18,20 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
 def embedding_norm(*embeddings: Tensor) -> Tensor:
     """The sum of the Frobenius norms of [batch, d] embeddings over the batch size (`emb_norm`, specs O5)."""
     return torch.stack([torch.linalg.vector_norm(embedding) for embedding in embeddings]).sum() / len(embeddings[0])
+
+
+def l2_batch(*embeddings: Tensor) -> Tensor:
+    """Half the sum of the squared [batch, d] embeddings over the batch size (`l2_batch`, specs O5)."""
+    return torch.stack([embedding.square().sum() for embedding in embeddings]).sum() / (2 * len(embeddings[0]))
+
+
+def infonce(anchors: Tensor, positives: Tensor, temperature: float) -> Tensor:
+    """Contrast of two views by cosine: each anchor against all positives, its own row the right one (specs O3).
+
+    Args:
+        anchors: [n, d], one row a user or item, each once: a second row of the same would count as a negative.
+        positives: [n, d], the other view of the same rows.
+        temperature: tau.
+    """
+    logits = normalize(anchors, dim=1) @ normalize(positives, dim=1).T / temperature
+    return cross_entropy(logits, torch.arange(len(logits), device=logits.device))

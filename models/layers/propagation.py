@@ -56,6 +56,20 @@ def to_torch(matrix: csr_array) -> Tensor:
         )
 
 
+def hops(adjacency: SparseOperator, embeddings: Tensor, layers: int) -> list[Tensor]:
+    """The 1 to `layers` hop propagations of embeddings [n, d], [n, d] each.
+
+    Args:
+        adjacency: the normalised graph of all nodes, [n, n].
+        embeddings: [n, d].
+        layers: how many hops.
+    """
+    found = [embeddings]
+    for _ in range(layers):
+        found.append(adjacency(found[-1]))
+    return found[1:]
+
+
 def lightgcn(adjacency: SparseOperator, embeddings: Tensor, layers: int) -> Tensor:
     """The mean of the embeddings and their 1 to `layers` hop propagations (He et al. 2020, eq 3-4; specs O1).
 

@@ -24,11 +24,15 @@ class TrainingData:
         train: binary [n_users, n_items]; all that a recommender may read of the interactions.
         val: binary [n_users, n_items]; for the trainer's early stopping.
         features: a modality's features, [n_items, dimension] each.
+        graphs: what the recommender's description asks for, weights [sources, targets] each: `interaction/symmetric`,
+            `interaction/user_mean` and `interaction/item_mean` (pipeline.graphs.interaction_graphs), `knn/MODALITY`
+            with cosines as weights, `mixed`, `consistent/MODALITY`, `cooccurrence` with counts as weights.
     """
 
     train: csr_array
     val: csr_array
     features: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    graphs: Mapping[str, csr_array] = field(default_factory=dict)
 
     @property
     def n_users(self) -> int:
@@ -46,11 +50,29 @@ class RecommenderParams(Params):
 
     Attributes:
         embedding_size: d, the length of a user's and an item's embedding.
-        learning_rate: Adam's.
+        learning_rate: Adam's, in the first epoch.
+        decay: the factor by which the learning rate falls in `decay_epochs`; 1 leaves it as it is.
+        decay_epochs: how many epochs it takes to fall by that factor, a little after each.
+        presets: named values of several keys at once, which `preset: NAME` in the section stands for.
     """
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
 
     embedding_size: Annotated[int, Field(ge=1)] = 64
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    decay_epochs: Annotated[int, Field(ge=1)] = 50
+
+
+class MultimodalParams(RecommenderParams):
+    """What the section of every recommender has that reads features.
+
+    Attributes:
+        finetune_features: whether the raw features are trained too, as in MMRec's BM3, FREEDOM, LATTICE and MGCN;
+            else they stay as they are.
+    """
+
+    finetune_features: bool = False
 
 
 class Recommender(nn.Module, ABC):
@@ -66,6 +88,13 @@ class Recommender(nn.Module, ABC):
         self.n_users = data.n_users
         self.n_items = data.n_items
         self.embedding_size = params.embedding_size
+
+    def begin_epoch(self) -> None:
+        """Draw or compute what stays as it is for a training epoch, such as a sampled graph.
+
+        Called before the epoch's first batch. torch's generator is seeded by the epoch's number, so that what is drawn
+        does not depend on the epochs before.
+        """
 
     @abstractmethod
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:

@@ -10,6 +10,8 @@ from pipeline.params import suggestion
 if TYPE_CHECKING:
     from models.recommenders.base import Recommender
 
+ITEM_GRAPHS = {"knn", "mixed", "consistent", "cooccurrence"}
+
 
 @dataclass(frozen=True)
 class RecommenderDescription:
@@ -20,12 +22,21 @@ class RecommenderDescription:
         class_name: its class in that module.
         paper: where it was published.
         multimodal: whether it reads item features.
+        graphs: the kinds of graph that it reads, see pipeline.graph_catalogue.
     """
 
     name: str
     class_name: str
     paper: str
     multimodal: bool
+    graphs: tuple[str, ...] = ()
+
+    @property
+    def group(self) -> str:
+        """The list in section `train` under which it belongs."""
+        if not self.multimodal:
+            return "collaborative"
+        return "item_graphs" if ITEM_GRAPHS & set(self.graphs) else "multimodal"
 
     def load(self) -> "type[Recommender]":
         """Import the recommender's class."""
@@ -35,8 +46,26 @@ class RecommenderDescription:
 
 DESCRIPTIONS = (
     RecommenderDescription("bpr", "BPR", "Rendle et al., BPR, UAI 2009", multimodal=False),
-    RecommenderDescription("lightgcn", "LightGCN", "He et al., LightGCN, SIGIR 2020", multimodal=False),
+    RecommenderDescription("ngcf", "NGCF", "Wang et al., NGCF, SIGIR 2019", multimodal=False, graphs=("interaction",)),
+    RecommenderDescription(
+        "lightgcn", "LightGCN", "He et al., LightGCN, SIGIR 2020", multimodal=False, graphs=("interaction",)
+    ),
+    RecommenderDescription("sgl", "SGL", "Wu et al., SGL, SIGIR 2021", multimodal=False, graphs=("interaction",)),
+    RecommenderDescription(
+        "simgcl", "SimGCL", "Yu et al., SimGCL, SIGIR 2022", multimodal=False, graphs=("interaction",)
+    ),
     RecommenderDescription("vbpr", "VBPR", "He and McAuley, VBPR, AAAI 2016", multimodal=True),
+    RecommenderDescription(
+        "lattice", "LATTICE", "Zhang et al., LATTICE, MM 2021", multimodal=True, graphs=("interaction", "knn")
+    ),
+    RecommenderDescription("bm3", "BM3", "Zhou et al., BM3, WWW 2023", multimodal=True, graphs=("interaction",)),
+    RecommenderDescription(
+        "freedom", "FREEDOM", "Zhou and Shen, FREEDOM, MM 2023", multimodal=True, graphs=("interaction", "mixed")
+    ),
+    RecommenderDescription("mgcn", "MGCN", "Yu et al., MGCN, MM 2023", multimodal=True, graphs=("interaction", "knn")),
+    RecommenderDescription(
+        "lgmrec", "LGMRec", "Guo et al., LGMRec, AAAI 2024", multimodal=True, graphs=("interaction",)
+    ),
 )
 
 CATALOGUE = {description.name: description for description in DESCRIPTIONS}

@@ -9,7 +9,6 @@ from torch import Tensor
 from models.layers.losses import bpr, embedding_norm
 from models.layers.propagation import SparseOperator, lightgcn
 from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner, look_up
-from pipeline.graphs import bipartite, normalise_symmetric
 
 
 class LightGCNParams(RecommenderParams):
@@ -33,7 +32,7 @@ class LightGCN(Recommender):
         super().__init__(data, params)
         self.layers = params.layers
         self.regularisation = params.regularisation
-        self.adjacency = SparseOperator(normalise_symmetric(bipartite(data.train)))
+        self.adjacency = SparseOperator(data.graphs["interaction/symmetric"])
         self.users = embedding_table(data.n_users, params.embedding_size)
         self.items = embedding_table(data.n_items, params.embedding_size)
 

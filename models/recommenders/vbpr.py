@@ -5,12 +5,14 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
+from models.layers.features import ItemFeatures
 from models.layers.losses import bpr, embedding_norm
-from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner, look_up
+from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, inner, look_up
 
 
-class VBPRParams(RecommenderParams):
+class VBPRParams(MultimodalParams):
     """Section `recommenders.vbpr`.
 
     Attributes:
@@ -32,11 +34,11 @@ class VBPR(Recommender):
     def __init__(self, data: TrainingData, params: VBPRParams) -> None:
         super().__init__(data, params)
         self.regularisation = params.regularisation
-        features = [torch.from_numpy(data.features[modality]) for modality in sorted(data.features)]
-        self.register_buffer("features", torch.cat(features, dim=1), persistent=False)
+        self.features = ItemFeatures(data.features, finetune=params.finetune_features)
         self.users = embedding_table(data.n_users, 2 * params.embedding_size)
         self.items = embedding_table(data.n_items, params.embedding_size)
-        self.projection = nn.Linear(self.get_buffer("features").shape[1], params.embedding_size)
+        self.sizes = [self.features.size(modality) for modality in self.features.modalities]
+        self.projection = nn.Linear(sum(self.sizes), params.embedding_size)
         nn.init.xavier_uniform_(self.projection.weight)
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
@@ -52,7 +54,12 @@ class VBPR(Recommender):
 
     def item_embeddings(self, items: Tensor) -> Tensor:
         """The free and the projected half of items [n], [n, 2 d]."""
-        return torch.cat([look_up(self.items, items), self.projection(self.get_buffer("features")[items])], dim=1)
+        # A modality at a time, so that the long vectors of all need not be joined.
+        weights = dict(
+            zip(self.features.modalities, torch.split(self.projection.weight, self.sizes, dim=1), strict=True)
+        )
+        projected = [linear(look_up(self.features[m], items), weight) for m, weight in weights.items()]
+        return torch.cat([look_up(self.items, items), sum(projected, start=self.projection.bias)], dim=1)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """Both halves of users and items."""

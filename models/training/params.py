@@ -13,22 +13,36 @@ class TrainParams(Params):
     Attributes:
         collaborative: recommenders to train that read interactions alone.
         multimodal: recommenders to train that read features too.
+        item_graphs: recommenders to train that read features and graphs of items.
         image: the encoder whose vectors are the image modality; empty for none.
         text: the encoder whose vectors are the text modality; empty for none.
         batch_size: positives a step, each with one negative.
         max_epochs: the most passes over the train interactions.
         patience: epochs without a better validation Recall@20 after which training stops.
         seed: of initial values, order, negatives and dropout.
+        checkpoint_every: epochs after which the state is saved, from which a killed training continues.
     """
 
     collaborative: tuple[str, ...] = ("bpr", "lightgcn")
     multimodal: tuple[str, ...] = ("vbpr",)
+    item_graphs: tuple[str, ...] = ("freedom",)
     image: str = "vgg16"
     text: str = "minilm"
     batch_size: Annotated[int, Field(ge=1)] = 2048
     max_epochs: Annotated[int, Field(ge=1)] = 1000
     patience: Annotated[int, Field(ge=1)] = 20
     seed: Annotated[int, Field(ge=0, lt=2**64)] = 0
+    checkpoint_every: Annotated[int, Field(ge=1)] = 5
+
+    @property
+    def recommenders(self) -> tuple[str, ...]:
+        """All that are trained."""
+        return (*self.collaborative, *self.multimodal, *self.item_graphs)
+
+    @property
+    def modalities(self) -> dict[str, str]:
+        """The encoder of each modality that is used."""
+        return {modality: name for modality, name in (("image", self.image), ("text", self.text)) if name}
 
 
 class EvaluateParams(Params):

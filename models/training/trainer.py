@@ -1,4 +1,4 @@
-"""The training loop: batches, Adam, validation each epoch, early stopping."""
+"""The training loop: batches, Adam, validation each epoch, early stopping, saving and continuing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,17 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.utils.deterministic as fills
 from torch import Tensor
 
 from models.device import best_device
 from models.recommenders.base import Recommender, RecommenderParams, TrainingData
+from models.training.batches import Batches
+from models.training.course import Course, Steps
 from models.training.evaluator import evaluate
 from models.training.params import TrainParams
-from models.training.sampling import NegativeSampler
+from models.training.resuming import UnfinishedFile
 from pipeline.errors import DataError
 from pipeline.progress import Progress, silent
 
-STOPPING_METRIC = "recall@20"
 VALIDATION_CUTOFFS = (10, 20)
 
 
@@ -46,72 +48,64 @@ def build(kind: type[Recommender], data: TrainingData, params: RecommenderParams
 
 
 def fit(
-    recommender: Recommender, data: TrainingData, params: TrainParams, learning_rate: float, progress: Progress = silent
+    recommender: Recommender,
+    data: TrainingData,
+    params: TrainParams,
+    steps: Steps,
+    progress: Progress = silent,
+    unfinished: UnfinishedFile | None = None,
 ) -> Fit:
     """Train until validation Recall@20 has not risen for `patience` epochs, and restore the best epoch's parameters.
 
     Each epoch's order and negatives depend on the seed and its number alone.
 
+    Args:
+        recommender: what is trained, as `build` gave it.
+        data: what it is trained and validated on.
+        params: how long and in what batches.
+        steps: Adam's learning rate.
+        progress: shows the epochs.
+        unfinished: where the state is saved every `checkpoint_every` epochs, and continued from if it is there. It
+            stays there until the caller has written what training gave, and removes it.
+
     Raises:
-        DataError: a loss is NaN or infinite, or there is nothing to validate on.
+        DivergedError: a loss, a gradient or an embedding is NaN or infinite.
+        DataError: there is nothing to validate on.
     """
     device = best_device()
     recommender.to(device)
-    optimiser = torch.optim.Adam(recommender.parameters(), lr=learning_rate)
     batches = Batches(data, params, device)
-    history: list[dict[str, float]] = []
-    best_epoch, best_value, best_state = 0, -1.0, recommender.state_dict()
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
         deterministic(device),
         progress("training", params.max_epochs, "epochs") as advance,
     ):
-        for epoch in range(1, params.max_epochs + 1):
-            terms = train_epoch(recommender, optimiser, batches, epoch)
-            metrics = validate(recommender, data)
-            history.append({"epoch": epoch, **terms, **metrics})
-            if metrics[STOPPING_METRIC] > best_value:
-                best_epoch, best_value = epoch, metrics[STOPPING_METRIC]
-                best_state = {name: value.clone() for name, value in recommender.state_dict().items()}
-            advance(1, f"best recall@20 {best_value:.4f} in epoch {best_epoch}")
-            if epoch - best_epoch >= params.patience:
-                break
-    recommender.load_state_dict(best_state)
-    return Fit(history, best_epoch)
+        course = Course(recommender, steps)
+        if unfinished and (state := unfinished.read(recommender.state_dict())):
+            course.restore(state)
+            advance(course.epoch, course.remark)
+        while not course.is_over(params):
+            terms = train_epoch(recommender, course.next_optimiser(), batches, course.epoch + 1)
+            course.add(terms, validate(recommender, data))
+            advance(1, course.remark)
+            if unfinished and course.epoch % params.checkpoint_every == 0 and not course.is_over(params):
+                unfinished.write(course.state())
+    recommender.load_state_dict(course.best)
+    return Fit(course.history, course.best_epoch)
 
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
     """On a CPU, refuse operations whose result depends on the order of threads."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(before or device.type == "cpu")
+    before = torch.are_deterministic_algorithms_enabled(), fills.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(before[0] or device.type == "cpu")
+    # Filling memory that is written anyway costs an eighth of an epoch.
+    fills.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
-
-
-class Batches:
-    """The train interactions in random order with negatives, in batches."""
-
-    def __init__(self, data: TrainingData, params: TrainParams, device: torch.device) -> None:
-        train = data.train
-        self._users = np.repeat(np.arange(train.shape[0], dtype=np.int64), np.diff(train.indptr))
-        self._items = train.indices.astype(np.int64)
-        self._sampler = NegativeSampler(train)
-        self._params = params
-        self._device = device
-
-    def of_epoch(self, epoch: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Users, positives and negatives [batch] of each step of an epoch; also seeds torch for it."""
-        rng = np.random.default_rng([self._params.seed, epoch])
-        torch.manual_seed(int(rng.integers(2**63)))
-        order = rng.permutation(len(self._users))
-        shuffled = self._users[order]
-        triples = (shuffled, self._items[order], self._sampler.sample(shuffled, rng))
-        columns = [torch.from_numpy(column).to(self._device) for column in triples]
-        users, positives, negatives = (torch.split(column, self._params.batch_size) for column in columns)
-        return list(zip(users, positives, negatives, strict=True))
+        torch.use_deterministic_algorithms(before[0])
+        fills.fill_uninitialized_memory = before[1]  # type: ignore[attr-defined]
 
 
 def train_epoch(
@@ -120,33 +114,69 @@ def train_epoch(
     """One pass over the train interactions; the mean of each loss term, as `loss_NAME`.
 
     Raises:
-        DataError: a term is NaN or infinite.
+        DivergedError: a term or a gradient is NaN or infinite.
     """
     recommender.train()
-    sums: dict[str, float] = {}
+    sums: dict[str, Tensor] = {}
     steps = batches.of_epoch(epoch)
+    recommender.begin_epoch()
     for users, positives, negatives in steps:
         optimiser.zero_grad(set_to_none=True)
         terms = recommender.losses(users, positives, negatives)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         for name, term in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(term.detach())
-    bad = [name for name, value in sums.items() if not np.isfinite(value)]
+            # Summed where it is: to fetch it here would make a GPU wait at every step.
+            sums[name] = sums.get(name, 0.0) + term.detach().double()
+    means = {f"loss_{name}": float(value) / len(steps) for name, value in sums.items()}
+    require_finite_losses(means, epoch)
+    require_finite_steps(recommender, optimiser, epoch)
+    return means
+
+
+def require_finite_losses(means: dict[str, float], epoch: int) -> None:
+    """Stop where a loss was no number.
+
+    Raises:
+        DivergedError: one was.
+    """
+    bad = [name.removeprefix("loss_") for name, value in means.items() if not np.isfinite(value)]
     if bad:
-        raise DataError(f"training diverged: loss {', '.join(bad)} is not finite in epoch {epoch}; lower learning_rate")
-    return {f"loss_{name}": value / len(steps) for name, value in sums.items()}
+        raise DivergedError(f"loss {', '.join(bad)} is not finite in epoch {epoch}")
+
+
+def require_finite_steps(recommender: Recommender, optimiser: torch.optim.Optimizer, epoch: int) -> None:
+    """Stop where a gradient of the epoch was no number.
+
+    A gradient that is NaN or infinite makes Adam's second moment so for ever, so one look at the end of the epoch is
+    enough. A sum is finite only where all values are.
+
+    Raises:
+        DivergedError: one was.
+    """
+    named = [(name, value) for name, value in recommender.named_parameters() if value in optimiser.state]
+    sums = [optimiser.state[value]["exp_avg_sq"].sum() for _, value in named]
+    bad = [name for (name, _), total in zip(named, sums, strict=True) if not total.isfinite()]
+    if bad:
+        raise DivergedError(f"the gradient of {', '.join(bad)} is not finite in epoch {epoch}")
 
 
 def validate(recommender: Recommender, data: TrainingData) -> dict[str, float]:
     """The metrics on the validation split.
 
     Raises:
-        DataError: an embedding is NaN or infinite.
+        DivergedError: an embedding is NaN or infinite.
     """
     recommender.eval()
     with torch.inference_mode():
         users, items = recommender.embeddings()
     if not (users.isfinite().all() and items.isfinite().all()):
-        raise DataError("training diverged: an embedding is not finite; lower learning_rate")
+        raise DivergedError("an embedding is not finite")
     return evaluate(users, items, data.val, data.train, cutoffs=VALIDATION_CUTOFFS)
+
+
+class DivergedError(DataError):
+    """Training gave values that are no numbers; what follows `training diverged:` says which."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"training diverged: {what}; lower learning_rate")

@@ -9,10 +9,10 @@ import polars as pl
 
 from models.encoders.catalogue import Modality
 from pipeline.errors import DataError
+from pipeline.graph_files import require_built_of_present
 from pipeline.graphs import Edges
-from pipeline.layout import Layout
 from pipeline.progress import Progress
-from pipeline.provenance import digest_of, read_provenance
+from pipeline.provenance import read_provenance
 from pipeline.tables import EDGES, SPLITS
 from stages.exports.base import Dataset
 
@@ -93,21 +93,11 @@ def write_user_graph(dataset: Dataset, path: Path) -> bool:
     if not table.exists():
         return False
     edges = Edges.from_frame(EDGES.read(table))
-    require_built_from(dataset.layout, table)
+    require_built_of_present(dataset.layout, table, read_provenance(table))
     neighbours = user_graph(edges, len(dataset.user_ids))
     with path.open("wb") as file:
         np.save(file, np.array(neighbours, dtype=object), allow_pickle=True)
     return True
-
-
-def require_built_from(layout: Layout, table: Path) -> None:
-    """Check that a graph was built from the interactions that are there now.
-
-    Raises:
-        DataError: it was not.
-    """
-    if read_provenance(table)["inputs"].get(layout.relative(layout.interactions)) != digest_of(layout.interactions):
-        raise DataError(f"{table}: built from other interactions; run `mmprep graph` again")
 
 
 def user_graph(edges: Edges, n_users: int) -> dict[int, list[list[Any]]]:

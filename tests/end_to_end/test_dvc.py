@@ -16,13 +16,20 @@ STAGES = {
     "extract@minilm",
     "graph@vgg16",
     "graph@minilm",
+    "graph-mixed",
+    "graph-consistent",
     "graph-cooccurrence",
+    "graph-user_user",
+    "graph-interaction",
+    "homophily",
     "train@bpr",
     "train@lightgcn",
     "train-multimodal@vbpr",
+    "train-item_graphs@freedom",
     "evaluate@bpr",
     "evaluate@lightgcn",
     "evaluate-multimodal@vbpr",
+    "evaluate-item_graphs@freedom",
 }
 
 
@@ -82,7 +89,16 @@ def test_touching_one_encoder_reruns_only_what_depends_on_it(project: Path) -> N
 
 def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_more(project: Path) -> None:
     change(project, "template: all", 'template: "{title}"')
-    expected = {"extract@minilm", "graph@minilm", "train-multimodal@vbpr", "evaluate-multimodal@vbpr"}
+    graphs = {"graph@minilm", "graph-mixed", "graph-consistent", "homophily"}
+    multimodal = {
+        f"{verb}-{name}" for verb in ("train", "evaluate") for name in ("multimodal@vbpr", "item_graphs@freedom")
+    }
+    assert stages_run(run(project, "dvc", "repro")) == {"extract@minilm", *graphs, *multimodal}
+
+
+def test_changing_a_graph_reruns_what_reads_it_and_no_more(project: Path) -> None:
+    change(project, "image_weight: 0.1", "image_weight: 0.5")
+    expected = {"graph-mixed", "homophily", "train-item_graphs@freedom", "evaluate-item_graphs@freedom"}
     assert stages_run(run(project, "dvc", "repro")) == expected
 
 

@@ -60,12 +60,12 @@ def test_filter_and_split_keep_every_distinct_pair_of_the_core(project: Path) ->
 def test_every_item_has_both_vectors_and_neighbours(project: Path) -> None:
     for encoder in ("vgg16", "minilm"):
         assert metrics(project, f"extract-{encoder}")["encoded"] == 147
-        assert metrics(project, f"graph-knn_{encoder}")["items_without_neighbours"] == 0
+        assert metrics(project, f"graph-knn-{encoder}")["without_neighbours"] == 0
 
 
 def test_nearest_items_by_text_are_often_of_the_same_brand(project: Path) -> None:
     items = pl.read_parquet(project / "data/processed/gift_cards/items.parquet")
-    edges = pl.read_parquet(project / "data/graphs/gift_cards/knn_minilm.parquet")
+    edges = pl.read_parquet(project / "data/graphs/gift_cards/knn/minilm.parquet")
     brands = dict(items.select("item", "brand").iter_rows())
     nearest = edges.filter(pl.col("source") != pl.col("target")).unique("source", keep="first", maintain_order=True)
     same = [brands[s] == brands[t] for s, t, _ in nearest.iter_rows() if brands[s]]

@@ -9,7 +9,17 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.sparse import csr_array
 
 from pipeline.errors import DataError
-from pipeline.graphs import Edges, bipartite, cooccurrence, inverse_power, keep_strongest, normalise_symmetric
+from pipeline.graph_params import Normalisation
+from pipeline.graphs import (
+    Edges,
+    bipartite,
+    interaction_graphs,
+    inverse_power,
+    keep_strongest,
+    normalised,
+    strongest_first,
+    weighted,
+)
 
 Matrix = npt.NDArray[np.float32]
 
@@ -22,39 +32,6 @@ BINARY = arrays(
 
 def as_tuples(edges: Edges) -> list[tuple[int, int, float]]:
     return list(zip(edges.source.tolist(), edges.target.tolist(), edges.weight.tolist(), strict=True))
-
-
-def pairs_by_double_loop(interactions: Matrix, min_count: int, k: int) -> list[tuple[int, int, float]]:
-    """The co-occurrence edges, pair by pair."""
-    n_items = interactions.shape[1]
-    edges = []
-    for source in range(n_items):
-        ranked = []
-        for target in range(n_items):
-            common = sum(1 for row in interactions if row[source] and row[target])
-            if source != target and common >= min_count:
-                ranked.append((-common, target))
-        edges += [(source, target, float(-count)) for count, target in sorted(ranked)[:k]]
-    return edges
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(interactions=BINARY, min_count=st.integers(1, 4), k=st.integers(1, 9))
-def test_cooccurrence_is_that_of_a_double_loop(interactions: Matrix, min_count: int, k: int) -> None:
-    edges = cooccurrence(csr_array(interactions), min_count, k)
-    assert as_tuples(edges) == pairs_by_double_loop(interactions, min_count, k)
-    assert (edges.source.dtype, edges.target.dtype, edges.weight.dtype) == (np.int32, np.int32, np.float32)
-
-
-def test_cooccurrence_of_a_known_shop() -> None:
-    interactions = csr_array(np.array([[1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 0]], dtype=np.float32))
-    assert as_tuples(cooccurrence(interactions, min_count=2, k=10)) == [
-        (0, 1, 2.0),
-        (1, 0, 2.0),
-        (1, 2, 2.0),
-        (2, 1, 2.0),
-    ]
-    assert as_tuples(cooccurrence(interactions, min_count=2, k=1)) == [(0, 1, 2.0), (1, 0, 2.0), (2, 1, 2.0)]
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -96,7 +73,7 @@ def test_symmetric_normalisation_is_the_dense_one_and_degree_0_stays_0(interacti
     adjacency = bipartite(csr_array(interactions)).toarray().astype(np.float64)
     degree = adjacency.sum(axis=1)
     scale = np.array([d**-0.5 if d else 0.0 for d in degree])
-    found = normalise_symmetric(bipartite(csr_array(interactions)))
+    found = normalised(bipartite(csr_array(interactions)), "sym_out")
     np.testing.assert_allclose(found.toarray(), scale[:, None] * adjacency * scale, rtol=1e-6)
     assert found.dtype == np.float32
     assert not found.toarray()[degree == 0].any()
@@ -104,7 +81,7 @@ def test_symmetric_normalisation_is_the_dense_one_and_degree_0_stays_0(interacti
 
 def test_normalisation_counts_weights_as_degrees() -> None:
     adjacency = csr_array(np.array([[0, 4], [4, 0]], dtype=np.float32))
-    np.testing.assert_array_equal(normalise_symmetric(adjacency).toarray(), [[0, 1], [1, 0]])
+    np.testing.assert_array_equal(normalised(adjacency, "sym_out").toarray(), [[0, 1], [1, 0]])
 
 
 def test_the_inverse_of_degree_0_is_0() -> None:
@@ -138,3 +115,73 @@ def test_edges_beyond_the_dataset_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         some_edges().to_matrix(2)
     assert str(caught.value) == "the graph has nodes beyond the dataset's 2; run `mmprep graph` again"
+
+
+def test_edges_from_users_to_items_are_a_matrix_of_both_sizes() -> None:
+    assert some_edges().to_matrix(3, 7).shape == (3, 7)
+    with pytest.raises(DataError):
+        some_edges().to_matrix(7, 2)
+
+
+def test_edges_take_other_numbers() -> None:
+    named = some_edges().renumbered(np.array([3, 5, 8]))
+    assert as_tuples(named) == [(3, 5, 0.5), (3, 8, 0.25), (8, 3, 1.0)]
+    assert named.source.dtype == np.int32
+
+
+def test_all_entries_become_edges_the_best_first() -> None:
+    matrix = csr_array(np.array([[0.5, 0, 2, 1], [0, 0, 0, 0], [1, 1, 0, 0]], dtype=np.float32))
+    assert as_tuples(strongest_first(matrix)) == [(0, 2, 2.0), (0, 3, 1.0), (0, 0, 0.5), (2, 0, 1.0), (2, 1, 1.0)]
+
+
+def test_rows_are_divided_by_their_sum() -> None:
+    matrix = csr_array(np.array([[1, 3, 0], [0, 0, 0], [5, 0, 0]], dtype=np.float32))
+    np.testing.assert_array_equal(normalised(matrix, "row").toarray(), [[0.25, 0.75, 0], [0, 0, 0], [1, 0, 0]])
+    assert normalised(matrix, "none") is matrix
+
+
+def test_sums_of_rows_serve_both_ends_of_an_edge() -> None:
+    # Row sums 4 and 1, column sums 1 and 4.
+    matrix = csr_array(np.array([[0, 4], [1, 0]], dtype=np.float32))
+    np.testing.assert_array_equal(normalised(matrix, "sym_out").toarray(), [[0, 2], [0.5, 0]])
+
+
+@pytest.mark.parametrize("how", ["row", "sym_out"])
+def test_full_rows_of_equal_weights_become_one_over_k(how: Normalisation) -> None:  # T4.8, T1.7
+    rng = np.random.default_rng(0)
+    matrix = np.zeros((9, 9), dtype=np.float32)
+    for row in matrix:
+        row[rng.permutation(9)[:4]] = rng.uniform(0.1, 1, 4)
+    found = normalised(weighted(csr_array(matrix), "binary"), how)
+    np.testing.assert_array_equal(found.toarray(), np.where(matrix, np.float32(0.25), 0))
+
+
+def test_negative_weights_count_as_nothing() -> None:
+    matrix = csr_array(np.array([[1, -0.5], [-1, -0.25]], dtype=np.float32))
+    np.testing.assert_array_equal(weighted(matrix, "cosine").toarray(), [[1, 0], [0, 0]])
+    np.testing.assert_array_equal(weighted(matrix, "binary").toarray(), [[1, 1], [1, 1]])
+    assert matrix.data.min() == -1  # the original stays
+    np.testing.assert_array_equal(normalised(weighted(matrix, "cosine"), "sym_out").toarray(), [[1, 0], [0, 0]])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(interactions=BINARY)
+def test_graphs_of_interactions_are_the_dense_ones(interactions: Matrix) -> None:
+    found = interaction_graphs(csr_array(interactions))
+    users, items = interactions.sum(axis=1, keepdims=True), interactions.sum(axis=0)[:, None]
+    np.testing.assert_allclose(found["user_mean"].toarray(), interactions / np.maximum(users, 1), rtol=1e-6)
+    np.testing.assert_allclose(found["item_mean"].toarray(), interactions.T / np.maximum(items, 1), rtol=1e-6)
+    block = interactions / np.sqrt(np.maximum(users, 1) * np.maximum(items.T, 1))
+    symmetric = found["symmetric"].toarray()
+    np.testing.assert_allclose(symmetric[: len(interactions), len(interactions) :], block, rtol=1e-6)
+    np.testing.assert_array_equal(symmetric, symmetric.T)
+    assert all(graph.dtype == np.float32 for graph in found.values())
+
+
+@pytest.mark.parametrize("how", ["row", "sym_out"])
+def test_order_of_the_nodes_changes_no_weight(how: Normalisation) -> None:
+    rng = np.random.default_rng(0)
+    matrix, order = rng.uniform(0, 1, (200, 200)).astype(np.float32), rng.permutation(200)
+    plain = normalised(csr_array(matrix), how).toarray()
+    shuffled = normalised(csr_array(matrix[order][:, order]), how).toarray()
+    np.testing.assert_array_equal(shuffled, plain[order][:, order])

@@ -41,7 +41,9 @@ RUN = LAYOUT.run("vbpr")
         (LAYOUT.users, "processed/toys/users.parquet"),
         (LAYOUT.items, "processed/toys/items.parquet"),
         (LAYOUT.features("minilm"), "features/toys/minilm"),
-        (LAYOUT.graph("knn_minilm"), "graphs/toys/knn_minilm.parquet"),
+        (LAYOUT.graph("mixed"), "graphs/toys/mixed.parquet"),
+        (LAYOUT.graph("knn/minilm"), "graphs/toys/knn/minilm.parquet"),
+        (LAYOUT.graph_folder("interaction"), "graphs/toys/interaction"),
         (LAYOUT.metrics("split"), "metrics/toys/split.json"),
         (RUN.checkpoint, "runs/toys/vbpr/checkpoint.safetensors"),
         (RUN.config, "runs/toys/vbpr/config.json"),
@@ -50,6 +52,12 @@ RUN = LAYOUT.run("vbpr")
         (RUN.training, "runs/toys/vbpr/training.json"),
         (RUN.metrics, "runs/toys/vbpr/metrics.json"),
         (RUN.recommendations, "runs/toys/vbpr/recommendations.parquet"),
+        (RUN.unfinished, "runs/toys/vbpr/.unfinished.safetensors"),
+        (LAYOUT.seeds("vbpr").summary, "seeds/toys/vbpr/seeds.json"),
+        (LAYOUT.seeds("vbpr").run(7).config, "seeds/toys/vbpr/7/config.json"),
+        (LAYOUT.search("vbpr").table, "searches/toys/vbpr/combinations.csv"),
+        (LAYOUT.search("vbpr").best, "searches/toys/vbpr/best.json"),
+        (LAYOUT.search("vbpr").run("3fa1").config, "searches/toys/vbpr/3fa1/config.json"),
     ],
 )
 def test_each_file_lies_where_the_readers_of_the_tree_expect_it(path: Path, place: str) -> None:

@@ -2,50 +2,66 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline import neighbors
 from pipeline.errors import DataError
-from pipeline.features import Features
 from pipeline.graphs import Edges
-from pipeline.neighbors import knn_edges
+from pipeline.neighbors import candidates, consistent, nearest, thin
 from pipeline.progress import Advance
+from pipeline.similarity import Cosines
 
 Vectors = npt.NDArray[np.float32]
 
 
-def exact_vectors(n: int, seed: int = 0) -> Vectors:
+def cosines(vectors: Vectors) -> Cosines:
+    return Cosines.of(vectors, np.arange(len(vectors), dtype=np.int32), Path("features/minilm"))
+
+
+def quarters(n: int, zero: tuple[int, ...] = (), seed: int = 0) -> Vectors:
     """Vectors of four ones each, so that cosines are quarters, without any rounding and with many ties."""
     vectors = np.zeros((n, 12), dtype=np.float32)
     rng = np.random.default_rng(seed)
     for vector in vectors:
         vector[rng.choice(12, size=4, replace=False)] = 1
+    vectors[list(zero)] = 0
     return vectors
 
 
-def some_features(n: int, zero: tuple[int, ...] = ()) -> Features:
-    """Vectors of the even items; those at `zero` are nothing but zeros."""
-    vectors = exact_vectors(n)
-    vectors[list(zero)] = 0
-    return Features(np.arange(0, 2 * n, 2, dtype=np.int32), vectors, {})
+def dense(vectors: Vectors) -> npt.NDArray[np.float32]:
+    """The matrix of cosines; zeros for vectors of zeros."""
+    wide = vectors.astype(np.float64)
+    lengths = np.sqrt((wide**2).sum(axis=1))
+    lengths[lengths == 0] = np.inf
+    return np.array((wide @ wide.T) / lengths / lengths[:, None], dtype=np.float32)
 
 
-def dense_neighbours(features: Features, k: int, include_self: bool) -> list[tuple[int, int, float]]:
-    """The edges by the full matrix of cosines and a stable sort."""
+def dense_nearest(vectors: Vectors, k: int, include_self: bool) -> list[tuple[int, int, float]]:
+    """The edges by the full matrix and a stable sort."""
+    matrix, there = dense(vectors), np.flatnonzero(vectors.any(axis=1))
     edges = []
-    norms = np.linalg.norm(features.vectors.astype(np.float64), axis=1)
-    for row in np.flatnonzero(norms):
-        cosines = [
-            (-float(features.vectors[row] @ features.vectors[other]) / (norms[row] * norms[other]), other)
-            for other in np.flatnonzero(norms)
-            if include_self or other != row
-        ]
-        edges += [
-            (int(features.items[row]), int(features.items[other]), -cosine) for cosine, other in sorted(cosines)[:k]
-        ]
+    for row in there:
+        ranked = sorted((-matrix[row, other], other) for other in there if include_self or other != row)
+        edges += [(int(row), int(other), -float(weight)) for weight, other in ranked[:k]]
+    return edges
+
+
+def dense_consistent(views: list[Vectors], own: int, k: int) -> list[tuple[int, int, float]]:
+    """The consistent edges of one modality by the full matrices."""
+    matrices = [dense(view) for view in views]
+    agreed = np.ones_like(matrices[0], dtype=bool)
+    for matrix in matrices:
+        agreed &= (matrix >= np.float32(matrix.mean(dtype=np.float64))) & (matrix != 0)
+    edges = []
+    for row, similar in enumerate(matrices[own]):
+        ranked = sorted((-similar[other], other) for other in np.flatnonzero(agreed[row] & (similar > 0)))
+        edges += [(row, int(other), -float(weight)) for weight, other in ranked[:k]]
     return edges
 
 
@@ -53,61 +69,149 @@ def as_tuples(edges: Edges) -> list[tuple[int, int, float]]:
     return list(zip(edges.source.tolist(), edges.target.tolist(), edges.weight.tolist(), strict=True))
 
 
+def pairs(edges: list[tuple[int, int, float]]) -> list[tuple[int, int]]:
+    return [edge[:2] for edge in edges]
+
+
 @pytest.mark.parametrize("include_self", [True, False])
 @pytest.mark.parametrize("k", [1, 3, 10, 27])
 def test_neighbours_are_those_of_the_dense_matrix(k: int, include_self: bool) -> None:
-    features = some_features(30, zero=(0, 17))
-    edges = knn_edges(features, k, include_self=include_self)
-    assert as_tuples(edges) == dense_neighbours(features, k, include_self)
+    vectors = quarters(30, zero=(0, 17))
+    edges = nearest(cosines(vectors), k, include_self=include_self).edges
+    assert as_tuples(edges) == dense_nearest(vectors, k, include_self)
     assert (edges.source.dtype, edges.target.dtype, edges.weight.dtype) == (np.int32, np.int32, np.float32)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(2, 60),
+    dimension=st.integers(1, 6),
+    k=st.integers(1, 12),
+    groups=st.integers(1, 64),
+    rows=st.integers(1, 64),
+    seed=st.integers(0, 10_000),
+)
+def test_neighbours_of_any_vectors_are_nearest(
+    n: int, dimension: int, k: int, groups: int, rows: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    # Few different numbers: many vectors are equal, some are zero.
+    vectors = rng.integers(-2, 3, (n, dimension)).astype(np.float32)
+    available = int(vectors.any(axis=1).sum())
+    if k > available:
+        with pytest.raises(DataError, match=f"only {available} items could be"):
+            nearest(cosines(vectors), k, include_self=True)
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbors, "GROUPS", groups)
+        patch.setattr(neighbors, "BLOCK_ROWS", rows)
+        found = nearest(cosines(vectors), k, include_self=True)
+    assert as_tuples(found.edges) == dense_nearest(vectors, k, include_self=True)
+
+
 @pytest.mark.parametrize("include_self", [True, False])
-@pytest.mark.parametrize("rows", [1, 7, 29, 30, 31])
-def test_blocks_make_no_difference(monkeypatch: pytest.MonkeyPatch, rows: int, include_self: bool) -> None:
-    features = some_features(30)
-    whole = as_tuples(knn_edges(features, 5, include_self=include_self))
+@pytest.mark.parametrize("rows", [1, 7, 29, 300])  # T0.8
+def test_blocks_change_no_bit(monkeypatch: pytest.MonkeyPatch, rows: int, include_self: bool) -> None:
+    vectors = np.random.default_rng(2).normal(size=(300, 40)).astype(np.float32)
+    whole = as_tuples(nearest(cosines(vectors), 5, include_self=include_self).edges)
     monkeypatch.setattr(neighbors, "BLOCK_ROWS", rows)
-    assert as_tuples(knn_edges(features, 5, include_self=include_self)) == whole
+    assert as_tuples(nearest(cosines(vectors), 5, include_self=include_self).edges) == whole
 
 
-def test_neighbours_of_real_numbers_are_nearest() -> None:
+def test_memory_bounds_a_block() -> None:
+    assert [block.stop - block.start for block in neighbors.row_blocks(2500)] == [1024, 1024, 452]
+    assert next(neighbors.row_blocks(2**20)) == slice(0, 32)
+    assert list(neighbors.row_blocks(0)) == []
+
+
+def test_order_of_the_rows_changes_no_bit() -> None:
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(size=(200, 33)).astype(np.float32)
+    order = rng.permutation(200)
+    plain = as_tuples(nearest(cosines(vectors), 6, include_self=True).edges)
+    shuffled = as_tuples(nearest(cosines(vectors[order]), 6, include_self=True).edges)
+    renamed = [(int(order[source]), int(order[target]), weight) for source, target, weight in shuffled]
+    assert sorted(renamed) == sorted(plain)
+
+
+def test_products_that_are_off_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As another library or another number of threads would sum them: off by up to what `error` allows.
+    vectors = np.random.default_rng(4).normal(size=(400, 64)).astype(np.float32)
+    vectors[200:] = vectors[:200] + np.float32(1e-4) * vectors[200:]  # pairs that differ by less than the error
+    expected = as_tuples(nearest(cosines(vectors), 3, include_self=False).edges)
+    exact_candidates, rng = neighbors.candidates, np.random.default_rng(5)
+
+    def from_bad_products(sure: Vectors, _: Vectors, count: int, slack: float) -> tuple[object, object]:
+        bad = (sure + rng.uniform(-slack / 2, slack / 2, sure.shape)).astype(np.float32)
+        return exact_candidates(bad, bad, count, slack)
+
+    monkeypatch.setattr(neighbors, "candidates", from_bad_products)
+    assert as_tuples(nearest(cosines(vectors), 3, include_self=False).edges) == expected
+
+
+def test_similarities_are_right_to_the_last_bit() -> None:
     vectors = np.random.default_rng(1).normal(size=(50, 6)).astype(np.float32)
-    features = Features(np.arange(50, dtype=np.int32), vectors, {})
-    edges = knn_edges(features, 4, include_self=False)
-    expected = dense_neighbours(features, 4, include_self=False)
-    assert [edge[:2] for edge in as_tuples(edges)] == [edge[:2] for edge in expected]
-    np.testing.assert_allclose(edges.weight, [edge[2] for edge in expected], atol=1e-6)
+    found = as_tuples(nearest(cosines(vectors), 4, include_self=False).edges)
+    assert found == dense_nearest(vectors, 4, include_self=False)
 
 
-def test_equal_items_come_by_index() -> None:
-    features = Features(np.arange(5, dtype=np.int32), np.ones((5, 4), dtype=np.float32), {})
-    assert as_tuples(knn_edges(features, 2, include_self=True)) == [
-        (source, target, 1.0) for source in range(5) for target in (0, 1)
+@pytest.mark.parametrize("include_self", [True, False])
+def test_equal_items_come_by_index(include_self: bool) -> None:
+    found = nearest(cosines(np.ones((5, 4), dtype=np.float32)), 2, include_self=include_self)
+    if include_self:
+        assert as_tuples(found.edges) == [(source, target, 1.0) for source in range(5) for target in (0, 1)]
+    else:
+        assert found.edges.target.tolist() == [1, 2, 0, 2, 0, 1, 0, 1, 0, 1]
+    assert (found.cut, found.tied) == (5, 5)
+
+
+def test_many_equal_items_are_thinned_before_they_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.repeat(np.eye(3, dtype=np.float32), 100, axis=0)
+    compared = []
+    exact = Cosines.exact
+    monkeypatch.setattr(Cosines, "exact", lambda self, *ends: compared.append(len(ends[0])) or exact(self, *ends))
+    found = nearest(cosines(vectors), 4, include_self=True)
+    assert sum(compared) == 300 * 5
+    assert found.edges.target.reshape(300, 4)[[0, 150, 299]].tolist() == [
+        [0, 1, 2, 3],
+        [*range(100, 104)],
+        [*range(200, 204)],
     ]
-    assert knn_edges(features, 2, include_self=False).target.tolist() == [1, 2, 0, 2, 0, 1, 0, 1, 0, 1]
 
 
-def test_items_without_a_vector_or_with_a_zero_one_have_no_edges() -> None:
-    edges = knn_edges(some_features(10, zero=(3, 9)), 4, include_self=True)
-    with_edges = set(range(0, 20, 2)) - {6, 18}
-    assert set(edges.source.tolist()) == with_edges
-    assert set(edges.target.tolist()) <= with_edges
+def test_thinning_keeps_the_first_of_each_kind() -> None:
+    rows, columns = np.array([0, 0, 0, 0, 1, 1]), np.array([5, 2, 3, 1, 3, 1])
+    kept = thin(rows, columns, np.array([9, 4, 4, 4, 9, 7]), 2)
+    assert sorted(zip(*(each.tolist() for each in kept), strict=True)) == [(0, 1), (0, 2), (0, 5), (1, 1), (1, 3)]
+    assert thin(rows, columns, None, 2)[0] is rows
+
+
+def test_ties_at_the_cut_are_counted() -> None:
+    # Item 0 has two neighbours at 45 degrees, of which one is left out; the others have no such tie.
+    vectors = np.array([[1, 0], [1, 1], [1, -1], [0, 1.5], [-1, -9]], dtype=np.float32)
+    found = nearest(cosines(vectors), 1, include_self=False)
+    assert (found.cut, found.tied) == (5, 2)  # item 1 has 0 and 3 at 45 degrees
+    assert nearest(cosines(vectors), 4, include_self=False).cut == 0
+
+
+def test_items_whose_vector_is_zero_have_no_edges() -> None:
+    edges = nearest(cosines(quarters(10, zero=(3, 9))), 4, include_self=True).edges
+    assert set(edges.source.tolist()) == set(range(10)) - {3, 9}
+    assert set(edges.target.tolist()) <= set(range(10)) - {3, 9}
     assert np.isfinite(edges.weight).all()
 
 
-def test_neighbours_do_not_depend_on_the_length_of_vectors() -> None:
-    features = some_features(20)
-    expected = as_tuples(knn_edges(features, 5, include_self=True))
-    for exponent in (-140, -60, 0, 60, 120):
-        scaled = Features(features.items, np.ldexp(features.vectors, exponent), {})
-        assert as_tuples(knn_edges(scaled, 5, include_self=True)) == expected
+@pytest.mark.parametrize("exponent", [-140, -60, 60, 120])
+def test_neighbours_do_not_depend_on_the_length_of_vectors(exponent: int) -> None:
+    expected = as_tuples(nearest(cosines(quarters(20)), 5, include_self=True).edges)
+    scaled = np.ldexp(quarters(20), exponent)
+    assert as_tuples(nearest(cosines(scaled), 5, include_self=True).edges) == expected
 
 
 @pytest.mark.parametrize(("k", "include_self", "possible"), [(9, True, 8), (8, False, 7), (20, True, 8)])
 def test_k_beyond_the_items_is_refused(k: int, include_self: bool, possible: int) -> None:
     with pytest.raises(DataError) as caught:
-        knn_edges(some_features(10, zero=(0, 1)), k, include_self=include_self)
+        nearest(cosines(quarters(10, zero=(0, 1))), k, include_self=include_self)
     assert str(caught.value) == (
         f"k = {k} neighbours asked for, but only {possible} items could be; lower graphs.knn.k"
     )
@@ -115,10 +219,9 @@ def test_k_beyond_the_items_is_refused(k: int, include_self: bool, possible: int
 
 @pytest.mark.parametrize("include_self", [True, False])
 def test_no_vectors_at_all_are_refused(include_self: bool) -> None:
-    nothing = Features(np.array([], dtype=np.int32), np.zeros((0, 4), dtype=np.float32), {})
-    for features in (nothing, some_features(1, zero=(0,))):
+    for vectors in (np.zeros((0, 4), dtype=np.float32), quarters(1, zero=(0,))):
         with pytest.raises(DataError, match="only 0 items could be"):
-            knn_edges(features, 1, include_self=include_self)
+            nearest(cosines(vectors), 1, include_self=include_self)
 
 
 def test_progress_is_told_of_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,5 +233,120 @@ def test_progress_is_told_of_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
         told.append((task, total, unit))
         yield lambda units, _: told.append(units)
 
-    knn_edges(some_features(10), 2, include_self=True, progress=listen)
+    nearest(cosines(quarters(10)), 2, include_self=True, progress=listen)
     assert told == [("nearest neighbours", 10, "items"), 4, 4, 2]
+
+
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_candidates_hold_the_best_and_all_that_is_as_good(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(neighbors, "GROUPS", 4)
+    values = np.round(np.random.default_rng(6).normal(size=(9, 203)), 1).astype(np.float32)
+    rows, columns = candidates(values, values, count, 0.05)
+    found = set(zip(rows.tolist(), columns.tolist(), strict=True))
+    for row, numbers in enumerate(values):
+        last = np.sort(numbers)[-count]
+        assert {(row, int(column)) for column in np.flatnonzero(numbers >= last - 0.05)} <= found
+    assert len(found) == len(rows) < values.size / 2
+
+
+def noisy(seed: int, n: int = 40) -> list[Vectors]:
+    """Two modalities that agree about three groups of items, each in its way."""
+    rng = np.random.default_rng(seed)
+    groups = np.eye(3, dtype=np.float32)[rng.integers(0, 3, n)]
+    return [
+        np.hstack([groups + rng.normal(0, noise, (n, 3)), rng.normal(0, 0.5, (n, 4))]).astype(np.float32)
+        for noise in (0.3, 0.6)
+    ]
+
+
+@pytest.mark.parametrize("rows", [1, 7, 40])
+@pytest.mark.parametrize("k", [1, 4, 50])
+def test_consistent_neighbours_are_those_of_the_dense_matrices(
+    monkeypatch: pytest.MonkeyPatch, rows: int, k: int
+) -> None:
+    monkeypatch.setattr(neighbors, "BLOCK_ROWS", rows)
+    views = noisy(0)
+    found = consistent([cosines(view) for view in views], k)
+    for own, each in enumerate(found):
+        assert as_tuples(each.edges) == dense_consistent(views, own, k)
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 40), k=st.integers(1, 8), seed=st.integers(0, 10_000))
+def test_consistent_neighbours_of_any_vectors(n: int, k: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    views = [rng.normal(0, 1, (n, 3)).astype(np.float32) + np.float32(0.4) for _ in range(2)]
+    for own, each in enumerate(consistent([cosines(view) for view in views], k)):
+        assert as_tuples(each.edges) == dense_consistent(views, own, k)
+
+
+def mask(views: list[Vectors]) -> set[tuple[int, int]]:
+    """All pairs on which the modalities agree."""
+    found = consistent([cosines(view) for view in views], len(views[0]))
+    return set(pairs([edge for each in found for edge in as_tuples(each.edges)]))
+
+
+def test_agreement_is_mutual_and_with_oneself() -> None:  # T4.7
+    agreed = mask(noisy(1))
+    assert agreed == {(target, source) for source, target in agreed}
+    assert {(item, item) for item in range(40)} <= agreed
+
+
+def test_a_further_modality_only_takes_away() -> None:  # T4.7
+    first, second = noisy(2)
+    assert mask([first, second]) < mask([first])
+    assert mask([first, second]) == mask([first]) & mask([second])
+    assert mask([first, first]) == mask([first])
+    assert mask([first, second, first]) == mask([first, second])
+
+
+def test_equal_modalities_have_equal_neighbours() -> None:  # T4.7
+    view = noisy(3)[0]
+    first, second = consistent([cosines(view), cosines(view.copy())], 5)
+    assert as_tuples(first.edges) == as_tuples(second.edges)
+
+
+def test_consistent_neighbours_are_between_one_and_k() -> None:  # T4.8
+    for each in consistent([cosines(view) for view in noisy(4)], 5):
+        degrees = np.bincount(each.edges.source, minlength=40)
+        assert (degrees.min() >= 1, degrees.max()) == (True, 5)
+        assert {(item, item) for item in range(40)} <= set(pairs(as_tuples(each.edges)))
+        assert (each.edges.weight > 0).all()
+
+
+def test_item_with_a_zero_vector_in_a_modality_agrees_with_nobody() -> None:
+    views = noisy(5)
+    views[1][7] = 0
+    for each in consistent([cosines(view) for view in views], 5):
+        assert 7 not in each.edges.source
+        assert 7 not in each.edges.target
+
+
+def test_items_that_are_all_alike_are_all_consistent() -> None:
+    views = [np.full((6, 3), value, dtype=np.float32) for value in (0.1, 7.3)]
+    for each in consistent([cosines(view) for view in views], 4):
+        assert each.edges.target.tolist() == [0, 1, 2, 3] * 6
+        assert each.edges.weight.tolist() == [1.0] * 24
+
+
+def test_consistent_neighbours_survive_products_that_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    views = [cosines(view) for view in noisy(6, n=60)]
+    expected = [as_tuples(each.edges) for each in consistent(views, 4)]
+    rng = np.random.default_rng(7)
+    exact_agreeing = neighbors.agreeing
+
+    def from_bad_products(given: list[Cosines], products: list[Vectors], floors: list[np.float32]) -> object:
+        for view, product in zip(given, products, strict=True):
+            product += rng.uniform(-view.error, view.error, product.shape).astype(np.float32)
+        return exact_agreeing(given, products, floors)
+
+    monkeypatch.setattr(Cosines, "error", 1e-3)
+    monkeypatch.setattr(neighbors, "agreeing", from_bad_products)
+    assert [as_tuples(each.edges) for each in consistent(views, 4)] == expected
+
+
+def test_neighbours_can_be_joined_under_other_numbers() -> None:
+    edges = nearest(cosines(quarters(4)), 2, include_self=True).edges
+    named = edges.renumbered(np.array([2, 3, 5, 9]))
+    assert set(named.source.tolist()) == {2, 3, 5, 9}
+    assert named.weight is edges.weight

@@ -35,6 +35,8 @@ def rows_of(table: Table, nulls: bool = True) -> pl.DataFrame:
     for field in table.schema:
         if pa.types.is_int32(field.type):
             column = pl.Series([0, 1, 2, 3, 2**31 - 1], dtype=pl.Int32)
+        elif pa.types.is_int16(field.type):
+            column = pl.Series([0, 1, 2, 3, 2**15 - 1], dtype=pl.Int16)
         elif pa.types.is_int64(field.type):
             column = pl.Series([0, -1, 1, 2**40, 2**63 - 1], dtype=pl.Int64)
         elif pa.types.is_float32(field.type):

@@ -136,7 +136,7 @@ def test_each_mistake_in_the_parameters_has_a_line(in_folder: Path) -> None:
     assert result.stderr.splitlines() == [
         "error: params.yaml: filter.k_core: found 0, expected greater than or equal to 1",
         "error: params.yaml: spilt: no such key; did you mean split? (allowed: dataset, download, ingest, filter, "
-        "split, noise, extract, encoders, graphs, train, recommenders, evaluate)",
+        "split, noise, extract, encoders, graphs, train, recommenders, search, evaluate)",
     ]
 
 
@@ -194,7 +194,7 @@ def test_a_stage_before_its_predecessor_names_it(project: Path, arguments: list[
     [
         (["extract", "--encoder", "vgg_16"], "found 'vgg_16', expected an encoder; did you mean vgg16?"),
         (["train", "--recommender", "bprr"], "found 'bprr', expected a recommender; did you mean bpr?"),
-        (["graph", "--graph", "knn"], "graph: found 'knn', expected cooccurrence or knn_ENCODER"),
+        (["graph", "--graph", "knn"], "graph: found 'knn', expected a graph (allowed: knn/ENCODER, mixed, consistent,"),
     ],
 )
 def test_an_unknown_name_is_named(project: Path, arguments: list[str], message: str) -> None:
@@ -519,6 +519,8 @@ def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
     ]
     stages = list(STAGES)
     stages.insert(stages.index("graph"), "encoders")
+    stages[stages.index("graph") + 1 : stages.index("graph") + 1] = ["graphs", "homophily", "neighbors"]
+    stages.insert(stages.index("train") + 1, "search")
     assert listed == ["sample", "download", *stages, "report", "export", "verify", "cache", "inspect"]
     for text in (shown, mmprep("cache", "--help").stdout):
         assert "..." not in text.split("Commands:\n")[1], "the first line of a command's help is cut off"

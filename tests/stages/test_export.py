@@ -200,7 +200,8 @@ def write_user_graph(layout: Layout, neighbours: int) -> None:
     edges = [(u, v, float(neighbours - n)) for u in (0, 1) for n, v in enumerate(range(2, 2 + neighbours))]
     schema = {"source": pl.Int32, "target": pl.Int32, "weight": pl.Float32}
     frame = pl.DataFrame(edges, schema=schema, orient="row")
-    EDGES.write(frame, layout.graph("user_user"), made_by_hand(layout, [layout.interactions]))
+    made = made_by_hand(layout, [layout.interactions], graph="user_user")
+    EDGES.write(frame, layout.graph("user_user"), made)
 
 
 def test_mmrec_gets_the_user_graph_where_it_was_built(tmp_path: Path) -> None:
@@ -223,7 +224,7 @@ def test_mmrec_gets_the_user_graph_where_it_was_built(tmp_path: Path) -> None:
 def test_a_user_graph_of_other_interactions_is_refused(toy: Layout, tmp_path: Path) -> None:
     write_user_graph(toy, 10)
     write_interactions(toy, [(n % N_USERS, n % N_ITEMS, 5.0, 1, "train") for n in range(120)])
-    with pytest.raises(DataError, match=r"user_user\.parquet: built from other interactions; run `mmprep graph"):
+    with pytest.raises(DataError, match=r"user_user\.parquet: built of another .*; run `mmprep graph"):
         export.run("mmrec", toy, tmp_path / "out")
 
 

@@ -169,7 +169,7 @@ def test_graphs_and_recommenders_read_them(layout: Layout) -> None:
     for item in (0, 1, 2, 4, 5):
         np.save(layout.raw / "visual" / f"i{item}.npy", vectors_of([item])[0])
     assert extract(layout, "visual")["missing"] == 1
-    edges = graph.run("knn_theirs", GraphsParams(encoders=("theirs",), knn=KnnParams(k=2)), layout)
-    assert (edges["edges"], edges["items_without_neighbours"]) == (10, 1)
+    edges = graph.run("knn/theirs", GraphsParams(encoders=("theirs",), knn=KnnParams(k=2)), {}, layout)
+    assert (edges["edges"], edges["without_neighbours"]) == (10, 1)
     params = TrainParams(image="theirs", text="", max_epochs=1, batch_size=4)
     assert train.run("vbpr", params, VBPRParams(), layout)["epochs"] == 1

@@ -45,11 +45,11 @@ def test_features_and_graphs_are_listed(tmp_path: Path) -> None:
     layout = Layout(tmp_path, "toys")
     write_run(layout, "bpr", NUMBERS)
     write_encoder(layout, "minilm", pretrained=True)
-    layout.graph("knn_minilm").parent.mkdir(parents=True)
-    layout.graph("knn_minilm").touch()
+    layout.graph("knn/minilm").parent.mkdir(parents=True)
+    layout.graph("knn/minilm").touch()
     assert collect(layout).places == [
         ("features", layout.features("minilm")),
-        ("graph", layout.graph("knn_minilm")),
+        ("graph", layout.graph("knn/minilm")),
         ("recommendations", layout.run("bpr").recommendations),
     ]
 

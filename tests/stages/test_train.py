@@ -1,5 +1,12 @@
 import csv
 import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,17 +14,21 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from trainable import PARAMS as SLOW_PARAMS
+from trainable import params_of, result_of, write_trainable
 from worlds import one_thread, two_groups, write_vectors, write_world
 
-from models.recommenders.base import RecommenderParams
 from models.recommenders.bpr import BPRParams
 from models.recommenders.catalogue import CATALOGUE, describe
 from models.training.params import TrainParams
+from models.training.trainer import build
 from pipeline.errors import DataError, MissingInputError, ParamsError
 from pipeline.features import part_paths
 from pipeline.files import sha256
 from pipeline.layout import Layout
-from stages.train import run
+from pipeline.provenance import digest_of
+from stages.train import prepare, run
+from stages.training_data import graph_files
 
 PARAMS = TrainParams(batch_size=128, max_epochs=4, patience=2, seed=1)
 PROCESSED = [f"processed/toy/{table}.parquet" for table in ("interactions", "items", "users")]
@@ -29,18 +40,18 @@ def single_threaded() -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    layout = Layout(tmp_path / "data", "toy")
-    world = two_groups()
-    write_world(world, layout)
-    write_vectors(layout, "vgg16", world.features["image"])
-    write_vectors(layout, "minilm", world.features["text"][:, :4])
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Layout:
+    layout = Layout(tmp_path_factory.mktemp("written") / "data", "toy")
+    write_trainable(layout)
     return layout
 
 
-def params_of(name: str) -> RecommenderParams:
-    return describe(name).load().params_type(embedding_size=8, learning_rate=0.02)
+@pytest.fixture
+def layout(written: Layout, tmp_path: Path) -> Layout:
+    """A copy that a test may spoil."""
+    shutil.copytree(written.root, tmp_path / "data")
+    return Layout(tmp_path / "data", "toy")
 
 
 def train(layout: Layout, name: str = "bpr", params: TrainParams = PARAMS) -> dict[str, object]:
@@ -51,12 +62,16 @@ def train(layout: Layout, name: str = "bpr", params: TrainParams = PARAMS) -> di
 def test_checkpoint_gives_the_embeddings_that_were_written(layout: Layout, name: str) -> None:
     train(layout, name)
     files = layout.run(name)
+    training = prepare(name, PARAMS, params_of(name), layout)
+    recommender = build(describe(name).load(), training.data, params_of(name), 9).eval()
+    recommender.load_state_dict(load_file(files.checkpoint))
+    with torch.inference_mode():
+        expected = recommender.embeddings()
     embeddings = load_file(files.embeddings)
-    assert embeddings["users"].shape[0] == 40
-    assert embeddings["items"].shape[0] == 60
-    checkpoint = load_file(files.checkpoint)
-    assert torch.equal(checkpoint["users"], embeddings["users"]) == (name != "lightgcn")
-    assert all(torch.isfinite(tensor).all() for tensor in (*embeddings.values(), *checkpoint.values()))
+    for what, rows, table in zip(("users", "items"), (40, 60), expected, strict=True):
+        assert len(embeddings[what]) == rows
+        assert torch.isfinite(embeddings[what]).all()
+        assert torch.equal(embeddings[what], table)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -66,15 +81,22 @@ def test_config_tells_what_made_the_run(layout: Layout, name: str) -> None:
     config = json.loads(files.config.read_text())
     multimodal = describe(name).multimodal
     parts = [path for each in ("vgg16", "minilm") for path in part_paths(layout.features(each))] if multimodal else []
+    parts += [layout.graph(each) for each in graphs_of(name)]
     assert config["stage"] == "train"
     assert config["recommender"] == name
     assert config["params"] == params_of(name).model_dump()
     assert config["train"] == {"batch_size": 128, "max_epochs": 4, "patience": 2, "seed": 1}
     assert config["features"] == ({"image": "vgg16", "text": "minilm"} if multimodal else {})
     assert config["inputs"].keys() == {*PROCESSED, *(layout.relative(path) for path in parts)}
-    assert all(digest == sha256(layout.root / path) for path, digest in config["inputs"].items())
+    assert all(digest == digest_of(layout.root / path) for path, digest in config["inputs"].items())
     assert config["outputs"] == {path.name: sha256(path) for path in (files.checkpoint, files.embeddings)}
     assert str(layout.root) not in files.config.read_text()
+
+
+def graphs_of(name: str) -> list[str]:
+    """The graphs that a recommender reads, as their files are called."""
+    encoders = {"image": "vgg16", "text": "minilm"}
+    return [file for kind in describe(name).graphs for _, file in graph_files(kind, encoders)]
 
 
 def test_history_and_training_tell_the_best_epoch(layout: Layout) -> None:
@@ -177,3 +199,143 @@ def test_unknown_recommender_and_missing_interactions_are_reported(layout: Layou
     layout.interactions.unlink()
     with pytest.raises(MissingInputError, match="run `mmprep split` first"):
         train(layout)
+
+
+def killed(layout: Layout, monkeypatch: pytest.MonkeyPatch, name: str = "bpr", target: str = "write_weights") -> None:
+    """Train until a function of the stage is called, and stop there."""
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(f"stages.train.{target}", kill)
+        run(name, SLOW_PARAMS, params_of(name), layout)
+    assert layout.run(name).unfinished.exists()
+
+
+def anew(layout: Layout, caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [message for message in caplog.messages if message.startswith(f"{layout.run('bpr').unfinished}: ")]
+
+
+@pytest.mark.parametrize("target", ["write_weights", "write_history", "write_json"])
+def test_run_that_was_stopped_while_it_wrote_gives_the_same_bytes(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, target: str
+) -> None:
+    run("bpr", SLOW_PARAMS, params_of("bpr"), layout)
+    expected = result_of(layout, "bpr")
+    shutil.rmtree(layout.run("bpr").folder)
+    killed(layout, monkeypatch, target=target)
+    with caplog.at_level(logging.INFO):
+        run("bpr", SLOW_PARAMS, params_of("bpr"), layout)
+    assert anew(layout, caplog) == [f"{layout.run('bpr').unfinished}: training continues after epoch 8"]
+    assert result_of(layout, "bpr") == expected
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"learning_rate": 0.01}, "params"),
+        ({"seed": 2}, "train"),
+        ({"max_epochs": 20}, "train"),
+    ],
+)
+def test_other_parameters_start_anew_and_say_so(
+    layout: Layout,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    other: dict[str, float],
+    told: str,
+) -> None:
+    params = SLOW_PARAMS.model_copy(update=other if told == "train" else {})
+    recommender_params = params_of("bpr", **(other if told == "params" else {}))
+    run("bpr", params, recommender_params, layout)
+    expected = result_of(layout, "bpr")
+    killed(layout, monkeypatch)
+    run("bpr", params, recommender_params, layout)
+    path = layout.run("bpr").unfinished
+    assert anew(layout, caplog) == [f"{path}: left by a training with other {told}; training starts anew"]
+    assert result_of(layout, "bpr") == expected
+
+
+def test_other_inputs_start_anew_and_say_so(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed(layout, monkeypatch)
+    write_world(two_groups(seed=5), layout)
+    run("bpr", SLOW_PARAMS, params_of("bpr"), layout)
+    path = layout.run("bpr").unfinished
+    assert anew(layout, caplog) == [f"{path}: left by a training with other inputs; training starts anew"]
+    found = result_of(layout, "bpr")
+    run("bpr", SLOW_PARAMS, params_of("bpr"), layout)
+    assert result_of(layout, "bpr") == found
+
+
+def test_how_often_the_state_is_saved_changes_nothing(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("bpr", SLOW_PARAMS.model_copy(update={"checkpoint_every": 100}), params_of("bpr"), layout)
+    expected = result_of(layout, "bpr")
+    killed(layout, monkeypatch)
+    run("bpr", SLOW_PARAMS.model_copy(update={"checkpoint_every": 3}), params_of("bpr"), layout)
+    assert result_of(layout, "bpr") == expected
+
+
+def test_diverged_training_leaves_nothing_to_continue(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed(layout, monkeypatch)
+    with pytest.raises(DataError, match="training diverged"):
+        run("bpr", SLOW_PARAMS, BPRParams(learning_rate=1e30), layout)
+    assert not layout.run("bpr").unfinished.exists()
+
+
+# In the middle of the first epoch, of a later one, while a state is being written, after that, after the last epoch,
+# between two of the files that training gives.
+POINTS = (
+    "models.training.trainer.require_finite_losses:1",
+    "models.training.resuming.save_file:1",
+    "models.training.trainer.validate:4",
+    "models.training.resuming.save_file:2",
+    "models.training.trainer.validate:3",
+    "stages.train.save_file:1",
+    "stages.train.write_history:1",
+    "stages.train.write_json:2",
+)
+
+
+@pytest.mark.parametrize("name", ["bpr", "lightgcn"])
+def test_run_that_was_killed_again_and_again_gives_the_same_bytes(layout: Layout, name: str) -> None:
+    script = Path(__file__).parent.parent / "trainable.py"
+    command = [sys.executable, str(script), str(layout.root), name, *POINTS]
+    done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(result_of(layout, name)) == 5
+    assert result_of(layout, name) == result_of(layout, "continued")
+
+
+def child_environment() -> dict[str, str]:
+    """Where a Python of our own finds our modules, and no GPU, which no fork can use."""
+    tests = Path(__file__).parent.parent
+    path = os.pathsep.join([str(tests.parent), str(tests)])
+    return {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""}
+
+
+def test_training_killed_at_any_moment_continues(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SIGKILL from outside, wherever it finds the training once there is something to continue from."""
+    params = SLOW_PARAMS.model_copy(update={"max_epochs": 150, "patience": 150, "checkpoint_every": 1})
+    code = (
+        "import sys; from pathlib import Path; from trainable import *; torch.set_num_threads(1);"
+        "params = TrainParams.model_validate_json(sys.argv[2]);"
+        "train.run('lightgcn', params, params_of('lightgcn'), Layout(Path(sys.argv[1]), 'toy'))"
+    )
+    files = layout.run("lightgcn")
+    command = [sys.executable, "-c", code, str(layout.root), params.model_dump_json()]
+    # On a GPU this process and the other would not give the same bytes.
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with subprocess.Popen(command, env=child_environment()) as child:
+        while not files.unfinished.exists():
+            assert child.poll() is None, "the training ended before it saved anything"
+            time.sleep(0.01)
+        child.kill()
+    assert child.returncode == -signal.SIGKILL
+    assert not files.config.exists()
+    run("lightgcn", params, params_of("lightgcn"), layout)
+    found = result_of(layout, "lightgcn")
+    run("lightgcn", params, params_of("lightgcn"), layout)
+    assert result_of(layout, "lightgcn") == found

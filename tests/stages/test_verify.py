@@ -43,10 +43,10 @@ INTERIM = ["interim/toy/interactions.parquet", "interim/toy/items.parquet", "int
 CORE = ["interim/toy/core.parquet", "processed/toy/users.parquet", "processed/toy/items.parquet"]
 SPLIT = "processed/toy/interactions.parquet"
 FEATURES = [f"features/toy/{name}" for name in ENCODERS]
-GRAPHS = ["graphs/toy/cooccurrence.parquet", "graphs/toy/knn_minilm.parquet"]
+GRAPHS = ["graphs/toy/cooccurrence.parquet", "graphs/toy/knn/minilm.parquet"]
 RUNS = ["runs/toy/bpr", "runs/toy/vbpr"]
 RANKINGS = [f"{run}/recommendations.parquet" for run in RUNS]
-TOLD = ["extract-minilm", "extract-minilm_tokens", "extract-tiny", "filter", "graph-cooccurrence", "graph-knn_minilm"]
+TOLD = ["extract-minilm", "extract-minilm_tokens", "extract-tiny", "filter", "graph-cooccurrence", "graph-knn-minilm"]
 METRICS = [f"metrics/toy/{name}.json" for name in (*TOLD, "ingest", "split")]
 PART = "part-00000-of-00001.parquet"
 
@@ -73,8 +73,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, tiny_raw: Path) -> Path:
         split.run(split.SplitParams(), layout)
         for encoder in ENCODERS:
             encode(layout, encoder)
-        for name in ("cooccurrence", "knn_minilm"):
-            graph.run(name, GraphsParams(), layout)
+        for name in ("cooccurrence", "knn/minilm"):
+            graph.run(name, GraphsParams(), TRAIN.modalities, layout)
         for name in ("bpr", "vbpr"):
             fit(layout, name)
             evaluate.run(name, EvaluateParams(), layout)
@@ -156,7 +156,7 @@ def test_what_the_stages_have_written_is_sound(layout: Layout) -> None:
         *((table, table, "mmprep filter") for table in CORE),
         (SPLIT, SPLIT, "mmprep split"),
         *((f"{folder}/{PART}", folder, f"mmprep extract --encoder {Path(folder).name}") for folder in FEATURES),
-        *((table, table, f"mmprep graph --graph {Path(table).stem}") for table in GRAPHS),
+        *((table, table, f"mmprep graph --graph {table[11:-8]}") for table in GRAPHS),
         *((table, table, f"mmprep evaluate --recommender {Path(table).parent.name}") for table in RANKINGS),
     ],
 )
@@ -191,9 +191,9 @@ def test_a_flipped_bit_in_weights_is_damage(layout: Layout, name: str) -> None:
             "extract-tiny.json is not JSON; run `mmprep extract --encoder tiny`",
         ),
         (
-            "metrics/toy/graph-knn_minilm.json",
-            "metrics/toy/graph-knn_minilm.json",
-            "graph-knn_minilm.json is not JSON; run `mmprep graph --graph knn_minilm`",
+            "metrics/toy/graph-knn-minilm.json",
+            "metrics/toy/graph-knn-minilm.json",
+            "graph-knn-minilm.json is not JSON; run `mmprep graph --graph knn/minilm`",
         ),
     ],
 )
@@ -290,7 +290,7 @@ def test_other_features_make_stale_what_was_trained_on_them(layout: Layout) -> N
     encode(layout, "tiny", weights="random:1")
     assert stale(layout) == {"runs/toy/vbpr"}
     encode(layout, "minilm", template="{brand} {title}")
-    assert stale(layout) == {"runs/toy/vbpr", "graphs/toy/knn_minilm.parquet"}
+    assert stale(layout) == {"runs/toy/vbpr", "graphs/toy/knn/minilm.parquet"}
 
 
 def test_training_again_makes_recommendations_stale(layout: Layout) -> None:
@@ -327,16 +327,48 @@ def test_an_input_that_is_damaged_is_told_apart(layout: Layout) -> None:
 
 def test_a_graph_of_items_that_there_are_not_is_damaged(layout: Layout) -> None:
     rows = {"source": [0], "target": [40], "weight": [1.0]}
-    provenance = record("graph", layout, GraphsParams().knn, [layout.items])
-    EDGES.write(pl.DataFrame(rows), layout.graph("knn_minilm"), provenance)
+    provenance = record("graph", layout, GraphsParams().knn, [layout.items], shape=[40, 40])
+    EDGES.write(pl.DataFrame(rows), layout.graph("knn/minilm"), provenance)
     found = only(layout)
     assert found.state == "damaged"
-    assert found.what == "has target 40, but there are 40 items; run `mmprep graph --graph knn_minilm`"
+    assert found.what == "has target 40, but there are 40 nodes; run `mmprep graph --graph knn/minilm`"
+
+
+def test_a_graph_that_does_not_tell_its_size_is_damaged(layout: Layout) -> None:
+    provenance = record("graph", layout, GraphsParams().knn, [layout.items])
+    EDGES.write(pl.DataFrame({"source": [0], "target": [1], "weight": [1.0]}), layout.graph("mixed"), provenance)
+    assert only(layout).what == (
+        "does not tell what mmprep tells of its files (KeyError: 'shape'); run `mmprep graph --graph mixed`"
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ("mixed", "mixed"),
+        ("knn/vgg16", "knn/vgg16"),
+        ("consistent/image", "consistent"),
+        ("interaction/symmetric", "interaction"),
+        ("intra_item/minilm_tokens", "intra_item/minilm_tokens"),
+        ("mine/own", "mine/own"),
+    ],
+)
+def test_a_damaged_graph_names_the_command_that_makes_it(layout: Layout, file: str, command: str) -> None:
+    layout.graph(file).parent.mkdir(exist_ok=True)
+    layout.graph(file).write_bytes(b"nothing")
+    assert only(layout).what.endswith(f"run `mmprep graph --graph {command}`")
+
+
+@pytest.mark.parametrize("kind", ["knn", "intra_item", "consistent"])
+def test_damaged_metrics_name_the_command_that_makes_them(layout: Layout, kind: str) -> None:
+    layout.metrics(f"graph-{kind}-of-it").write_text("nothing")
+    what = f"{kind}-of-it" if kind == "consistent" else f"{kind}/of-it"
+    assert only(layout).what.endswith(f"run `mmprep graph --graph {what}`")
 
 
 def test_a_graph_of_users_counts_users(layout: Layout) -> None:
     rows = {"source": [0, 59], "target": [59, 0], "weight": [1.0, 1.0]}
-    provenance = record("graph", layout, GraphsParams().knn, [layout.users])
+    provenance = record("graph", layout, GraphsParams().user_user, [layout.users], shape=[60, 60])
     EDGES.write(pl.DataFrame(rows), layout.graph("user_user"), provenance)
     assert stale(layout) == set()
 
@@ -420,7 +452,7 @@ def test_files_of_others_are_damage_where_ours_belong_and_else_nothing(layout: L
 
 
 def record_of(layout: Layout) -> Any:  # noqa: ANN401
-    return record("graph", layout, GraphsParams().knn, [layout.items])
+    return record("graph", layout, GraphsParams().knn, [layout.items], shape=[40, 40])
 
 
 def test_a_folder_without_features_is_damage_and_an_empty_one_nothing(layout: Layout) -> None:
@@ -479,7 +511,7 @@ def test_embeddings_of_another_number_of_users_are_stale(layout: Layout) -> None
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "processed/books/items.parquet", "/dev/zero", "raw/toy/../x", ""])
 def test_an_input_that_is_none_of_the_datasets_is_not_read(layout: Layout, name: str) -> None:
-    rewrite(layout.graph("knn_minilm"), lambda provenance: provenance.update(inputs={name: "0" * 64}))
+    rewrite(layout.graph("knn/minilm"), lambda provenance: provenance.update(inputs={name: "0" * 64}))
     found = only(layout)
     assert found.state == "stale"
     assert found.what.startswith(f"made of {name}, which is none of this dataset's; run")
@@ -487,14 +519,14 @@ def test_an_input_that_is_none_of_the_datasets_is_not_read(layout: Layout, name:
 
 def test_an_input_that_is_a_pipe_is_not_read(layout: Layout) -> None:
     os.mkfifo(layout.raw / "pipe")
-    rewrite(layout.graph("knn_minilm"), lambda provenance: provenance.update(inputs={"raw/toy/pipe": "0" * 64}))
+    rewrite(layout.graph("knn/minilm"), lambda provenance: provenance.update(inputs={"raw/toy/pipe": "0" * 64}))
     assert "which is no file any more" in only(layout).what
 
 
 @pytest.mark.parametrize(
     "told", [[], 3, None, {}, {"stage": "graph"}, {"stage": [], "inputs": {}}, {"stage": "graph", "inputs": []}]
 )
-@pytest.mark.parametrize("file", ["graphs/toy/knn_minilm.parquet", f"features/toy/minilm_tokens/{PART}"])
+@pytest.mark.parametrize("file", ["graphs/toy/knn/minilm.parquet", f"features/toy/minilm_tokens/{PART}"])
 def test_provenance_of_another_form_is_damage(layout: Layout, file: str, told: object) -> None:
     path = layout.root / file
     metadata = {b"mmprep": json.dumps(told).encode()}

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from models.layers.propagation import SparseOperator, lightgcn
+from models.layers.propagation import SparseOperator, hops, lightgcn
 
 
 def random_matrix(rows: int, columns: int, seed: int = 0) -> csr_array:
@@ -56,6 +56,14 @@ def test_graph_is_no_part_of_a_checkpoint() -> None:
 def test_operator_without_a_single_edge_gives_zeros() -> None:
     operator = SparseOperator(csr_array((4, 4), dtype=np.float32))
     torch.testing.assert_close(operator(torch.ones(4, 2)), torch.zeros(4, 2))
+
+
+def test_hops_are_the_powers_of_the_graph_from_the_first_on() -> None:
+    matrix = symmetric(9)
+    dense = torch.from_numpy(matrix.toarray()).double()
+    nodes = torch.randn(9, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    expected = [dense @ nodes, dense @ (dense @ nodes)]
+    torch.testing.assert_close(hops(SparseOperator(matrix).double(), nodes, 2), expected)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])

@@ -10,19 +10,22 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array
 from torch import Tensor
-from worlds import GROUP_ITEMS, GROUP_USERS, binary, two_groups
+from worlds import GROUP_ITEMS, GROUP_USERS, binary, training_data, two_groups
 
 from models.recommenders.base import Recommender, TrainingData
 from models.recommenders.catalogue import CATALOGUE, describe
 from models.training.evaluator import evaluate
 from models.training.params import TrainParams
-from models.training.trainer import build, fit
+from models.training.trainer import Steps, build, fit
 
 Index = npt.NDArray[np.int64]
 
 USERS, ITEMS = 30, 20  # no other size of a parameter is one of these
 SIZE = 7
 EXACT = {"rtol": 0.0, "atol": 1e-10}
+
+# Whose scores come from the interactions' and items' graphs: features are in the losses alone.
+TRAINED_BY_FEATURES_ONLY = {"bm3", "freedom"}
 
 every_recommender = pytest.mark.parametrize("name", CATALOGUE)
 
@@ -36,7 +39,7 @@ def random_data(name: str, users: int = USERS, items: int = ITEMS, per_user: int
         modality: rng.normal(size=(items, width)).astype(np.float32) for modality, width in (("image", 5), ("text", 3))
     }
     train, val = (binary(each, (users, items)) for each in pairs)
-    return TrainingData(train, val, features if describe(name).multimodal else {})
+    return training_data(name, train, val, features)
 
 
 def make(name: str, data: TrainingData, seed: int = 0) -> Recommender:
@@ -58,10 +61,10 @@ def total_loss(recommender: Recommender, batch: tuple[Tensor, Tensor, Tensor]) -
     return torch.stack(list(recommender.losses(*batch).values())).sum()
 
 
-def relabelled(data: TrainingData, users: Index, items: Index) -> TrainingData:
+def relabelled(name: str, data: TrainingData, users: Index, items: Index) -> TrainingData:
     """The same data, in which user n is the old user users[n] and item n the old item items[n]."""
     train, val = (csr_array(matrix.toarray()[users][:, items]) for matrix in (data.train, data.val))
-    return TrainingData(train, val, {modality: vectors[items] for modality, vectors in data.features.items()})
+    return training_data(name, train, val, {modality: vectors[items] for modality, vectors in data.features.items()})
 
 
 def copy_relabelled(source: Recommender, target: Recommender, users: Index, items: Index) -> None:
@@ -84,7 +87,7 @@ def test_other_numbers_for_users_and_items_change_nothing_else(name: str, relabe
     if relabel != "users":
         items = rng.permutation(ITEMS)
     data = random_data(name)
-    first, second = make(name, data).eval(), make(name, relabelled(data, users, items)).eval()
+    first, second = make(name, data).eval(), make(name, relabelled(name, data, users, items)).eval()
     copy_relabelled(first, second, users, items)
     for before, after, order in zip(first.embeddings(), second.embeddings(), (users, items), strict=True):
         torch.testing.assert_close(after, before[torch.from_numpy(order)], **EXACT)
@@ -100,7 +103,7 @@ def test_learning_rate_of_zero_changes_no_parameter(name: str) -> None:
     data = random_data(name)
     recommender = make(name, data)
     before = {key: value.clone() for key, value in recommender.state_dict().items()}
-    fit(recommender, data, TrainParams(batch_size=16, max_epochs=2), 0.0)
+    fit(recommender, data, TrainParams(batch_size=16, max_epochs=2), Steps(0.0))
     assert all(torch.equal(value, before[key]) for key, value in recommender.state_dict().items())
 
 
@@ -137,7 +140,7 @@ def test_item_without_train_users_and_with_zero_features_stays_finite(name: str)
     features = {modality: vectors.copy() for modality, vectors in data.features.items()}
     for vectors in features.values():
         vectors[4] = 0
-    lonely = TrainingData(csr_array(train), data.val, features)
+    lonely = training_data(name, csr_array(train), data.val, features)
     recommender, batch = make(name, lonely), triples(lonely)
     batch[2][:3] = 4
     total_loss(recommender, batch).backward()
@@ -151,7 +154,7 @@ def test_saved_and_loaded_recommender_is_the_same(name: str, tmp_path: Path) -> 
     kind = describe(name).load()
     params = kind.params_type(embedding_size=SIZE)
     trained = build(kind, data, params, 0)
-    fit(trained, data, TrainParams(batch_size=16, max_epochs=3), 0.01)
+    fit(trained, data, TrainParams(batch_size=16, max_epochs=3), Steps(0.01))
     save_file(trained.state_dict(), tmp_path / "checkpoint.safetensors")
     loaded = build(kind, data, params, 1)
     loaded.load_state_dict(load_file(tmp_path / "checkpoint.safetensors"))
@@ -169,7 +172,7 @@ def test_val_interactions_change_nothing_that_is_trained(name: str) -> None:
     for each in (data, other):
         recommender = make(name, each)
         # With a single epoch, validation chooses nothing.
-        result = fit(recommender, each, TrainParams(batch_size=16, max_epochs=1), 0.01)
+        result = fit(recommender, each, TrainParams(batch_size=16, max_epochs=1), Steps(0.01))
         losses = {key: value for key, value in result.history[0].items() if key.startswith("loss")}
         states.append((losses, recommender.state_dict()))
     assert states[0][0] == states[1][0]
@@ -181,18 +184,30 @@ def test_scores_depend_on_features_only_where_the_catalogue_says_so(name: str) -
     data = random_data(name)
     given = random_data("vbpr").features
     tables = [
-        make(name, replace(data, features=each)).embeddings()[1] for each in (given, {m: -v for m, v in given.items()})
+        make(name, replace(data, features=each)).eval().embeddings()[1]
+        for each in (given, {m: -v for m, v in given.items()})
     ]
-    assert torch.equal(*tables) != describe(name).multimodal
+    assert torch.equal(*tables) != (describe(name).multimodal and name not in TRAINED_BY_FEATURES_ONLY)
+
+
+@every_recommender
+def test_losses_depend_on_features_only_where_the_catalogue_says_so(name: str) -> None:
+    data = random_data(name)
+    given = random_data("vbpr").features
+    totals = [
+        total_loss(make(name, replace(data, features=each)).eval(), triples(data))
+        for each in (given, {m: -v for m, v in given.items()})
+    ]
+    assert torch.equal(*totals) != describe(name).multimodal
 
 
 @every_recommender
 def test_two_groups_of_users_are_told_apart(name: str) -> None:
     world = two_groups()
-    data = TrainingData(world.train, world.val, world.features if describe(name).multimodal else {})
+    data = training_data(name, world.train, world.val, world.features)
     kind = describe(name).load()
     recommender = build(kind, data, kind.params_type(embedding_size=16), 0)
-    fit(recommender, data, TrainParams(batch_size=128, max_epochs=100, patience=10), 0.01)
+    fit(recommender, data, TrainParams(batch_size=128, max_epochs=100, patience=10), Steps(0.01))
     with torch.no_grad():
         users, items = recommender.eval().embeddings()
         scores = users @ items.T
@@ -210,7 +225,7 @@ def test_random_test_interactions_are_not_predicted(name: str) -> None:
     test = binary([(user, int(i)) for user in range(200) for i in rng.permutation(left[user])[:4]], (200, 100))
     kind = describe(name).load()
     recommender = build(kind, data, kind.params_type(embedding_size=16), 0)
-    fit(recommender, data, TrainParams(batch_size=512, max_epochs=20), 0.02)
+    fit(recommender, data, TrainParams(batch_size=512, max_epochs=20), Steps(0.02))
     with torch.inference_mode():
         users, items = recommender.eval().embeddings()
     # 20 of the 92 items that are not in train; the deviation over 800 draws is 0.015.

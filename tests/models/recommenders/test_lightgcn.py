@@ -2,15 +2,14 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from worlds import binary
+from worlds import binary, training_data
 
 from models.layers.losses import bpr
-from models.recommenders.base import TrainingData
 from models.recommenders.lightgcn import LightGCN, LightGCNParams
 from models.training.trainer import build
 
 TRAIN = binary([(0, 0), (0, 1), (1, 1), (1, 2), (2, 1)], (4, 4))  # user 3 and item 3 have nothing
-DATA = TrainingData(TRAIN, binary([], (4, 4)))
+DATA = training_data("lightgcn", TRAIN, binary([], (4, 4)))
 
 
 def dense_embeddings(recommender: LightGCN, layers: int) -> torch.Tensor:
@@ -53,7 +52,7 @@ def test_scores_use_propagated_embeddings_and_the_norm_free_ones() -> None:
 
 
 def test_tables_are_xavier_uniform() -> None:
-    wide = TrainingData(binary([(0, 0)], (3000, 500)), binary([], (3000, 500)))
+    wide = training_data("lightgcn", binary([(0, 0)], (3000, 500)), binary([], (3000, 500)))
     recommender = build(LightGCN, wide, LightGCNParams(), 0)
     for table in (recommender.users, recommender.items):
         bound = np.sqrt(6 / sum(table.shape))

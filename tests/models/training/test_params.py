@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from models.training.params import TrainParams
 
 
-@pytest.mark.parametrize("key", ["batch_size", "max_epochs", "patience"])
+@pytest.mark.parametrize("key", ["batch_size", "max_epochs", "patience", "checkpoint_every"])
 def test_counts_start_at_one(key: str) -> None:
     assert getattr(TrainParams.model_validate({key: 1}), key) == 1
     with pytest.raises(ValidationError, match=key):

@@ -2,6 +2,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import chain, repeat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from worlds import binary, two_groups
 
 from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table
 from models.recommenders.bpr import BPR, BPRParams
+from models.training.batches import Batches
+from models.training.course import Steps, make_adam
 from models.training.params import TrainParams
-from models.training.trainer import Batches, Fit, build, fit
+from models.training.resuming import UnfinishedFile
+from models.training.trainer import DivergedError, Fit, build, fit, require_finite_steps, train_epoch
 from pipeline.errors import DataError
 
 PARAMS = TrainParams(batch_size=64, max_epochs=6, patience=3, seed=1)
@@ -27,7 +31,7 @@ def toy_data() -> TrainingData:
 def train(params: TrainParams = PARAMS, learning_rate: float = 0.02) -> tuple[Recommender, Fit]:
     data = toy_data()
     recommender = build(BPR, data, BPRParams(embedding_size=8), params.seed)
-    return recommender, fit(recommender, data, params, learning_rate)
+    return recommender, fit(recommender, data, params, Steps(learning_rate))
 
 
 class Noisy(Recommender):
@@ -90,7 +94,7 @@ def test_noise_inside_a_recommender_depends_on_the_seed_alone() -> None:
     for state in (5, 6):
         torch.manual_seed(state)
         recommender = build(Noisy, data, RecommenderParams(), 3)
-        results.append((fit(recommender, data, PARAMS, 0.01), save(recommender.state_dict())))
+        results.append((fit(recommender, data, PARAMS, Steps(0.01)), save(recommender.state_dict())))
     assert results[0] == results[1]
 
 
@@ -99,7 +103,7 @@ def test_callers_generators_are_left_alone() -> None:
     before = torch.get_rng_state()
     data = toy_data()
     recommender = build(Noisy, data, RecommenderParams(), 3)
-    fit(recommender, data, PARAMS, 0.01)
+    fit(recommender, data, PARAMS, Steps(0.01))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -114,7 +118,7 @@ def test_threads_do_not_change_the_result() -> None:
         runs = []
         for _ in range(2):
             recommender = build(BPR, data, BPRParams(embedding_size=16), 0)
-            fit(recommender, data, TrainParams(batch_size=4096, max_epochs=3), 0.05)
+            fit(recommender, data, TrainParams(batch_size=4096, max_epochs=3), Steps(0.05))
             runs.append(save(recommender.state_dict()))
     finally:
         torch.set_num_threads(before)
@@ -133,7 +137,7 @@ class Undetermined(Noisy):
 def test_recommender_whose_result_depends_on_threads_is_refused_and_the_callers_choice_restored() -> None:
     data = toy_data()
     with pytest.raises(RuntimeError, match="deterministic"):
-        fit(build(Undetermined, data, RecommenderParams(), 0), data, PARAMS, 0.01)
+        fit(build(Undetermined, data, RecommenderParams(), 0), data, PARAMS, Steps(0.01))
     assert not torch.are_deterministic_algorithms_enabled()
 
 
@@ -196,7 +200,7 @@ def test_loss_that_is_no_number_is_reported_with_its_name_and_epoch() -> None:
     recommender = build(Exploding, data, RecommenderParams(), 0)
     one_step = PARAMS.model_copy(update={"batch_size": 10_000})
     with pytest.raises(DataError) as caught:
-        fit(recommender, data, one_step, 0.01)
+        fit(recommender, data, one_step, Steps(0.01))
     assert str(caught.value) == "training diverged: loss second is not finite in epoch 3; lower learning_rate"
 
 
@@ -209,11 +213,11 @@ def test_nothing_to_validate_on_is_reported() -> None:
     data = replace(toy_data(), val=binary([], (40, 60)))
     recommender = build(BPR, data, BPRParams(), 0)
     with pytest.raises(DataError, match="nothing to evaluate"):
-        fit(recommender, data, PARAMS, 0.01)
+        fit(recommender, data, PARAMS, Steps(0.01))
 
 
 def test_training_cannot_see_the_test_split() -> None:
-    assert {field.name for field in fields(TrainingData)} == {"train", "val", "features"}
+    assert {field.name for field in fields(TrainingData)} == {"train", "val", "features", "graphs"}
 
 
 def test_validation_masks_train_items_alone() -> None:
@@ -268,6 +272,98 @@ def test_progress_advances_by_one_an_epoch_and_tells_the_best() -> None:
         yield lambda units, remark: seen.append((units, remark))
 
     data = toy_data()
-    result = fit(build(BPR, data, BPRParams(), 0), data, PARAMS, 0.02, progress)
+    result = fit(build(BPR, data, BPRParams(), 0), data, PARAMS, Steps(0.02), progress)
     assert [units for units, _ in seen] == [1] * len(result.history)
     assert seen[-1][1] == f"best recall@20 {result.best['recall@20']:.4f} in epoch {result.best_epoch}"
+
+
+class Rooted(Noisy):
+    """Its loss is finite but its gradient is not, at the last step of the second epoch: the slope of a root at 0."""
+
+    steps = 0
+
+    def __init__(self, data: TrainingData, params: RecommenderParams) -> None:
+        super().__init__(data, params)
+        self.unused = embedding_table(2, 2)
+
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        self.steps += 1
+        terms = super().losses(users, positives, negatives)
+        if self.steps == 14:
+            terms["root"] = (self.items * 0).sum().sqrt()
+        return terms
+
+
+def test_gradient_that_is_no_number_stops_training_in_its_epoch_and_is_named() -> None:
+    data = toy_data()
+    recommender = build(Rooted, data, RecommenderParams(), 0)
+    with pytest.raises(DivergedError) as caught:
+        fit(recommender, data, PARAMS, Steps(0.01))
+    assert str(caught.value) == (
+        "training diverged: the gradient of items is not finite in epoch 2; lower learning_rate"
+    )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_every_gradient_that_is_no_number_or_overflows_is_found(value: float) -> None:
+    recommender = build(BPR, toy_data(), BPRParams(embedding_size=8), 0)
+    optimiser = make_adam(recommender, 1e-3)
+    for step in range(3):
+        for parameter in recommender.parameters():
+            parameter.grad = torch.full_like(parameter, 0.01)
+        if step == 0:
+            recommender.users.grad[3, 5] = value
+        optimiser.step()
+    with pytest.raises(DivergedError, match="gradient of users is not finite in epoch 4"):
+        require_finite_steps(recommender, optimiser, 4)
+
+
+@pytest.mark.parametrize(("decay", "expected"), [(1.0, [0.1] * 5), (0.5, [0.1 * 0.5 ** (n / 2) for n in range(5)])])
+def test_learning_rate_falls_by_its_factor_in_so_many_epochs(
+    monkeypatch: pytest.MonkeyPatch, decay: float, expected: list[float]
+) -> None:
+    rates: list[float] = []
+
+    def step(optimiser: torch.optim.Adam) -> None:
+        rates.append(optimiser.param_groups[0]["lr"])
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    monkeypatch.setattr("models.training.trainer.require_finite_steps", lambda *_: None)
+    data = toy_data()
+    params = PARAMS.model_copy(update={"max_epochs": 5, "patience": 5, "batch_size": 10_000})
+    steps = Steps.of(BPRParams(learning_rate=0.1, decay=decay, decay_epochs=2))
+    fit(build(BPR, data, BPRParams(), 0), data, params, steps)
+    assert rates == pytest.approx(expected, rel=1e-12)
+
+
+def test_adam_in_one_pass_is_adam() -> None:
+    data = toy_data()
+    recommenders = [build(BPR, data, BPRParams(embedding_size=8), 0) for _ in range(2)]
+    optimisers = [make_adam(recommenders[0], 0.01), torch.optim.Adam(recommenders[1].parameters(), lr=0.01)]
+    for recommender, optimiser in zip(recommenders, optimisers, strict=True):
+        for epoch in range(1, 4):
+            train_epoch(recommender, optimiser, batches(), epoch)
+    torch.testing.assert_close(recommenders[0].state_dict(), recommenders[1].state_dict())
+    assert not torch.equal(recommenders[0].users, build(BPR, data, BPRParams(embedding_size=8), 0).users)
+
+
+def test_memory_is_filled_again_after_training_as_the_caller_had_it() -> None:
+    assert torch.utils.deterministic.fill_uninitialized_memory  # torch's default
+    train()
+    assert torch.utils.deterministic.fill_uninitialized_memory
+
+
+def test_progress_of_a_training_that_continues_begins_where_it_stopped(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    @contextmanager
+    def progress(task: str, total: int | None, unit: str) -> Iterator[Callable[[int, str], None]]:
+        del task, total, unit
+        yield lambda units, _: seen.append(units)
+
+    data = toy_data()
+    unfinished = UnfinishedFile(tmp_path / "state", {})
+    params = PARAMS.model_copy(update={"patience": 6, "checkpoint_every": 4})
+    for _ in range(2):
+        fit(build(BPR, data, BPRParams(), 0), data, params, Steps(0.02), progress, unfinished)
+    assert seen == [1] * 6 + [4, 1, 1]

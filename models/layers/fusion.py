@@ -1,0 +1,49 @@
+"""Fusion of modalities into what they share and what each alone has."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from models.layers.linear import xavier_linear
+
+
+class SharedExclusiveFusion(nn.Module):
+    """Splits the views of nodes, one a modality, into a shared part and exclusive ones that behaviour gates.
+
+    Yu et al., MGCN, MM 2023, and AM2HRec, eq 5-8 (specs 1.3). How the parts are weighted is left to the recommender.
+    """
+
+    def __init__(self, modalities: Sequence[str], size: int) -> None:
+        """Make the attention, common to all modalities, and a preference gate for each.
+
+        Args:
+            modalities: their names, in the order in which views are given.
+            size: the length of an embedding, d.
+        """
+        super().__init__()
+        self.query = xavier_linear(size, size)
+        self.attention = xavier_linear(size, 1, bias=False)
+        self.preferences = nn.ModuleDict({modality: xavier_linear(size, size) for modality in modalities})
+
+    def shares(self, views: Sequence[Tensor]) -> Tensor:
+        """How much of a node's shared part each of the views [n, d] gives, [n, modalities]; a node's sum is 1."""
+        logits = [self.attention(self.query(view).tanh()) for view in views]
+        return torch.cat(logits, dim=1).softmax(dim=1)
+
+    def forward(self, views: Sequence[Tensor], behaviour: Tensor) -> tuple[Tensor, Tensor]:
+        """The shared part of nodes and the sum of their exclusive ones, [n, d] each.
+
+        A node's rows depend on its own rows alone, so that any choice of nodes can be fused.
+
+        Args:
+            views: [n, d] a modality.
+            behaviour: [n, d] the nodes' collaborative embeddings, which say which exclusive parts a node prefers.
+        """
+        shares = torch.split(self.shares(views), 1, dim=1)
+        shared = torch.stack([share * view for share, view in zip(shares, views, strict=True)]).sum(dim=0)
+        exclusive = [
+            prefers(behaviour).sigmoid() * (view - shared)
+            for prefers, view in zip(self.preferences.values(), views, strict=True)
+        ]
+        return shared, torch.stack(exclusive).sum(dim=0)

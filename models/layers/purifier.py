@@ -1,0 +1,27 @@
+"""The behaviour-guided purifier: a modality's features say how much of an item's behaviour shows in that modality."""
+
+from torch import Tensor, nn
+
+from models.layers.linear import xavier_linear
+
+
+class Purifier(nn.Module):
+    """Gates behaviour by features, so that what the features hold beside it is left out.
+
+    Yu et al., MGCN, MM 2023 (specs 6.2); CAmgr has it (eq 5-6, specs 3.3), and MGNM (eq 9-10, specs 2.3).
+    """
+
+    def __init__(self, features: int, size: int) -> None:
+        """Make the gate.
+
+        Args:
+            features: the dimension of the (projected) features.
+            size: the length of the behaviour embeddings, d.
+        """
+        super().__init__()
+        self.gate = xavier_linear(features, size)
+
+    def forward(self, behaviour: Tensor, features: Tensor) -> Tensor:
+        """Behaviour [n, d] times sigmoid(W features [n, dimension] + b), elementwise, [n, d]."""
+        purified: Tensor = behaviour * self.gate(features).sigmoid()
+        return purified

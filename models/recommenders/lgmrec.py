@@ -1,0 +1,170 @@
+"""LGMRec: local user interests from the graph, global ones from hypergraphs of modalities (Guo et al., AAAI 2024)."""
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import dropout, normalize
+
+from models.layers.batch import BatchNodes
+from models.layers.features import ItemFeatures
+from models.layers.hypergraph import HyperEmbeddings, gather, hypergraph_contrast, soft_incidence, total
+from models.layers.linear import xavier_linear
+from models.layers.losses import bpr, embedding_norm
+from models.layers.propagation import SparseOperator, lightgcn
+from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, inner, look_up
+
+
+class LGMRecParams(MultimodalParams):
+    """Section `recommenders.lgmrec`. The defaults are those for Baby.
+
+    Attributes:
+        layers: hops of the free embeddings over the user-item graph.
+        modality_layers: hops of a modality's embeddings over it; the last one counts.
+        hyper_layers: times that embeddings go from items to hyperedges and back, F.
+        hyperedges: of each modality, n_h.
+        keep_rate: the share of a hypergraph's incidences that dropout keeps in training.
+        alpha: weight of the global embeddings, which have length 1 before.
+        gumbel_temperature: tau of the softmax over hyperedges.
+        cl_weight: weight of the contrast of hypergraphs, which is a sum over the batch.
+        temperature: tau of that contrast.
+        regularisation: weight of the final embeddings' norms in the loss.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "baby": {"alpha": 0.3, "keep_rate": 0.5, "hyperedges": 4, "hyper_layers": 1},
+        "sports": {"alpha": 0.6, "keep_rate": 0.4, "hyperedges": 4, "hyper_layers": 1},
+        "clothing": {"alpha": 0.2, "keep_rate": 0.2, "hyperedges": 64, "hyper_layers": 2},
+    }
+
+    layers: Annotated[int, Field(ge=0)] = 2
+    modality_layers: Annotated[int, Field(ge=0)] = 2
+    hyper_layers: Annotated[int, Field(ge=1)] = 1
+    hyperedges: Annotated[int, Field(ge=1)] = 4
+    keep_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    alpha: Annotated[float, Field(ge=0)] = 0.3
+    gumbel_temperature: Annotated[float, Field(gt=0)] = 0.2
+    cl_weight: Annotated[float, Field(ge=0)] = 1e-4
+    temperature: Annotated[float, Field(gt=0)] = 0.2
+    regularisation: Annotated[float, Field(ge=0)] = 1e-6
+
+
+class LGMRec(Recommender):
+    """Free and modality embeddings over the user-item graph, and hyperedges that items and users share.
+
+    Incidences come from raw features (specs 2.6, B6), and what hyperedges have gathered from items goes to users too
+    (B9). LGMRec's own code draws Gumbel noise in evaluation as well; here embeddings without training are exact (B8).
+    """
+
+    params_type = LGMRecParams
+
+    def __init__(self, data: TrainingData, params: LGMRecParams) -> None:
+        super().__init__(data, params)
+        self.params = params
+        self.features = ItemFeatures(data.features, finetune=params.finetune_features)
+        modalities = self.features.modalities
+        self.adjacency = SparseOperator(data.graphs["interaction/symmetric"])
+        self.user_mean = SparseOperator(data.graphs["interaction/user_mean"])
+        self.interactions = SparseOperator(data.train)
+        self.users = embedding_table(data.n_users, params.embedding_size)
+        self.items = embedding_table(data.n_items, params.embedding_size)
+        self.projections, self.hyperedges = (
+            nn.ModuleDict({m: xavier_linear(self.features.size(m), outputs, bias=False) for m in modalities})
+            for outputs in (params.embedding_size, params.hyperedges)
+        )
+
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        """The ranking loss, the contrast of hypergraphs if there are two, and the final embeddings' norms."""
+        batch = BatchNodes.of(users, positives, negatives)
+        free, local, of_users, of_items = self.parts()
+        nodes = batch.nodes(self.n_users)
+        hyper = [
+            look_up(side.incidence, chosen) @ side.hyperedges
+            for side, chosen in ((total(of_users), batch.users), (total(of_items), batch.items))
+        ]
+        final = self.combined(look_up(free, nodes), look_up(local, nodes), torch.cat(hyper))
+        user, positive, negative = (
+            look_up(final, rows) for rows in (batch.user_rows, batch.positive_rows, batch.negative_rows)
+        )
+        terms = {
+            "bpr": bpr(inner(user, positive), inner(user, negative)),
+            "norm": self.params.regularisation * embedding_norm(user, positive, negative),
+        }
+        if len(self.features.modalities) > 1:
+            contrasts = [self.contrast(of_users, users), self.contrast(of_items, positives)]
+            terms["contrast"] = self.params.cl_weight * torch.stack(contrasts).sum()
+        return terms
+
+    def contrast(self, hypergraphs: list[HyperEmbeddings], batch: Tensor) -> Tensor:
+        """Each modality's hypergraph against those after it, for the nodes [batch] of one side (specs 2.4, HCL)."""
+        nodes, counts = torch.unique(batch, return_counts=True)
+        pairs = combinations(hypergraphs, 2)
+        tau = self.params.temperature
+        return torch.stack([hypergraph_contrast(a, b, nodes, tau, counts.to(a.incidence)) for a, b in pairs]).sum()
+
+    def parts(self) -> tuple[Tensor, Tensor, list[HyperEmbeddings], list[HyperEmbeddings]]:
+        """What the final embeddings are made of.
+
+        Returns:
+            The propagated free embeddings, users before items, [n, d]; those of the modalities, side by side,
+            [n, modalities d]; a hypergraph a modality for users, and one for items.
+        """
+        free = lightgcn(self.adjacency, torch.cat([self.users, self.items]), self.params.layers)
+        projected, logits = self.projected()
+        local = torch.cat([self.user_mean(projected), projected])
+        for _ in range(self.params.modality_layers):
+            local = self.adjacency(local)
+        of_users, of_items = self.hypergraphs(free[self.n_users :], logits)
+        return free, local, of_users, of_items
+
+    def projected(self) -> tuple[Tensor, Tensor]:
+        """Each modality's embeddings of items and logits of their incidences, side by side (specs 2.3 steps 2, 5).
+
+        [n_items, modalities d] and [n_items, modalities n_h].
+        """
+        both = []
+        for modality in self.features.modalities:
+            # One pass over the features, which are far wider than what they are mapped to.
+            weights = torch.cat(
+                [maps[modality].get_parameter("weight") for maps in (self.projections, self.hyperedges)]
+            )
+            sizes = [self.embedding_size, self.params.hyperedges]
+            both.append(torch.split(self.features[modality] @ weights.T, sizes, dim=1))
+        embeddings, logits = zip(*both, strict=True)
+        return torch.cat(embeddings, dim=1), torch.cat(logits, dim=1)
+
+    def hypergraphs(self, items: Tensor, logits: Tensor) -> tuple[list[HyperEmbeddings], list[HyperEmbeddings]]:
+        """Each modality's hypergraph for users and for items (specs 2.3 steps 5-7).
+
+        Args:
+            items: the items' propagated free embeddings, [n_items, d].
+            logits: [n_items, modalities n_h]; a user's are the sum of those of the user's items.
+        """
+        of_users, of_items = [], []
+        sides = (torch.split(side, self.params.hyperedges, dim=1) for side in (self.interactions(logits), logits))
+        for user_logits, item_logits in zip(*sides, strict=True):
+            user_incidence, item_incidence = self.incidence(user_logits), self.incidence(item_logits)
+            hyperedges = gather(item_incidence, items, self.params.hyper_layers)
+            of_users.append(HyperEmbeddings(user_incidence, hyperedges))
+            of_items.append(HyperEmbeddings(item_incidence, hyperedges))
+        return of_users, of_items
+
+    def incidence(self, logits: Tensor) -> Tensor:
+        """The incidence [n, n_h] of logits; in training with noise and dropout."""
+        soft = soft_incidence(logits, self.params.gumbel_temperature, noise=self.training)
+        return dropout(soft, 1 - self.params.keep_rate, self.training)
+
+    def combined(self, free: Tensor, local: Tensor, hyper: Tensor) -> Tensor:
+        """The final embeddings [n, d] of nodes: free ones, each modality's direction, and the global direction."""
+        directions = [normalize(view, dim=1) for view in torch.split(local, self.embedding_size, dim=1)]
+        return free + torch.stack(directions).sum(dim=0) + self.params.alpha * normalize(hyper, dim=1)
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """The final embeddings of all nodes (specs 2.3 steps 8-9)."""
+        free, local, of_users, of_items = self.parts()
+        hyper = torch.cat([side.incidence @ side.hyperedges for side in (total(of_users), total(of_items))])
+        users, items = torch.split(self.combined(free, local, hyper), [self.n_users, self.n_items])
+        return users, items

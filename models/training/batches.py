@@ -1,0 +1,32 @@
+"""The batches of an epoch: train interactions in random order, each with a negative."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.recommenders.base import TrainingData
+from models.training.params import TrainParams
+from models.training.sampling import NegativeSampler
+
+
+class Batches:
+    """The train interactions in random order with negatives, in batches."""
+
+    def __init__(self, data: TrainingData, params: TrainParams, device: torch.device) -> None:
+        train = data.train
+        self._users = np.repeat(np.arange(train.shape[0], dtype=np.int64), np.diff(train.indptr))
+        self._items = train.indices.astype(np.int64)
+        self._sampler = NegativeSampler(train)
+        self._params = params
+        self._device = device
+
+    def of_epoch(self, epoch: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Users, positives and negatives [batch] of each step of an epoch; also seeds torch for it."""
+        rng = np.random.default_rng([self._params.seed, epoch])
+        torch.manual_seed(int(rng.integers(2**63)))
+        order = rng.permutation(len(self._users))
+        shuffled = self._users[order]
+        triples = (shuffled, self._items[order], self._sampler.sample(shuffled, rng))
+        columns = [torch.from_numpy(column).to(self._device) for column in triples]
+        users, positives, negatives = (torch.split(column, self._params.batch_size) for column in columns)
+        return list(zip(users, positives, negatives, strict=True))

@@ -1,0 +1,40 @@
+"""Nearest neighbours among more items than can be compared with each other: candidates by FAISS, compared exactly."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from pipeline import approximate
+from pipeline.neighbors import Neighbours, join, require_enough, row_blocks, strongest
+from pipeline.progress import Progress, silent
+from pipeline.similarity import Cosines
+
+
+def nearest_among(
+    cosines: Cosines, k: int, *, include_self: bool, progress: Progress = silent
+) -> tuple[Neighbours, float]:
+    """About the k items most similar to each; arguments are those of pipeline.neighbors.nearest.
+
+    FAISS finds candidates (pipeline.approximate); their similarities, and which of them are kept, are exact.
+
+    Returns:
+        The neighbours, and the recall: which share of the true ones is among them, measured on a sample of items.
+
+    Raises:
+        DataError: k is larger than the number of items that could be neighbours.
+        ParamsError: FAISS is not installed.
+    """
+    require_enough(cosines, k, include_self=include_self)
+    there = np.flatnonzero(cosines.inverse)
+    some = cosines if len(there) == len(cosines) else cosines.take(there)
+    among = approximate.candidates(some.unit, k + 1, progress)
+    found = []
+    for block in row_blocks(len(some)):
+        own = np.arange(block.start, block.stop)[:, None]
+        others = np.where(among[block] == own, -1, among[block])
+        columns = np.hstack([own, others]) if include_self else others
+        rows, columns = np.broadcast_to(own, columns.shape)[columns >= 0], columns[columns >= 0]
+        found.append(strongest(rows, columns, some.exact(rows, columns), k))
+    joined = join(found)
+    recall = approximate.sampled_recall(joined.edges, some.unit, k, include_self=include_self)
+    return replace(joined, edges=joined.edges.renumbered(there)), recall

@@ -1,0 +1,39 @@
+"""Stage `homophily`: how far neighbours in the item graphs are bought together, against random pairs."""
+
+from typing import Any
+
+from pipeline.cooccurrence import co_bought, co_bought_share
+from pipeline.files import write_json
+from pipeline.graph_files import read_graph
+from pipeline.graph_metrics import share
+from pipeline.layout import Layout
+from pipeline.matrices import read_splits
+from pipeline.progress import Progress, silent
+from stages.item_graphs import item_graphs
+
+
+def run(layout: Layout, progress: Progress = silent) -> dict[str, Any]:
+    """Measure, for each item graph of a dataset, which share of its edges joins items with a common user in train.
+
+    Edges of an item to itself do not count. `random` is that share among all pairs of different items, and
+    `GRAPH_times_random` how many times as often edges have a common user. A stage of its own, so that graphs of
+    features need not be built again when the split changes.
+
+    Raises:
+        MissingInputError: there is no item graph.
+        DataError: a graph or the split is damaged or stale.
+    """
+    names = [graph.name for graph in item_graphs(layout)]
+    train = read_splits(layout).train
+    random = co_bought_share(train)
+    metrics: dict[str, Any] = {"random": random}
+    with progress("homophily", len(names), "graphs") as advance:
+        for name in names:
+            edges = read_graph(layout, name).tocoo()
+            others = edges.row != edges.col
+            together = co_bought(train, edges.row[others], edges.col[others])
+            found = share(int(together.sum()), len(together))
+            metrics |= {name: found, f"{name}_times_random": found / random if random else 0.0}
+            advance(1, name)
+    write_json(layout.metrics("homophily"), metrics)
+    return metrics

@@ -1,0 +1,189 @@
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+from worlds import Floats, binary, training_data
+
+from models.recommenders.mgcn import MGCN, MGCNParams
+from models.training.trainer import Steps, build
+
+USERS, ITEMS, SIZE, K = 6, 5, 4, 3
+# User 5 and item 4 have nothing.
+PAIRS = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 2), (2, 3), (3, 3), (4, 1)]
+TRAIN = binary(PAIRS, (USERS, ITEMS))
+BATCH = (torch.tensor([0, 2, 2, 4]), torch.tensor([1, 3, 0, 1]), torch.tensor([4, 1, 1, 0]))
+EXACT = {"rtol": 0.0, "atol": 1e-10}
+
+
+def features(*modalities: str) -> dict[str, Floats]:
+    rng = np.random.default_rng(2)
+    return {m: rng.normal(size=(ITEMS, 3 + place)).astype(np.float32) for place, m in enumerate(modalities)}
+
+
+def made(given: Mapping[str, Floats], **params: object) -> MGCN:
+    """In double precision, with biases that are not zero."""
+    data = training_data("mgcn", TRAIN, binary([], TRAIN.shape), given, k=K)
+    recommender = build(MGCN, data, MGCNParams(embedding_size=SIZE, **params), 0).double()
+    torch.manual_seed(1)
+    for name, parameter in recommender.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    return recommender
+
+
+def user_item_weights() -> Tensor:
+    """Rhat, 1 / sqrt(deg_u deg_i) at each interaction, as f32 as graphs are kept."""
+    weights = np.zeros((USERS, ITEMS))
+    users, items = zip(*PAIRS, strict=True)
+    for user, item in PAIRS:
+        weights[user, item] = 1 / np.sqrt(users.count(user) * items.count(item))
+    return torch.from_numpy(weights.astype(np.float32)).double()
+
+
+def item_item_weights(vectors: Floats) -> Tensor:
+    """The K largest cosines of each item, negative ones as 0, over the roots of both ends' row sums."""
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = unit @ unit.T
+    kept = np.zeros((ITEMS, ITEMS))
+    for item in range(ITEMS):
+        nearest = np.argsort(-cosines[item])[:K]
+        kept[item, nearest] = np.maximum(cosines[item, nearest], 0)
+    sums = kept.sum(axis=1)
+    return torch.from_numpy((kept / np.sqrt(np.outer(sums, sums))).astype(np.float32)).double()
+
+
+def dense_parts(recommender: MGCN, given: Mapping[str, Floats], layers: int, item_layers: int) -> tuple[Tensor, Tensor]:
+    """Behaviour and fused embeddings of users, then items, by the equations (specs 6.2, and 1.3 steps 4-8)."""
+    parameters = dict(recommender.named_parameters())
+    rhat = user_item_weights()
+    ahat = torch.zeros(USERS + ITEMS, USERS + ITEMS, dtype=torch.float64)
+    ahat[:USERS, USERS:], ahat[USERS:, :USERS] = rhat, rhat.T
+    free = torch.cat([parameters["users"], parameters["items"]])
+    hops = [torch.linalg.matrix_power(ahat, hop) @ free for hop in range(layers + 1)]
+    behaviour = sum(hops) / len(hops)
+    views, logits = {}, {}
+    for m, vectors in given.items():
+        raw = parameters.get(f"features.{m}", torch.from_numpy(vectors).double())
+        projected = raw @ parameters[f"projections.{m}.weight"].T + parameters[f"projections.{m}.bias"]
+        gate = projected @ parameters[f"purifiers.{m}.gate.weight"].T + parameters[f"purifiers.{m}.gate.bias"]
+        of_items = parameters["items"] / (1 + torch.exp(-gate))
+        of_items = torch.linalg.matrix_power(item_item_weights(vectors), item_layers) @ of_items
+        views[m] = torch.cat([rhat @ of_items, of_items])
+        query = torch.tanh(views[m] @ parameters["fusion.query.weight"].T + parameters["fusion.query.bias"])
+        logits[m] = torch.exp(query @ parameters["fusion.attention.weight"][0])
+    shared = sum(logits[m][:, None] * views[m] for m in given) / sum(logits.values())[:, None]
+    fused = shared
+    for m in given:
+        gate = behaviour @ parameters[f"fusion.preferences.{m}.weight"].T + parameters[f"fusion.preferences.{m}.bias"]
+        fused = fused + (views[m] - shared) / (1 + torch.exp(-gate))
+    return behaviour, fused / (1 + len(given))
+
+
+def dense_losses(behaviour: Tensor, fused: Tensor, *, once: bool) -> dict[str, Tensor]:
+    """Every term by its definition, with weights 0.3 (contrast) and 0.5 (norm) and the temperature 0.4."""
+    final = behaviour + fused
+    users, positives, negatives = BATCH[0].tolist(), (USERS + BATCH[1]).tolist(), (USERS + BATCH[2]).tolist()
+    ranking, norm, contrast = [], [], []
+    for user, positive, negative in zip(users, positives, negatives, strict=True):
+        lead = final[user] @ final[positive] - final[user] @ final[negative]
+        ranking.append(-torch.log(1 / (1 + torch.exp(-lead))))
+        norm += [final[node] @ final[node] / 2 for node in (user, positive, negative)]
+    for nodes in (users, positives):
+        rows = sorted(set(nodes)) if once else nodes
+        powers = {
+            (a, b): torch.exp(fused[a] @ behaviour[b] / (fused[a].norm() * behaviour[b].norm()) / 0.4)
+            for a in rows
+            for b in rows
+        }
+        side = [-torch.log(powers[a, a] / torch.stack([powers[a, b] for b in rows]).sum()) for a in rows]
+        contrast.append(torch.stack(side).mean())
+    return {
+        "bpr": torch.stack(ranking).mean(),
+        "contrast": 0.3 * torch.stack(contrast).sum(),
+        "norm": 0.5 * torch.stack(norm).sum() / len(users),
+    }
+
+
+@pytest.mark.parametrize("modalities", [("image",), ("image", "text"), ("audio", "image", "text")], ids="-".join)
+@pytest.mark.parametrize(("layers", "item_layers"), [(2, 1), (0, 0), (1, 2)])
+def test_embeddings_are_those_of_the_equations(modalities: tuple[str, ...], layers: int, item_layers: int) -> None:
+    given = features(*modalities)
+    recommender = made(given, layers=layers, item_layers=item_layers)
+    behaviour, fused = dense_parts(recommender, given, layers, item_layers)
+    torch.testing.assert_close(torch.cat(recommender.embeddings()), behaviour + fused, **EXACT)
+
+
+@pytest.mark.parametrize("once", [True, False])
+@pytest.mark.parametrize("finetune", [True, False])
+def test_losses_and_gradients_are_those_of_the_whole_embeddings(once: bool, finetune: bool) -> None:
+    given = features("image", "text")
+    params = {"cl_weight": 0.3, "temperature": 0.4, "regularisation": 0.5, "cl_unique_ids": once}
+    recommender = made(given, finetune_features=finetune, **params)
+    found = recommender.losses(*BATCH)
+    expected = dense_losses(*dense_parts(recommender, given, 2, 1), once=once)
+    torch.testing.assert_close(found, expected, **EXACT)
+    gradients = [
+        torch.autograd.grad(sum(terms.values()), list(recommender.parameters())) for terms in (found, expected)
+    ]
+    torch.testing.assert_close(*gradients, **EXACT)
+
+
+def test_raw_features_are_trained_only_when_asked() -> None:
+    given = features("image", "text")
+    names = {finetune: set(made(given, finetune_features=finetune).state_dict()) for finetune in (True, False)}
+    assert names[True] - names[False] == {"features.image", "features.text"}
+
+
+def test_purifiers_that_are_wide_open_make_modalities_with_equal_graphs_agree() -> None:
+    vectors = features("image")["image"]
+    recommender = made({"image": vectors, "text": vectors})
+    for purifier in recommender.purifiers.values():
+        torch.nn.init.constant_(purifier.gate.bias, 100.0)
+    image, text = torch.split(recommender.views_of_items(), SIZE, dim=1)
+    torch.testing.assert_close(image, text, **EXACT)
+
+
+def test_modality_that_is_left_out_equals_a_recommender_without_it() -> None:
+    both = features("image", "text")
+    whole, alone = made(both), made({"text": both["text"]})
+    alone.load_state_dict({name: whole.state_dict()[name] for name in alone.state_dict()})
+    behaviour, fused = dense_parts(whole, {"text": both["text"]}, 2, 1)
+    torch.testing.assert_close(torch.cat(alone.embeddings()), behaviour + fused, **EXACT)
+
+
+def test_items_alike_in_features_lend_a_new_item_their_behaviour() -> None:
+    vectors = np.eye(ITEMS, 3, dtype=np.float32) + 0.1
+    vectors[4] = vectors[0]
+    data = training_data("mgcn", TRAIN, binary([], TRAIN.shape), {"image": vectors}, k=2)
+    recommender = build(MGCN, data, MGCNParams(embedding_size=SIZE), 0)
+    gradient = torch.autograd.grad(recommender.embeddings()[1][4].sum(), recommender.items)[0]
+    assert torch.count_nonzero(gradient[0])
+    assert not torch.count_nonzero(gradient[3])
+
+
+def test_defaults_are_mgcns_own_but_for_trained_features_and_repeated_ids() -> None:
+    usual = {"layers": 2, "item_layers": 1, "temperature": 0.2, "regularisation": 1e-4, "decay": 0.96}
+    assert MGCNParams(**usual, cl_weight=1e-2, cl_unique_ids=True, finetune_features=False) == MGCNParams()
+
+
+def test_learning_rate_falls_by_four_per_cent_in_fifty_epochs() -> None:
+    steps = Steps.of(MGCNParams())
+    assert steps.in_epoch(1) == 1e-3
+    assert steps.in_epoch(51) == pytest.approx(0.96e-3)
+
+
+def test_projections_are_xavier_uniform() -> None:
+    weight = made({"image": np.ones((ITEMS, 4096), dtype=np.float32)}).projections["image"].weight
+    bound = np.sqrt(6 / (4096 + SIZE))
+    assert 0.99 * bound < weight.abs().max() <= bound
+
+
+@pytest.mark.parametrize(
+    "mistake", [{"layers": -1}, {"temperature": 0.0}, {"cl_weight": -0.1}, {"cl_unique_ids": "maybe"}]
+)
+def test_impossible_parameters_are_refused(mistake: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(mistake))):
+        MGCNParams(**mistake)
