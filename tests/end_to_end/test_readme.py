@@ -41,6 +41,19 @@ def test_vbpr_beats_bpr_on_the_sample_as_planted(outputs: dict[str, str]) -> Non
     assert recall["vbpr"] > 1.15 * recall["bpr"]
 
 
+def test_freedom_beats_lightgcn_on_the_sample_as_planted(outputs: dict[str, str]) -> None:
+    recall = {name: float(value) for name, value in re.findall(r"│ (\w+)\s+│ \S+\s+│ (\S+)", outputs["make demo"])}
+    assert recall["freedom"] > 1.05 * recall["lightgcn"]
+
+
+def test_neighbours_are_shown_and_bought_together_more_often_than_random_pairs(outputs: dict[str, str]) -> None:
+    for graph in ("knn/minilm: weights are cosine similarities", "cooccurrence: weights are users", "checked mug"):
+        assert graph in outputs["mmprep neighbors B0FY6F7N4B"]
+    assert "page: data/neighbors.html" in outputs["mmprep neighbors B0FY6F7N4B --html data/neighbors.html"]
+    told = dict(re.findall(r"^  (\S+) +(\S+)$", outputs["mmprep homophily"], flags=re.MULTILINE))
+    assert float(told["knn/minilm_times_random"]) > 1.1
+
+
 def test_second_repro_runs_nothing(outputs: dict[str, str]) -> None:
     assert "Running stage" not in outputs[". .venv/bin/activate && dvc repro"]
 

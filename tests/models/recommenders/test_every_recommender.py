@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array
 from torch import Tensor
-from worlds import GROUP_ITEMS, GROUP_USERS, binary, training_data, two_groups
+from worlds import GROUP_ITEMS, GROUP_USERS, binary, dense_neighbours, training_data, two_groups
 
 from models.recommenders.base import Recommender, TrainingData
 from models.recommenders.catalogue import CATALOGUE, describe
@@ -28,6 +28,10 @@ EXACT = {"rtol": 0.0, "atol": 1e-10}
 TRAINED_BY_FEATURES_ONLY = {"bm3", "freedom"}
 
 every_recommender = pytest.mark.parametrize("name", CATALOGUE)
+every_multimodal = pytest.mark.parametrize("name", [name for name, row in CATALOGUE.items() if row.multimodal])
+
+# Modalities, and the widths of their features. The graph `mixed` knows the first two alone.
+WIDTHS = {"image": 5, "text": 3, "audio": 4}
 
 
 def random_data(name: str, users: int = USERS, items: int = ITEMS, per_user: int = 6, seed: int = 0) -> TrainingData:
@@ -131,6 +135,89 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(name: str) -> N
         assert (parameter.grad != 0).any(), key
 
 
+def with_modalities(name: str, modalities: tuple[str, ...]) -> TrainingData:
+    """Random data with these modalities alone, in this order; each has the same vectors whatever the others are."""
+    data = random_data(name)
+    vectors = {
+        modality: np.random.default_rng(width).normal(size=(ITEMS, width)).astype(np.float32)
+        for modality, width in WIDTHS.items()
+    }
+    mixed = training_data(name, data.train, data.val, {m: vectors[m] for m in modalities if m != "audio"})
+    graphs = {**mixed.graphs}
+    if "knn" in describe(name).graphs:
+        graphs |= {f"knn/{m}": dense_neighbours(vectors[m], 5) for m in modalities}
+    return replace(mixed, features={m: vectors[m] for m in modalities}, graphs=graphs)
+
+
+def copy_remaining(full: Recommender, reduced: Recommender, kept: str) -> None:
+    """Give a recommender of one modality the values that one of image and text has for it."""
+    values = full.state_dict()
+    places = {
+        "importance": ([sorted(("image", "text")).index(kept)],),  # LATTICE: one number a modality
+        "projection.weight": (slice(None), slice(0, 5) if kept == "image" else slice(5, 8)),  # VBPR: side by side
+    }
+    reduced.load_state_dict({key: values[key][places.get(key, ...)] for key in reduced.state_dict()})
+
+
+@every_multimodal
+@pytest.mark.parametrize("kept", ["image", "text"])  # T0.5
+def test_modality_that_is_left_out_leaves_nothing_behind(name: str, kept: str) -> None:
+    both, alone = with_modalities(name, ("image", "text")), with_modalities(name, (kept,))
+    # Graphs of the other modality may lie there still; they count for nothing.
+    removed = replace(both, features={kept: both.features[kept]}, graphs={**both.graphs, **alone.graphs})
+    full, first, second = make(name, both), make(name, removed, seed=1).eval(), make(name, alone, seed=2).eval()
+    for recommender in (first, second):
+        copy_remaining(full, recommender, kept)
+    torch.testing.assert_close(first.embeddings(), second.embeddings(), **EXACT)
+    batch = triples(both)
+    torch.testing.assert_close(first.losses(*batch), second.losses(*batch), **EXACT)
+    other = {"image": "text", "text": "image"}[kept]
+    assert not any(other in key.split(".") for key in first.state_dict())
+
+
+@every_multimodal
+@pytest.mark.parametrize("modalities", [("image",), ("text",), ("text", "image", "audio")], ids="-".join)  # T0.5
+def test_any_modalities_give_finite_losses_gradients_and_embeddings(name: str, modalities: tuple[str, ...]) -> None:
+    data = with_modalities(name, modalities)
+    recommender = make(name, data)
+    recommender.begin_epoch()
+    terms = recommender.losses(*triples(data))
+    assert all(term.isfinite() for term in terms.values()), terms
+    torch.stack(list(terms.values())).sum().backward()
+    gradients = {key: parameter.grad for key, parameter in recommender.named_parameters()}
+    # What chooses among modalities, or parts them, has nothing to learn from a single one: its gradient may be 0.
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values()), gradients.keys()
+    read = [key for key in gradients if key.split(".")[0] in {"projection", "projections"} and "weight" in key]
+    assert len(read) in (1, len(modalities))
+    assert all(gradients[key].count_nonzero() for key in read)  # type: ignore[union-attr]
+    assert all(table.isfinite().all() for table in recommender.eval().embeddings())
+
+
+@every_multimodal
+def test_order_in_which_modalities_are_given_changes_nothing(name: str) -> None:
+    first, second = (with_modalities(name, order) for order in (("image", "text"), ("text", "image")))
+    tables = [make(name, data).eval().embeddings() for data in (first, second)]
+    torch.testing.assert_close(*tables, rtol=0, atol=0)
+
+
+@every_multimodal
+def test_trained_features_start_as_the_frozen_ones_and_get_gradients(name: str) -> None:
+    data, kind = random_data(name), describe(name).load()
+    frozen, trained = (
+        build(kind, data, kind.params_type(embedding_size=SIZE, finetune_features=switch), 0).double()
+        for switch in (False, True)
+    )
+    torch.testing.assert_close(trained.eval().embeddings(), frozen.eval().embeddings(), **EXACT)
+    added = dict(trained.named_parameters()).keys() - dict(frozen.named_parameters()).keys()
+    assert added == {"features.image", "features.text"}
+    total_loss(trained.train(), triples(data)).backward()
+    for key in added:
+        gradient = trained.get_parameter(key).grad
+        assert gradient is not None
+        assert gradient.isfinite().all()
+        assert gradient.count_nonzero()
+
+
 @every_recommender  # T0.6
 def test_item_without_train_users_and_with_zero_features_stays_finite(name: str) -> None:
     data = random_data(name)
@@ -230,3 +317,29 @@ def test_random_test_interactions_are_not_predicted(name: str) -> None:
         users, items = recommender.eval().embeddings()
     # 20 of the 92 items that are not in train; the deviation over 800 draws is 0.015.
     assert evaluate(users, items, test, data.train)["recall@20"] == pytest.approx(20 / 92, abs=0.06)
+
+
+@every_recommender
+@pytest.mark.parametrize("block", [1, 7, USERS])  # T0.8, T0.10
+def test_ranking_in_blocks_gives_the_metrics_of_the_full_matrix(
+    monkeypatch: pytest.MonkeyPatch, name: str, block: int
+) -> None:
+    data = random_data(name)
+    with torch.inference_mode():
+        users, items = make(name, data).eval().embeddings()
+    scores = (users @ items.T).numpy()
+    scores[data.train.toarray() > 0] = -np.inf
+    places = np.argsort(np.argsort(-scores, axis=1), axis=1)
+    found, relevant = places[data.val.toarray() > 0].reshape(USERS, -1), 2  # val items a user
+    monkeypatch.setattr("models.training.evaluator.BLOCK_USERS", block)
+    metrics = evaluate(users, items, data.val, data.train, cutoffs=(1, 5, 10))
+    for k in (1, 5, 10):
+        hits = found < k
+        gains = (hits / np.log2(found + 2)).sum(axis=1)
+        ideal = sum(1 / np.log2(place + 2) for place in range(min(k, relevant)))
+        assert metrics[f"recall@{k}"] == pytest.approx(hits.sum(axis=1).mean() / relevant)
+        assert metrics[f"precision@{k}"] == pytest.approx(hits.sum(axis=1).mean() / k)
+        assert metrics[f"ndcg@{k}"] == pytest.approx(gains.mean() / ideal)
+        assert metrics[f"precision@{k}"] >= metrics[f"recall@{k}"] / k - 1e-12
+        assert metrics[f"ndcg@{k}"] <= 1
+    assert metrics["recall@1"] <= metrics["recall@5"] <= metrics["recall@10"]

@@ -1,0 +1,89 @@
+"""Presets: named values of several keys at once, in the classes and as sections of params.yaml name them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from models.recommenders.base import RecommenderParams
+from models.recommenders.bm3 import BM3Params
+from models.recommenders.catalogue import CATALOGUE, describe
+from pipeline.errors import ParamsError
+from stages.parameters import load
+
+KINDS = {name: describe(name).load().params_type for name in CATALOGUE}
+PRESETS = [(name, preset) for name, kind in KINDS.items() for preset in kind.presets]
+
+
+def section(folder: Path, name: str, values: dict[str, Any]) -> RecommenderParams:
+    """The parameters of a recommender whose section in a file has these values."""
+    with (folder / "p.yaml").open("w") as file:
+        YAML(typ="safe", pure=True).dump({"dataset": "toys", "recommenders": {name: values}}, file)
+    return load(folder / "p.yaml").recommender(name)
+
+
+def mistake(folder: Path, name: str, values: dict[str, Any]) -> str:
+    """The message about a section, less the file's name."""
+    with pytest.raises(ParamsError) as caught:
+        section(folder, name, values)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"{folder}/p.yaml: ")
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_no_key_needs_to_be_given(name: str, tmp_path: Path) -> None:
+    assert section(tmp_path, name, {}) == KINDS[name]()
+
+
+def test_there_are_presets() -> None:
+    assert {name for name, _ in PRESETS} >= {"bm3", "lgmrec"}
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_preset_stands_for_its_keys_beside_the_defaults(name: str, preset: str, tmp_path: Path) -> None:
+    kind = KINDS[name]
+    given = dict(kind.presets[preset])
+    found = section(tmp_path, name, {"preset": preset}).model_dump()
+    assert given
+    assert found == {**kind().model_dump(), **given}
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_key_of_the_section_goes_before_the_preset(name: str, preset: str, tmp_path: Path) -> None:
+    values = KINDS[name].presets[preset]
+    for key, value in values.items():
+        assert isinstance(value, int | float)
+        other = value + 1 if isinstance(value, int) else value / 2
+        found = section(tmp_path, name, {key: other, "preset": preset}).model_dump()
+        assert found == {**KINDS[name]().model_dump(), **values, key: other}
+
+
+def test_other_keys_of_the_section_stay_beside_the_preset(tmp_path: Path) -> None:
+    found = section(tmp_path, "bm3", {"preset": "elec", "embedding_size": 8, "dropout": 0.2})
+    assert found == BM3Params(layers=2, dropout=0.2, regularisation=0.1, embedding_size=8)
+
+
+def test_preset_of_nothing_is_none(tmp_path: Path) -> None:
+    assert section(tmp_path, "bm3", {"preset": None}) == BM3Params()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        (
+            "bm3",
+            {"preset": "bay"},
+            "recommenders.bm3.preset: found 'bay', expected a preset; did you mean baby? (allowed: baby, sports, elec)",
+        ),
+        ("bm3", {"preset": 3}, "recommenders.bm3.preset: found 3, expected a preset (allowed: baby, sports, elec)"),
+        ("bpr", {"preset": "baby"}, "recommenders.bpr.preset: found 'baby', expected a preset (it has none)"),
+        (
+            "bm3",
+            {"preset": "baby", "dropout": 2},
+            "recommenders.bm3.dropout: found 2, expected less than 1",
+        ),
+    ],
+)
+def test_mistake_is_told_in_a_line(name: str, values: dict[str, Any], message: str, tmp_path: Path) -> None:
+    assert mistake(tmp_path, name, values) == message
