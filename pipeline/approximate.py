@@ -4,7 +4,6 @@ A navigable small-world graph (HNSW; Malkov and Yashunin, 2018) over vectors of 
 the candidates exactly, so that the bytes' rounding costs candidates at most, never a wrong order.
 """
 
-from hashlib import blake2b
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from pipeline.errors import ParamsError
 from pipeline.graphs import Edges
 from pipeline.progress import Progress, silent
+from pipeline.similarity import equal_rows
 
 LINKS = 24  # of a row on each level of the graph, twice as many on the lowest
 BUILD_BREADTH = 80  # rows kept in view while a row is linked
@@ -67,15 +67,6 @@ def candidates(rows: Floats, k: int, progress: Progress = silent) -> Index:
     index.hnsw.efSearch = max(SEARCH_BREADTH, SURPLUS * k, round(BREADTH_AT_A_MILLION * (len(different) / 1e6) ** 0.5))
     near = searched(index, rows, different, SURPLUS * k, progress)
     return with_equals(near, classes)
-
-
-def equal_rows(rows: Floats) -> tuple[Index, Index]:
-    """Which rows differ from all before them, ascending, and for each row the position of its equal among those."""
-    digests = np.array([blake2b(row, digest_size=16).digest() for row in rows], dtype="V16")
-    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
-    same = first[inverse]
-    new = same == np.arange(len(rows))
-    return np.flatnonzero(new), (np.cumsum(new) - 1)[same]
 
 
 def built(faiss: ModuleType, rows: Floats, chosen: Index, progress: Progress) -> Any:  # noqa: ANN401 (FAISS has no types)

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline import approximate
-from pipeline.neighbors import Neighbours, join, require_enough, row_blocks, strongest
+from pipeline.neighbors import Neighbours, join, require_enough, strongest
 from pipeline.progress import Progress, silent
 from pipeline.similarity import Cosines
+
+BLOCK_ROWS = 8192  # whose candidates are compared at once
 
 
 def nearest_among(
@@ -29,9 +31,10 @@ def nearest_among(
     some = cosines if len(there) == len(cosines) else cosines.take(there)
     among = approximate.candidates(some.unit, k + 1, progress)
     found = []
-    for block in row_blocks(len(some)):
-        own = np.arange(block.start, block.stop)[:, None]
-        others = np.where(among[block] == own, -1, among[block])
+    for start in range(0, len(some), BLOCK_ROWS):
+        near = among[start : start + BLOCK_ROWS]
+        own = np.arange(start, start + len(near))[:, None]
+        others = np.where(near == own, -1, near)
         columns = np.hstack([own, others]) if include_self else others
         rows, columns = np.broadcast_to(own, columns.shape)[columns >= 0], columns[columns >= 0]
         found.append(strongest(rows, columns, some.exact(rows, columns), k))

@@ -1,11 +1,13 @@
 """The graphs that mmprep draws, one row each: what joins what, what it is made of, and whose it is."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from pipeline.errors import ParamsError
 from pipeline.params import suggestion
 
+PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # it names a file
 Nodes = Literal["items", "users", "users and items", "patches or tokens"]
 
 
@@ -112,9 +114,9 @@ def describe(name: str) -> tuple[GraphDescription, str]:
     Raises:
         ParamsError: there is no such graph.
     """
-    kind, _, part = name.partition("/")
+    kind, slash, part = name.partition("/")
     description = CATALOGUE.get(kind)
-    if description is None or description.asked_by_part != bool(part):
+    if description is None or description.asked_by_part != bool(slash) or (slash and not PART.fullmatch(part)):
         known = [each.usage for each in DESCRIPTIONS]
         raise ParamsError(f"graph: found {name!r}, expected a graph{suggestion(name, known)}")
     return description, part

@@ -37,7 +37,7 @@ def shape_of(path: Path, provenance: dict[str, Any]) -> tuple[int, int]:
         DataError: it does not tell, as somebody else wrote it.
     """
     shape = provenance.get("shape")
-    if not isinstance(shape, list) or [type(size) for size in shape] != [int, int]:
+    if not isinstance(shape, list) or [type(size) for size in shape] != [int, int] or min(shape) < 0:
         raise DataError(f"{path}: does not tell how many nodes it has; run `mmprep graph` again")
     return shape[0], shape[1]
 
@@ -60,7 +60,7 @@ def read_raw(layout: Layout, name: str) -> csr_array:
 
 
 def require_built_of_present(layout: Layout, path: Path, provenance: dict[str, Any]) -> None:
-    """Check that what a graph was built of is still what it was.
+    """Check that what a graph was built of is still what it was, and so on where that is a graph.
 
     Raises:
         DataError: it is not.
@@ -70,3 +70,5 @@ def require_built_of_present(layout: Layout, path: Path, provenance: dict[str, A
         made_of = layout.root / name
         if not made_of.exists() or digest_of(made_of) != digest:
             raise DataError(f"{path}: built of another {made_of}; run `mmprep graph --graph {asked}`")
+        if name.startswith("graphs/"):
+            require_built_of_present(layout, made_of, read_provenance(made_of))

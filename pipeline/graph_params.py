@@ -9,7 +9,7 @@ from pipeline.params import Params
 Weight = Literal["cosine", "binary"]
 Normalisation = Literal["none", "sym_out", "row"]
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class KnnParams(Params):

@@ -52,7 +52,8 @@ class Edges:
             DataError: an edge joins a node beyond that.
         """
         shape = (rows, rows if columns is None else columns)
-        if len(self) and (int(self.source.max()) >= shape[0] or int(self.target.max()) >= shape[1]):
+        ends = zip((self.source, self.target), shape, strict=True)
+        if len(self) and any(int(end.min()) < 0 or int(end.max()) >= size for end, size in ends):
             raise DataError(f"the graph has nodes beyond the dataset's {shape[0]}; run `mmprep graph` again")
         return csr_array((self.weight, (self.source, self.target)), shape=shape)
 

@@ -161,6 +161,11 @@ class RunLayout:
         return self.folder / "metrics.json"
 
     @property
+    def metrics_by_group(self) -> Path:
+        """The test metrics of groups of users and of items, JSON."""
+        return self.folder / "metrics_by_group.json"
+
+    @property
     def recommendations(self) -> Path:
         """Table RECOMMENDATIONS: each user's best items with scores."""
         return self.folder / "recommendations.parquet"

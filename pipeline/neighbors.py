@@ -83,7 +83,7 @@ def consistent(views: Sequence[Cosines], k: int, progress: Progress = silent) ->
     """For each modality the k most similar items among those on which all modalities agree (DA-MRS; specs 4.3).
 
     Two items agree in a modality if their similarity is above 0 and not below the mean of all pairs, which is never
-    negative. An item with a vector in every modality is its own neighbour; one without agrees with nobody. Where fewer
+    negative. An item with a vector in every modality agrees with itself; one without agrees with nobody. Where fewer
     than k items agree, all of them are neighbours.
 
     Args:

@@ -65,9 +65,8 @@ class Cosines:
 
     def duplicates(self) -> Index | None:
         """A number for each item, which items with the same vector share, [n]; None if no two have the same."""
-        digests = [blake2b(row, digest_size=16).digest() for row in np.ascontiguousarray(self.vectors)]
-        first, classes = np.unique(np.array(digests, dtype="V16"), return_inverse=True)
-        return None if len(first) == len(digests) else classes
+        first, classes = equal_rows(self.vectors)
+        return None if len(first) == len(self) else classes
 
     @cached_property
     def unit(self) -> Floats:
@@ -126,3 +125,12 @@ def in_doubles(vectors: Floats) -> Iterator[tuple[int, Doubles]]:
     step = max(1, 8 * PIECE_NUMBERS // max(1, vectors.shape[1]))
     for start in range(0, len(vectors), step):
         yield start, vectors[start : start + step].astype(np.float64)
+
+
+def equal_rows(rows: Floats) -> tuple[Index, Index]:
+    """Which rows differ from all before them, ascending, and for each row the position of its equal among those."""
+    digests = np.array([blake2b(row, digest_size=16).digest() for row in np.ascontiguousarray(rows)], dtype="V16")
+    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+    same = first[inverse]
+    new = same == np.arange(len(rows))
+    return np.flatnonzero(new), (np.cumsum(new) - 1)[same]

@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from models.training.evaluator import Ranking, evaluate, rank
-from models.training.metrics import CUTOFFS
+from models.training.evaluator import Ranking, compare, rank
+from models.training.groups import metrics_by_group
+from models.training.metrics import CUTOFFS, ranking_metrics
 from models.training.params import EvaluateParams
 from pipeline.errors import DataError
 from pipeline.files import require, sha256, write_json
@@ -23,7 +24,12 @@ from pipeline.tables import ITEMS, RECOMMENDATIONS, USERS
 
 
 def run(name: str, params: EvaluateParams, layout: Layout, progress: Progress = silent) -> dict[str, Any]:
-    """Rank all items for all users with a trained recommender; write test metrics and the best items.
+    """Rank all items for all users with a trained recommender; write the best items, and what they are worth in test.
+
+    The metrics are those of the lists that are written, so anyone can compute them again.
+
+    Returns:
+        The test metrics.
 
     Raises:
         MissingInputError: the recommender is not trained.
@@ -34,12 +40,14 @@ def run(name: str, params: EvaluateParams, layout: Layout, progress: Progress = 
     splits = read_splits(layout)
     users, items = read_embeddings(layout, name, splits)
     mask = csr_array(splits.train + splits.val) if params.mask_val else splits.train
-    metrics = evaluate(users, items, splits.test, splits.train, mask)
     everyone = np.flatnonzero(np.diff(splits.train.indptr))
     ranking = rank(users, items, everyone, mask, max(CUTOFFS))
+    found = compare(ranking, splits.test)
+    metrics = ranking_metrics(found.hits, found.relevant)
     inputs = [files.embeddings, layout.interactions, layout.users, layout.items]
     provenance = record("evaluate", layout, params, inputs, ("torch",), recommender=name)
     RECOMMENDATIONS.write(to_rows(ranking, layout), files.recommendations, provenance)
+    write_json(files.metrics_by_group, metrics_by_group(found, splits.test, splits.train, params.user_groups))
     write_json(files.metrics, metrics)
     return metrics
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from pipeline.cooccurrence import co_bought, co_bought_share
+from pipeline.errors import DataError
 from pipeline.files import write_json
 from pipeline.graph_files import read_graph
 from pipeline.graph_metrics import share
@@ -21,15 +22,22 @@ def run(layout: Layout, progress: Progress = silent) -> dict[str, Any]:
 
     Raises:
         MissingInputError: there is no item graph.
-        DataError: a graph or the split is damaged or stale.
+        DataError: a graph or the split is damaged or stale, or nothing is in train.
     """
-    names = [graph.name for graph in item_graphs(layout)]
+    graphs = item_graphs(layout)
     train = read_splits(layout).train
+    if not train.nnz:
+        raise DataError(f"{layout.interactions}: no train interactions, so nothing is bought together; see split.rule")
     random = co_bought_share(train)
     metrics: dict[str, Any] = {"random": random}
-    with progress("homophily", len(names), "graphs") as advance:
-        for name in names:
+    with progress("homophily", len(graphs), "graphs") as advance:
+        for graph in graphs:
+            name, n_items = graph.name, int(train.shape[1])
             edges = read_graph(layout, name).tocoo()
+            if edges.shape != (n_items, n_items):
+                raise DataError(
+                    f"{graph.path}: of {edges.shape[0]} items in a dataset of {n_items}; run `{graph.made_by}`"
+                )
             others = edges.row != edges.col
             together = co_bought(train, edges.row[others], edges.col[others])
             found = share(int(together.sum()), len(together))

@@ -1,5 +1,6 @@
 """Full ranking: every item scored for every user, the known ones masked."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,8 @@ from models.training.sampling import interaction_keys, is_member
 from pipeline.errors import DataError
 from pipeline.topk import top_k
 
-BLOCK_USERS = 1024
+BLOCK_USERS = 256  # whose scores stay in a processor's cache while they are sorted
+BLOCK_NUMBERS = 2**25  # of scores computed at once
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,21 @@ class Ranking:
     scores: npt.NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Found:
+    """What of the truth the lists of some users hold.
+
+    Attributes:
+        ranking: the lists, of the n users who have anything to find.
+        hits: [n, k] whether each ranked item is to be found.
+        relevant: [n] how many items there are to find.
+    """
+
+    ranking: Ranking
+    hits: npt.NDArray[np.bool_]
+    relevant: npt.NDArray[np.int64]
+
+
 @torch.inference_mode()
 def rank(users: Tensor, items: Tensor, chosen: npt.NDArray[np.int64], mask: csr_array, k: int) -> Ranking:
     """The k best items of each chosen user by inner product; of equal scores the smaller item index first.
@@ -43,18 +60,21 @@ def rank(users: Tensor, items: Tensor, chosen: npt.NDArray[np.int64], mask: csr_
         k: length of the lists, cut to n_items.
     """
     k = min(k, len(items))
-    blocks = []
-    for start in range(0, len(chosen), BLOCK_USERS):
-        block = chosen[start : start + BLOCK_USERS]
-        scores = users[torch.from_numpy(block).to(users.device)] @ items.T
-        known = mask[block]
-        rows = np.repeat(np.arange(len(block)), np.diff(known.indptr))
-        index = (torch.from_numpy(rows).to(scores.device), torch.from_numpy(known.indices).long().to(scores.device))
-        scores[index] = -torch.inf
-        blocks.append([tensor.cpu().numpy() for tensor in top_k(scores, k)])
-    if not blocks:
-        return Ranking(chosen, np.empty((0, k), dtype=np.int64), np.empty((0, k), dtype=np.float32))
-    return Ranking(chosen, np.concatenate([b[1] for b in blocks]), np.concatenate([b[0] for b in blocks]))
+    ranked = np.empty((len(chosen), k), dtype=np.int64)
+    best = np.empty((len(chosen), k), dtype=np.float32)
+    for block in blocks(len(chosen), len(items)):
+        known = mask[chosen[block]]
+        place = np.repeat(np.arange(known.shape[0]), np.diff(known.indptr)), known.indices.astype(np.int64)
+        scores = users[torch.from_numpy(chosen[block]).to(users.device)] @ items.T
+        scores[tuple(torch.from_numpy(each).to(scores.device) for each in place)] = -torch.inf
+        best[block], ranked[block] = (tensor.cpu().numpy() for tensor in top_k(scores, k))
+    return Ranking(chosen, ranked, best)
+
+
+def blocks(users: int, items: int) -> Iterator[slice]:
+    """Consecutive users, so many at once that their scores of all items fit."""
+    step = max(1, min(BLOCK_USERS, BLOCK_NUMBERS // max(1, items)))
+    return (slice(start, min(start + step, users)) for start in range(0, users, step))
 
 
 def evaluated_users(truth: csr_array, train: csr_array) -> npt.NDArray[np.int64]:
@@ -83,11 +103,24 @@ def evaluate(
     Raises:
         DataError: no user has anything to find.
     """
-    chosen = evaluated_users(truth, train)
-    if len(chosen) == 0:
+    ranking = rank(users, items, evaluated_users(truth, train), train if mask is None else mask, max(cutoffs))
+    found = compare(ranking, truth)
+    return ranking_metrics(found.hits, found.relevant, cutoffs)
+
+
+def compare(ranking: Ranking, truth: csr_array) -> Found:
+    """Look for the interactions of `truth`, [n_users, n_items], in the lists of those users who have any.
+
+    Raises:
+        DataError: none of the ranked users has any.
+    """
+    relevant = np.diff(truth.indptr)[ranking.users].astype(np.int64)
+    some = relevant > 0
+    if not some.any():
         raise DataError("nothing to evaluate: no user has interactions both in train and in the evaluated split")
-    ranking = rank(users, items, chosen, train if mask is None else mask, max(cutoffs))
-    return ranking_metrics(find_hits(ranking, truth), np.diff(truth.indptr)[chosen].astype(np.int64), cutoffs)
+    if not some.all():
+        ranking = Ranking(ranking.users[some], ranking.items[some], ranking.scores[some])
+    return Found(ranking, find_hits(ranking, truth), relevant[some])
 
 
 def find_hits(ranking: Ranking, truth: csr_array) -> npt.NDArray[np.bool_]:

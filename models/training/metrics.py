@@ -6,10 +6,20 @@ import numpy.typing as npt
 CUTOFFS = (5, 10, 20, 50)
 
 
+Floats = npt.NDArray[np.float64]
+
+
 def ranking_metrics(
     hits: npt.NDArray[np.bool_], relevant: npt.NDArray[np.int64], cutoffs: tuple[int, ...] = CUTOFFS
 ) -> dict[str, float]:
-    """Average each metric over users, as `recall@5`, `precision@5`, `ndcg@5` and so on.
+    """Average each of `user_metrics` over users, as `recall@5`, `precision@5`, `ndcg@5` and so on."""
+    return {name: float(values.mean()) for name, values in user_metrics(hits, relevant, cutoffs).items()}
+
+
+def user_metrics(
+    hits: npt.NDArray[np.bool_], relevant: npt.NDArray[np.int64], cutoffs: tuple[int, ...] = CUTOFFS
+) -> dict[str, Floats]:
+    """Each metric of each user, [users].
 
     Recall is hits over relevant items, precision hits over the cutoff, NDCG has gain 1 for a hit, the discount
     1 / log2(rank + 1) and an ideal list of min(relevant, cutoff) hits.
@@ -22,12 +32,12 @@ def ranking_metrics(
     """
     discount = 1 / np.log2(np.arange(2, max(cutoffs) + 2))
     ideal = np.cumsum(discount)
-    metrics: dict[str, list[float]] = {"recall": [], "precision": [], "ndcg": []}
+    metrics: dict[str, list[Floats]] = {"recall": [], "precision": [], "ndcg": []}
     for k in cutoffs:
         top = hits[:, :k]
         found = top.sum(axis=1)
         gain = top @ discount[: top.shape[1]]
-        metrics["recall"].append(float((found / relevant).mean()))
-        metrics["precision"].append(float((found / k).mean()))
-        metrics["ndcg"].append(float((gain / ideal[np.minimum(relevant, k) - 1]).mean()))
+        metrics["recall"].append(found / relevant)
+        metrics["precision"].append(found / k)
+        metrics["ndcg"].append(gain / ideal[np.minimum(relevant, k) - 1])
     return {f"{name}@{k}": value for name, values in metrics.items() for k, value in zip(cutoffs, values, strict=True)}

@@ -1,8 +1,9 @@
 """Sections `train` and `evaluate` of params.yaml. Imports no torch, so that any command can check them."""
 
+from itertools import pairwise
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipeline.params import Params
 
@@ -45,11 +46,20 @@ class TrainParams(Params):
         return {modality: name for modality, name in (("image", self.image), ("text", self.text)) if name}
 
 
+def ascending(bounds: tuple[int, ...]) -> tuple[int, ...]:
+    """Check that each number is larger than the one before; raises ValueError."""
+    if any(later <= earlier for earlier, later in pairwise(bounds)):
+        raise ValueError("ascending numbers")
+    return bounds
+
+
 class EvaluateParams(Params):
     """Section `evaluate` of params.yaml.
 
     Attributes:
         mask_val: whether val items are masked beside the train items when the test split is ranked.
+        user_groups: how many train items a user has from whom on a new group begins, whose metrics are told apart.
     """
 
     mask_val: bool = False
+    user_groups: Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(ascending)] = (6, 10, 50)

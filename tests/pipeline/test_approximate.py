@@ -12,10 +12,11 @@ import numpy.typing as npt
 import pytest
 
 from pipeline import approximate
-from pipeline.approximate import built, candidates, equal_rows, expanded, sampled_recall
+from pipeline.approximate import built, candidates, expanded, sampled_recall
 from pipeline.errors import ParamsError
 from pipeline.graphs import Edges
 from pipeline.progress import Advance, silent
+from pipeline.similarity import equal_rows
 
 Floats = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]

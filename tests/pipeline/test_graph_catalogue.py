@@ -3,6 +3,7 @@ import pytest
 from pipeline.errors import ParamsError
 from pipeline.graph_catalogue import CATALOGUE, DESCRIPTIONS, describe
 from pipeline.graph_params import GraphsParams
+from pipeline.params import parse_section
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,13 @@ def test_graph_is_found_by_name(name: str, kind: str, part: str) -> None:
     assert (description, found) == (CATALOGUE[kind], part)
 
 
-@pytest.mark.parametrize("name", ["", "knn", "knn/", "mixed/image", "consistent/image", "minilm", "/minilm"])
+OTHERS = ["", "knn", "knn/", "mixed/", "mixed/image", "consistent/image", "minilm", "/minilm"]
+ELSEWHERE = ["knn/../../x", "knn//etc/x", "knn/..", "knn/a/b", "knn/.a", "knn/a b", "intra_item/a\n", "knn/\x1b[31m"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "knn", "knn/", "mixed/", "mixed/image", "consistent/image", "minilm", "/minilm", *ELSEWHERE]
+)
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ParamsError) as caught:
         describe(name)
@@ -32,6 +39,15 @@ def test_other_names_are_refused(name: str) -> None:
 def test_misspelt_graph_gets_a_suggestion() -> None:
     with pytest.raises(ParamsError, match=r"did you mean cooccurrence\?"):
         describe("coocurrence")
+
+
+def test_number_that_no_array_can_hold_is_refused() -> None:
+    for section in ("knn", "consistent", "cooccurrence", "user_user", "intra_item"):
+        assert parse_section(GraphsParams, {section: {"k": 2**31 - 1}}, "graphs", "params.yaml")
+        with pytest.raises(ParamsError) as caught:
+            parse_section(GraphsParams, {section: {"k": 10**20}}, "graphs", "params.yaml")
+        place = f"params.yaml: graphs.{section}.k"
+        assert str(caught.value) == f"{place}: found {10**20}, expected less than or equal to 2147483647"
 
 
 def test_every_graph_with_parameters_has_its_section() -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -55,15 +56,38 @@ def test_graph_of_other_items_is_refused(layout: Layout) -> None:
         read_graph(layout, "knn/minilm")
 
 
+def test_graph_of_a_stale_graph_is_refused(layout: Layout) -> None:
+    write(layout)
+    made = made_by_hand(layout, [layout.graph("knn/minilm")], graph="mixed", shape=[3, 3])
+    EDGES.write(pl.DataFrame(ROWS), layout.graph("mixed"), made)
+    assert read_graph(layout, "mixed").nnz == 3
+    write_items(layout, [{"title": "Another"}] * 3)
+    with pytest.raises(DataError) as caught:
+        read_graph(layout, "mixed")
+    assert str(caught.value) == (
+        f"{layout.graph('knn/minilm')}: built of another {layout.items}; run `mmprep graph --graph knn/minilm`"
+    )
+
+
 def test_graph_with_nodes_beyond_its_shape_is_refused(layout: Layout) -> None:
     write(layout, shape=(3, 2))
     with pytest.raises(DataError, match="nodes beyond"):
         read_graph(layout, "knn/minilm")
 
 
-def test_graph_that_does_not_tell_its_shape_is_refused(layout: Layout) -> None:
-    EDGES.write(pl.DataFrame(ROWS), layout.graph("mixed"), made_by_hand(layout))
+@pytest.mark.parametrize(
+    "notes", [{}, {"shape": None}, {"shape": [3]}, {"shape": ["3", 3]}, {"shape": [3.0, 3]}, {"shape": [3, -3]}]
+)
+def test_graph_that_does_not_tell_its_shape_is_refused(layout: Layout, notes: dict[str, Any]) -> None:
+    EDGES.write(pl.DataFrame(ROWS), layout.graph("mixed"), made_by_hand(layout, **notes))
     with pytest.raises(DataError, match=r"does not tell how many nodes it has; run `mmprep graph` again"):
+        read_graph(layout, "mixed")
+
+
+def test_graph_with_a_node_below_0_is_refused(layout: Layout) -> None:
+    made = made_by_hand(layout, shape=[3, 3])
+    EDGES.write(pl.DataFrame(ROWS | {"target": [1, -1, 2]}), layout.graph("mixed"), made)
+    with pytest.raises(DataError, match="nodes beyond"):
         read_graph(layout, "mixed")
 
 

@@ -28,6 +28,7 @@ def test_edges_between_different_nodes_are_never_to_oneself() -> None:
     found = summarise(edges((0, 0, 1.0), (1, 0, 1.0)), 2, 3)
     assert (found["without_neighbours"], found["neighbours_p0"], found["chosen_p100"]) == (0, 1, 2)
     assert found["mean_neighbours"] == 1
+    assert found["chosen_p50"] == 0  # of three, two are chosen by none
 
 
 def test_graph_without_edges_or_nodes() -> None:

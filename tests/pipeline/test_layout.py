@@ -51,6 +51,7 @@ RUN = LAYOUT.run("vbpr")
         (RUN.history, "runs/toys/vbpr/history.csv"),
         (RUN.training, "runs/toys/vbpr/training.json"),
         (RUN.metrics, "runs/toys/vbpr/metrics.json"),
+        (RUN.metrics_by_group, "runs/toys/vbpr/metrics_by_group.json"),
         (RUN.recommendations, "runs/toys/vbpr/recommendations.parquet"),
         (RUN.unfinished, "runs/toys/vbpr/.unfinished.safetensors"),
         (LAYOUT.seeds("vbpr").summary, "seeds/toys/vbpr/seeds.json"),

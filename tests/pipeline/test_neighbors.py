@@ -134,19 +134,29 @@ def test_order_of_the_rows_changes_no_bit() -> None:
     assert sorted(renamed) == sorted(plain)
 
 
+def off(products: Vectors, right: list[Edges], error: float) -> Vectors:
+    """Products that are off by nearly `error` in the worst way: too small where they should win, else too large."""
+    wins = np.zeros(products.shape, dtype=bool)
+    for edges in right:
+        wins[edges.source, edges.target] = True
+    return (products + np.where(wins, -0.99 * error, 0.99 * error)).astype(np.float32)
+
+
 def test_products_that_are_off_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As another library or another number of threads would sum them: off by up to what `error` allows.
+    # As another library or another number of threads would sum them, but much more so, that the margin matters.
+    monkeypatch.setattr(Cosines, "error", 0.02)
     vectors = np.random.default_rng(4).normal(size=(400, 64)).astype(np.float32)
-    vectors[200:] = vectors[:200] + np.float32(1e-4) * vectors[200:]  # pairs that differ by less than the error
-    expected = as_tuples(nearest(cosines(vectors), 3, include_self=False).edges)
-    exact_candidates, rng = neighbors.candidates, np.random.default_rng(5)
+    expected = nearest(cosines(vectors), 3, include_self=False)
+    exact_candidates = neighbors.candidates
 
     def from_bad_products(sure: Vectors, _: Vectors, count: int, slack: float) -> tuple[object, object]:
-        bad = (sure + rng.uniform(-slack / 2, slack / 2, sure.shape)).astype(np.float32)
+        bad = off(sure, [expected.edges], 0.02)
         return exact_candidates(bad, bad, count, slack)
 
     monkeypatch.setattr(neighbors, "candidates", from_bad_products)
-    assert as_tuples(nearest(cosines(vectors), 3, include_self=False).edges) == expected
+    found = nearest(cosines(vectors), 3, include_self=False)
+    assert as_tuples(found.edges) == as_tuples(expected.edges)
+    assert (found.cut, found.tied) == (expected.cut, expected.tied)
 
 
 def test_similarities_are_right_to_the_last_bit() -> None:
@@ -249,6 +259,14 @@ def test_candidates_hold_the_best_and_all_that_is_as_good(monkeypatch: pytest.Mo
     assert len(found) == len(rows) < values.size / 2
 
 
+def test_what_is_out_is_no_candidate_although_fewer_are_left_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbors, "GROUPS", 4)
+    values = np.full((2, 203), -np.inf, dtype=np.float32)
+    values[0, [7, 11, 200]] = 0.5
+    rows, columns = candidates(values, values, 5, 0.05)
+    assert sorted(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 7), (0, 11), (0, 200)]
+
+
 def noisy(seed: int, n: int = 40) -> list[Vectors]:
     """Two modalities that agree about three groups of items, each in its way."""
     rng = np.random.default_rng(seed)
@@ -330,19 +348,87 @@ def test_items_that_are_all_alike_are_all_consistent() -> None:
 
 
 def test_consistent_neighbours_survive_products_that_are_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    views = [cosines(view) for view in noisy(6, n=60)]
-    expected = [as_tuples(each.edges) for each in consistent(views, 4)]
-    rng = np.random.default_rng(7)
+    monkeypatch.setattr(Cosines, "error", 0.05)
+    views = [cosines(view) for view in noisy(6, n=200)]
+    expected = [each.edges for each in consistent(views, 4)]
     exact_agreeing = neighbors.agreeing
 
     def from_bad_products(given: list[Cosines], products: list[Vectors], floors: list[np.float32]) -> object:
-        for view, product in zip(given, products, strict=True):
-            product += rng.uniform(-view.error, view.error, product.shape).astype(np.float32)
+        for product in products:
+            product[:] = off(product, expected, 0.05)
         return exact_agreeing(given, products, floors)
 
-    monkeypatch.setattr(Cosines, "error", 1e-3)
     monkeypatch.setattr(neighbors, "agreeing", from_bad_products)
-    assert [as_tuples(each.edges) for each in consistent(views, 4)] == expected
+    assert [as_tuples(each.edges) for each in consistent(views, 4)] == [as_tuples(edges) for edges in expected]
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_agreement_is_sure_or_possible_as_products_can_be_off(monkeypatch: pytest.MonkeyPatch, sign: int) -> None:
+    monkeypatch.setattr(Cosines, "error", 0.05)
+    views, exact = [cosines(view) for view in noisy(8)], [dense(view) for view in noisy(8)]
+    floors = [np.float32(view.mean) for view in views]
+    agreed = (exact[0] >= floors[0]) & (exact[1] >= floors[1])
+    sure, possible = neighbors.agreeing(views, [each + np.float32(0.049 * sign) for each in exact], floors)
+    assert not (sure & ~agreed).any()
+    assert not (agreed & ~possible).any()
+    assert sure.any()
+    assert not possible.all()
+
+
+def repeated(seed: int, n: int = 60) -> list[Vectors]:
+    """Two modalities of few different vectors, so that most items are equal to many others in one of them."""
+    rng = np.random.default_rng(seed)
+    return [quarters(6, seed=seed + modality)[rng.integers(0, 6, n)] for modality in range(2)]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("k", [1, 3, 8])
+@pytest.mark.parametrize("error", [1e-6, 0.3])  # by the second it is sure of few pairs that they agree
+def test_consistent_neighbours_among_equal_items(
+    monkeypatch: pytest.MonkeyPatch, error: float, k: int, seed: int
+) -> None:
+    monkeypatch.setattr(Cosines, "error", error)
+    views = repeated(seed)
+    for own, each in enumerate(consistent([cosines(view) for view in views], k)):
+        assert as_tuples(each.edges) == dense_consistent(views, own, k)
+        ranked: dict[int, list[float]] = {}
+        for row, _, weight in dense_consistent(views, own, len(views[0])):
+            ranked.setdefault(row, []).append(weight)
+        cut = [weights for weights in ranked.values() if len(weights) > k]
+        assert (each.cut, each.tied) == (len(cut), sum(weights[k] == weights[k - 1] for weights in cut))
+
+
+def test_many_equal_items_are_thinned_before_modalities_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    # All photos of a half are the same, as of a shop's placeholder; the texts tell three groups.
+    texts = np.repeat(np.eye(3, dtype=np.float32), 100, axis=0)
+    photos = np.repeat(np.eye(2, dtype=np.float32), 150, axis=0)
+    compared = []
+    exact = Cosines.exact
+    monkeypatch.setattr(Cosines, "exact", lambda self, *ends: compared.append(len(ends[0])) or exact(self, *ends))
+    consistent([cosines(photos), cosines(texts)], 4)
+    assert sum(compared) < 300 * 5 * 4 * 2
+
+
+def test_similarity_of_0_is_no_agreement_although_the_mean_is_0() -> None:
+    around = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], dtype=np.float32)
+    (found,) = consistent([cosines(around)], 4)
+    assert as_tuples(found.edges) == [(item, item, 1.0) for item in range(4)]
+
+
+def test_only_items_with_a_vector_in_every_modality_are_compared() -> None:
+    told: list[object] = []
+
+    @contextmanager
+    def listen(task: str, total: int | None, unit: str) -> Iterator[Advance]:
+        told.append((task, total, unit))
+        yield lambda units, _: told.append(units)
+
+    views = noisy(5)
+    views[0][3], views[1][7] = 0, 0
+    consistent([cosines(view) for view in views], 5, listen)
+    assert told == [("consistent neighbours", 38, "items"), 38]
+    views[0][:] = 0
+    assert [len(each.edges) for each in consistent([cosines(view) for view in views], 5)] == [0, 0]
 
 
 def test_neighbours_can_be_joined_under_other_numbers() -> None:

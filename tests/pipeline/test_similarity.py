@@ -80,10 +80,25 @@ def test_products_are_never_further_off_than_the_error(dimension: int, seed: int
         assert np.abs(product - exact.astype(np.float64)).max() <= found.error
 
 
+def test_error_allows_for_roundings_that_all_go_one_way() -> None:
+    found = cosines(np.ones((1, 1801), dtype=np.float32))
+    product = np.cumsum(found.unit[0] ** 2, dtype=np.float32)[-1]
+    assert found.error / 8 < abs(float(product) - 1) <= found.error
+
+
 def test_mean_is_that_of_the_whole_matrix() -> None:  # T4.6
     for vectors in (some(), some(7, 3), np.abs(some(100, 5))):
         wide = vectors / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
         assert cosines(vectors).mean == pytest.approx((wide @ wide.T).mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("pieces", [1, 50, 2**17])
+def test_order_of_the_items_changes_no_bit_of_the_mean(monkeypatch: pytest.MonkeyPatch, pieces: int) -> None:
+    monkeypatch.setattr(similarity, "PIECE_NUMBERS", pieces)
+    vectors, rng = np.abs(some(500, 20)), np.random.default_rng(1)
+    means = {cosines(vectors[rng.permutation(500)]).mean for _ in range(20)}
+    assert len(means) == 1
+    assert means == {cosines(np.vstack([vectors, np.zeros((700, 20), dtype=np.float32)])).mean}
 
 
 def test_mean_of_a_known_case() -> None:

@@ -31,6 +31,19 @@ def test_equal_values_over_a_wide_row_go_to_the_smaller_index() -> None:
     assert index.tolist() == [[0, 1, 2, 3], [4000, 0, 1, 2], [0, 2, 4, 6]]
 
 
+@pytest.mark.parametrize("k", [1, 7, 50])
+def test_rows_with_many_equal_values_stand_among_others(k: int) -> None:
+    rng = np.random.default_rng(k)
+    values = rng.normal(size=(40, 3001)).astype(np.float32)
+    values[3:6] = np.round(values[3:6])
+    values[10], values[20, 100:] = 0, -np.inf
+    values[30] = np.sort(values[30])
+    top, index = top_k(torch.from_numpy(values.copy()), k)
+    expected = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(index.numpy(), expected)
+    np.testing.assert_array_equal(top.numpy(), np.take_along_axis(values, expected, axis=1))
+
+
 def test_the_values_that_are_given_stay_as_they_were() -> None:
     values = torch.tensor([[1.0, 3.0, 3.0, 2.0]])
     top_k(values, 2)

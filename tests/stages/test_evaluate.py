@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -12,6 +13,7 @@ from scipy.sparse import csr_array
 from worlds import World, one_thread, two_groups, write_items, write_world
 
 from models.recommenders.bpr import BPRParams
+from models.training.metrics import ranking_metrics
 from models.training.params import EvaluateParams, TrainParams
 from pipeline.errors import DataError, MissingInputError
 from pipeline.files import sha256
@@ -92,6 +94,30 @@ def test_metrics_are_those_of_the_recommendations(layout: Layout, mask_val: bool
     assert json.loads(layout.run("bpr").metrics.read_text()) == metrics
 
 
+@pytest.mark.parametrize("mask_val", [False, True])
+def test_the_written_lists_alone_give_the_same_metrics_to_the_last_bit(layout: Layout, mask_val: bool) -> None:
+    metrics, recommendations = evaluate(layout, mask_val=mask_val)
+    wanted = {user: of_user(WORLD.test, user) for user, _ in lists(recommendations).items()}
+    hits = np.zeros((len(wanted), 50), dtype=bool)
+    for row, (user, items) in enumerate(lists(recommendations).items()):
+        hits[row, : len(items)] = [item in wanted[user] for item in items]
+    relevant = np.array([len(items) for items in wanted.values()])
+    assert json.loads(layout.run("bpr").metrics.read_text()) == ranking_metrics(hits, relevant) == metrics
+
+
+def test_metrics_of_groups_are_written_beside(layout: Layout) -> None:
+    metrics = run("bpr", EvaluateParams(user_groups=(10, 11)), layout)
+    groups = json.loads(layout.run("bpr").metrics_by_group.read_text())
+    users = groups["users_by_train_items"]
+    assert list(users) == ["1-9", "10", "11+"]
+    assert users["1-9"] == users["11+"] == {"users": 0}
+    assert users["10"] == {"users": 39, **metrics}  # all but user 5, who has nothing in train
+    items = groups["items_by_popularity"].values()
+    assert sum(group["interactions"] for group in items) == 39
+    found = sum(group["interactions"] * group.get("recall@20", 0) for group in items)
+    assert found / 39 == pytest.approx(metrics["recall@20"])  # each has one test item
+
+
 def test_nobody_is_recommended_a_train_item(layout: Layout) -> None:
     _, recommendations = evaluate(layout)
     for user, items in lists(recommendations).items():
@@ -163,7 +189,7 @@ def test_recommendations_tell_what_made_them(layout: Layout) -> None:
     provenance = read_provenance(files.recommendations)
     assert provenance["stage"] == "evaluate"
     assert provenance["recommender"] == "bpr"
-    assert provenance["params"] == {"mask_val": True}
+    assert provenance["params"] == {"mask_val": True, "user_groups": [6, 10, 50]}
     inputs = (files.embeddings, layout.interactions, layout.users, layout.items)
     assert provenance["inputs"] == {layout.relative(path): sha256(path) for path in inputs}
 
@@ -171,9 +197,10 @@ def test_recommendations_tell_what_made_them(layout: Layout) -> None:
 def test_same_run_gives_the_same_bytes(layout: Layout) -> None:
     evaluate(layout)
     files = layout.run("bpr")
-    before = [sha256(path) for path in (files.recommendations, files.metrics)]
+    written = (files.recommendations, files.metrics, files.metrics_by_group)
+    before = [sha256(path) for path in written]
     evaluate(layout)
-    assert [sha256(path) for path in (files.recommendations, files.metrics)] == before
+    assert [sha256(path) for path in written] == before
 
 
 @pytest.mark.parametrize("gone", ["config", "embeddings"])

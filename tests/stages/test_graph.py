@@ -24,8 +24,8 @@ from pipeline.graph_params import (
     UserUserParams,
 )
 from pipeline.layout import Layout
-from pipeline.provenance import read_provenance
-from pipeline.tables import EDGES
+from pipeline.provenance import Provenance, read_provenance
+from pipeline.tables import EDGES, Table
 from stages.graph import graph_names, run
 
 PARAMS = GraphsParams(
@@ -255,9 +255,30 @@ def test_interactions_are_normalised_three_ways(layout: Layout) -> None:
     user_mean = read_graph(layout, "interaction/user_mean").toarray()
     np.testing.assert_allclose(user_mean, binary(TRAIN, (4, 5)).toarray() / np.array([[2], [3], [3], [2]]), rtol=1e-6)
     assert read_graph(layout, "interaction/item_mean").shape == (5, 4)
+    # User 0 has item 0, and user 1 item 1, which is no edge to oneself.
+    assert (metrics["user_mean_mean_neighbours"], metrics["item_mean_mean_neighbours"]) == (10 / 4, 10 / 5)
+    assert (metrics["user_mean_chosen_p0"], metrics["symmetric_edges"]) == (0, 20)
     symmetric = read_graph(layout, "interaction/symmetric").toarray()
     assert symmetric.shape == (9, 9)
     assert symmetric[0, 4] == symmetric[4, 0] == pytest.approx((2 * 3) ** -0.5)
+
+
+def test_parts_are_written_together_or_not_at_all(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(layout, "interaction")
+    before = {path.name: sha256(path) for path in layout.graph_folder("interaction").iterdir()}
+    write_world(World(*[binary([(0, 0), (1, 1)], (4, 5))] * 3), layout)
+    write_edges = Table.write
+
+    def full_disk(table: Table, frame: pl.DataFrame, path: Path, provenance: Provenance) -> None:
+        if path.name == "item_mean.parquet":
+            raise OSError(28, "No space left on device")
+        write_edges(table, frame, path, provenance)
+
+    monkeypatch.setattr(Table, "write", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        build(layout, "interaction")
+    assert {path.name: sha256(path) for path in layout.graph_folder("interaction").iterdir()} == before
+    assert [path.name for path in layout.graph_folder("").iterdir()] == ["interaction"]
 
 
 def test_graph_without_an_edge_is_written(layout: Layout) -> None:

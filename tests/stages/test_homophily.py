@@ -32,10 +32,10 @@ def layout(tmp_path: Path) -> Layout:
     return layout
 
 
-def write(layout: Layout, name: str, pairs: Pairs) -> None:
+def write(layout: Layout, name: str, pairs: Pairs, n_items: int = N_ITEMS) -> None:
     ends = np.array(pairs, dtype=np.int32).reshape(-1, 2)
     frame = Edges(ends[:, 0], ends[:, 1], np.ones(len(ends), dtype=np.float32)).to_frame()
-    made = made_by_hand(layout, [layout.items], graph=name, shape=[N_ITEMS, N_ITEMS])
+    made = made_by_hand(layout, [layout.items], graph=name, shape=[n_items, n_items])
     EDGES.write(frame, layout.graph(name), made)
 
 
@@ -145,7 +145,7 @@ def test_stale_graph_is_refused_and_nothing_is_written(layout: Layout) -> None:
 def test_stale_split_is_refused(layout: Layout) -> None:
     write_items(layout, [{"title": "Another"}] * N_ITEMS)
     write(layout, "mixed", [(0, 1)])
-    with pytest.raises(DataError, match="made for another .*; run `mmprep split` again"):
+    with pytest.raises(DataError, match=r"made for another .*; run `mmprep split` again"):
         run(layout)
 
 
@@ -153,6 +153,11 @@ def test_graph_of_more_items_than_there_are_is_refused(layout: Layout) -> None:
     write(layout, "mixed", [(0, N_ITEMS)])
     with pytest.raises(DataError, match="nodes beyond the dataset's 6"):
         run(layout)
+    write(layout, "mixed", [(0, N_ITEMS)], N_ITEMS + 1)
+    with pytest.raises(DataError) as caught:
+        run(layout)
+    path = layout.graph("mixed")
+    assert str(caught.value) == f"{path}: of 7 items in a dataset of 6; run `mmprep graph --graph mixed`"
 
 
 def test_empty_train_split_is_refused_and_nothing_is_written(layout: Layout) -> None:

@@ -1,10 +1,14 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchmetrics.functional.retrieval import retrieval_normalized_dcg, retrieval_precision, retrieval_recall
 
-from models.training.metrics import CUTOFFS, ranking_metrics
+from models.training.metrics import CUTOFFS, ranking_metrics, user_metrics
+
+INDEPENDENT = {"recall": retrieval_recall, "precision": retrieval_precision, "ndcg": retrieval_normalized_dcg}
 
 
 def hits_at(ranks: list[list[int]], length: int) -> npt.NDArray[np.bool_]:
@@ -62,3 +66,20 @@ def test_metrics_keep_their_bounds(data: st.DataObject) -> None:
         assert 0 <= metrics[f"recall@{k}"] <= 1
     recalls = [metrics[f"recall@{k}"] for k in CUTOFFS]
     assert recalls == sorted(recalls)
+
+
+def test_metrics_agree_with_torchmetrics() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.permuted(np.tile(np.arange(80), (25, 1)), axis=1)  # no two are equal
+    wanted = rng.random((25, 80)) < rng.uniform(0.02, 0.5, (25, 1))
+    wanted[:, 0] = True
+    hits = np.take_along_axis(wanted, np.argsort(-scores, axis=1), axis=1)[:, :50]
+    found = user_metrics(hits, wanted.sum(axis=1))
+    for user in range(25):
+        given_scores, target = torch.from_numpy(scores[user]).float(), torch.from_numpy(wanted[user])
+        for kind, function in INDEPENDENT.items():
+            for k in CUTOFFS:
+                expected = function(given_scores, target, top_k=k).item()
+                assert found[f"{kind}@{k}"][user] == pytest.approx(expected, rel=1e-5)  # theirs are of single precision
+    averages = {name: pytest.approx(values.mean()) for name, values in found.items()}
+    assert ranking_metrics(hits, wanted.sum(axis=1)) == averages
