@@ -313,8 +313,9 @@ def grow(names: Sequence[str], scales: Sequence[int], usual: Case) -> None:
         for name, found in measured(names, replace(usual, scale=scale, batch=scale * usual.batch)):
             epoch, evaluation, first = smallest.setdefault(name, (found["epoch"], found["evaluation"], scale))
             grown = scale / first
+            each = found["epoch"] / (scale * TRAIN) * 1e6
             print(
-                f"{name:9} {found['epoch']:8.2f} s an epoch ({found['cpu']:.2f} of all cores), {found['epoch'] / (scale * TRAIN) * 1e6:.2f} us an "
+                f"{name:9} {found['epoch']:8.2f} s an epoch ({found['cpu']:.2f} of all cores), {each:.2f} us an "
                 f"interaction, {found['epoch'] / epoch / grown:.2f} of linear; {found['evaluation']:8.2f} s an "
                 f"evaluation, {found['evaluation'] / evaluation / grown**2:.2f} of linear in users x items; "
                 f"{found['gigabytes']:.2f} GB peak",

@@ -20,6 +20,8 @@ from stages.terminal import (
     show_encoder,
     show_finding,
     show_neighbours,
+    show_recommendations,
+    show_recommender,
     timed,
 )
 
@@ -245,7 +247,7 @@ def graph(root: Path, file: Path | None, dataset: str | None, name: str | None) 
     from stages import graph as stage
 
     section, modalities = params.sections.graphs, params.sections.train.modalities
-    for each in [name] if name else stage.graph_names(section):
+    for each in stage.graph_names(section) if name is None else [name]:
         with timed(f"graph {each}") as done:
             done(stage.run(each, section, modalities, layout, bar))
 
@@ -366,6 +368,36 @@ def evaluate(root: Path, file: Path | None, dataset: str | None, recommender: st
 
 @main.command()
 @stage_options
+@click.argument("user")
+@click.option("--recommender", help="Whose list; else that of the best validation Recall@20.")
+@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Items of the list, at most 50.")
+def recommend(root: Path, file: Path | None, dataset: str | None, user: str, recommender: str | None, k: int) -> None:
+    """A user's history, and what a recommender would give them.
+
+    USER is an id as published, or `#` and its number.
+
+    Example: mmprep recommend '#12' --recommender vbpr
+    """
+    _, layout = prepare(root, file, dataset)
+    from stages import recommend as verb
+
+    show_recommendations(verb.find(layout, recommender, user, k))
+
+
+@main.command()
+def recommenders() -> None:
+    """The recommenders of mmprep, with their parameters.
+
+    Example: mmprep recommenders
+    """
+    from models.recommenders.catalogue import DESCRIPTIONS
+
+    for row in DESCRIPTIONS:
+        show_recommender(row)
+
+
+@main.command()
+@stage_options
 def report(root: Path, file: Path | None, dataset: str | None) -> None:
     """The test metrics side by side, and where everything lies.
 
@@ -416,7 +448,7 @@ def export(
 @main.command()
 @stage_options
 def verify(root: Path, file: Path | None, dataset: str | None) -> None:
-    """Which artefacts of the dataset are damaged, and which are stale.
+    """Which artefacts are damaged, and which are stale.
 
     Each is compared with what it records of itself: its own bytes, and those of what it was made of.
 

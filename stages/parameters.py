@@ -92,7 +92,7 @@ class Parameters:
         kind = describe_recommender(name, f"{self.source}: {key}").load().params_type
         values = dict(self.sections.recommenders.get(name, {}))
         preset = values.pop("preset", None)
-        if preset is not None and preset not in kind.presets:
+        if preset is not None and (not isinstance(preset, str) or preset not in kind.presets):
             known = suggestion(str(preset), kind.presets) or " (it has none)"
             raise ParamsError(f"{self.source}: {key}.preset: found {preset!r}, expected a preset{known}")
         return parse_section(kind, {**kind.presets.get(preset, {}), **values}, key, self.source)

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from models.encoders.catalogue import EncoderDescription
+    from models.recommenders.catalogue import RecommenderDescription
     from pipeline.progress import Advance
     from stages.cache import FolderStats
     from stages.neighbors import ItemNeighbours
+    from stages.recommend import UserRecommendations
     from stages.verify import Finding
 
 # rich is imported inside the functions, so that `mmprep --help` answers at once.
@@ -82,25 +84,54 @@ def show_finding(finding: "Finding") -> None:
 
 def show_neighbours(found: "ItemNeighbours") -> None:
     """Print an item's neighbours, a table a graph."""
-    from rich.markup import escape
-
     from stages.item_lookup import printable
 
     click.echo(f"{printable(found.item.title)} ({printable(found.item.item_id)}, #{found.item.item})")
     for note in found.notes:
         click.echo(f"note: {printable(note)}")
     for graph in found.graphs:
-        click.echo()
         if graph.lack:
-            click.echo(f"{graph.graph}: {graph.lack}")
+            click.echo(f"\n{graph.graph}: {graph.lack}")
         else:
-            click.echo(graph.title)
-            table = new_table(*graph.columns)
-            for row in graph.rows():
-                table.add_row(*map(escape, row))  # titles are others' text
-            print_table(table)
+            show_rows(graph.title, graph.columns, graph.rows())
         for note in graph.notes:
             click.echo(f"note: {printable(note)}")
+
+
+def show_recommendations(found: "UserRecommendations") -> None:
+    """Print a user's history, and below it the list of a recommender."""
+    from stages.item_lookup import printable
+
+    click.echo(f"{printable(found.user_id)} (#{found.user})")
+    for note in found.notes:
+        click.echo(f"note: {printable(note)}")
+    show_rows("history", found.history_columns, found.history_rows())
+    if found.recommended:
+        show_rows(found.title, found.columns, found.rows())
+
+
+def show_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a title and a table of others' text, in which nothing is markup."""
+    from rich.markup import escape
+
+    click.echo(f"\n{title}")
+    table = new_table(*columns)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    print_table(table)
+
+
+def show_recommender(row: "RecommenderDescription") -> None:
+    """Print what a recommender reads, and its parameters with their defaults."""
+    kind = row.load().params_type
+    values = {
+        "paper": row.paper,
+        "reads": ", ".join(["interactions", *(["features"] if row.multimodal else []), *row.graphs]),
+        "list": f"train.{row.group}",
+        "keys": ", ".join(f"{key}: {value}" for key, value in kind().model_dump(mode="json").items()),
+        **({"presets": ", ".join(kind.presets)} if kind.presets else {}),
+    }
+    show(row.name, values, width=10)
 
 
 def show(title: str, values: Mapping[str, Any], width: int = 26) -> None:

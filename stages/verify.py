@@ -118,8 +118,9 @@ def run_artefacts(run: RunLayout, soundness: Soundness) -> Iterator[Artefact]:
     evaluate = f"mmprep evaluate --recommender {name}"
     if run.recommendations.exists():
         yield run.recommendations, evaluate, partial(soundness.table, run.recommendations, RECOMMENDATIONS)
-    if run.metrics.exists():
-        yield run.metrics, evaluate, partial(soundness.metrics, run.metrics)
+    for path in (run.metrics, run.metrics_by_group):
+        if path.exists():
+            yield path, evaluate, partial(soundness.metrics, path)
 
 
 def folders(parent: Path) -> list[Path]:

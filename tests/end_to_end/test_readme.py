@@ -54,6 +54,14 @@ def test_neighbours_are_shown_and_bought_together_more_often_than_random_pairs(o
     assert float(told["knn/minilm_times_random"]) > 1.1
 
 
+def test_a_user_sees_history_and_list(outputs: dict[str, str]) -> None:
+    shown = outputs["mmprep recommend '#12' --recommender vbpr"]
+    assert "history" in shown
+    assert "vbpr: " in shown
+    assert "+-" in outputs["mmprep train --recommender bpr --seeds 3"]
+    assert "combinations" in outputs["mmprep search --recommender bpr --over regularisation=0.01,0.1"]
+
+
 def test_second_repro_runs_nothing(outputs: dict[str, str]) -> None:
     assert "Running stage" not in outputs[". .venv/bin/activate && dvc repro"]
 

@@ -521,7 +521,18 @@ def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
     stages.insert(stages.index("graph"), "encoders")
     stages[stages.index("graph") + 1 : stages.index("graph") + 1] = ["graphs", "homophily", "neighbors"]
     stages.insert(stages.index("train") + 1, "search")
-    assert listed == ["sample", "download", *stages, "report", "export", "verify", "cache", "inspect"]
+    assert listed == [
+        "sample",
+        "download",
+        *stages,
+        "recommend",
+        "recommenders",
+        "report",
+        "export",
+        "verify",
+        "cache",
+        "inspect",
+    ]
     for text in (shown, mmprep("cache", "--help").stdout):
         assert "..." not in text.split("Commands:\n")[1], "the first line of a command's help is cut off"
     assert mmprep("-h").stdout == shown

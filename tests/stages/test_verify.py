@@ -25,7 +25,7 @@ from pipeline.graph_params import GraphsParams
 from pipeline.layout import Layout
 from pipeline.progress import Advance
 from pipeline.provenance import record
-from pipeline.tables import DOWNLOADS, EDGES
+from pipeline.tables import DOWNLOADS, EDGES, INTRA_EDGES
 from stages import evaluate, extract, graph, ingest, split, train
 from stages import filter as filter_
 from stages.noise import NoiseParams
@@ -143,7 +143,11 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], Any], table: pa.Table
 
 def test_what_the_stages_have_written_is_sound(layout: Layout) -> None:
     findings = run(layout)
-    runs = [path for run in RUNS for path in (run, f"{run}/recommendations.parquet", f"{run}/metrics.json")]
+    runs = [
+        path
+        for run in RUNS
+        for path in (run, f"{run}/recommendations.parquet", f"{run}/metrics.json", f"{run}/metrics_by_group.json")
+    ]
     expected = [*INTERIM, *CORE, SPLIT, *FEATURES, *GRAPHS, *runs, *METRICS]
     assert [layout.relative(finding.path) for finding in findings] == expected
     assert {(finding.state, finding.what) for finding in findings} == {("sound", "")}
@@ -366,6 +370,18 @@ def test_damaged_metrics_name_the_command_that_makes_them(layout: Layout, kind: 
     assert only(layout).what.endswith(f"run `mmprep graph --graph {what}`")
 
 
+def test_a_graph_within_items_is_told_by_its_own_table(layout: Layout) -> None:
+    frame = pl.DataFrame({"item": [0], "source": [1], "target": [0], "weight": [0.5]})
+    frame = frame.cast({"item": pl.Int32, "source": pl.Int16, "target": pl.Int16, "weight": pl.Float32})
+    provenance = record("graph", layout, GraphsParams().intra_item, [layout.items], graph="intra_item/vit")
+    INTRA_EDGES.write(frame, layout.graph("intra_item/vit"), provenance)
+    assert not unsound(layout)
+    INTRA_EDGES.write(frame.with_columns(item=pl.lit(10**6, pl.Int32)), layout.graph("intra_item/vit"), provenance)
+    assert "has item 1000000, but there are" in only(layout).what
+    INTRA_EDGES.write(frame.with_columns(item=pl.lit(-1, pl.Int32)), layout.graph("intra_item/vit"), provenance)
+    assert "has item -1, but there are" in only(layout).what
+
+
 def test_a_graph_of_users_counts_users(layout: Layout) -> None:
     rows = {"source": [0, 59], "target": [59, 0], "weight": [1.0, 1.0]}
     provenance = record("graph", layout, GraphsParams().user_user, [layout.users], shape=[60, 60])
@@ -583,7 +599,7 @@ def test_each_artefact_and_how_far_it_is_are_shown(layout: Layout) -> None:
 
     @contextmanager
     def progress(task: str, total: int | None, unit: str) -> Iterator[Advance]:
-        assert (task, total, unit) == ("verifying", 26, "artefacts")
+        assert (task, total, unit) == ("verifying", 28, "artefacts")
         yield lambda units, remark: shown.append((units, remark))
 
     findings = run(layout, progress)
