@@ -79,7 +79,8 @@ def test_preset_of_nothing_is_none(tmp_path: Path) -> None:
         (
             "bm3",
             {"preset": ["baby"]},
-            "recommenders.bm3.preset: found ['baby'], expected a preset; did you mean baby? (allowed: baby, sports, elec)",
+            "recommenders.bm3.preset: found ['baby'], expected a preset; did you mean baby? "
+            "(allowed: baby, sports, elec)",
         ),
         ("bm3", {"preset": 3}, "recommenders.bm3.preset: found 3, expected a preset (allowed: baby, sports, elec)"),
         ("bpr", {"preset": "baby"}, "recommenders.bpr.preset: found 'baby', expected a preset (it has none)"),
