@@ -95,7 +95,7 @@ class Parameters:
         if preset is not None and (not isinstance(preset, str) or preset not in kind.presets):
             known = suggestion(str(preset), kind.presets) or " (it has none)"
             raise ParamsError(f"{self.source}: {key}.preset: found {preset!r}, expected a preset{known}")
-        return parse_section(kind, {**kind.presets.get(preset, {}), **values}, key, self.source)
+        return parse_section(kind, {**kind.presets.get(preset or "", {}), **values}, key, self.source)
 
     def ranges(self, name: str) -> dict[str, list[Any]]:
         """The values that `mmprep search` tries for a recommender's parameters.
