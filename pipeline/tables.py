@@ -153,6 +153,12 @@ def difference(found: pa.Schema, expected: pa.Schema) -> str:
     return f"found ({as_text[0]}), expected ({as_text[1]})"
 
 
+def may_hold(column: pq.ColumnChunkMetaData, value: int) -> bool:
+    """Whether a column of a row group may have a value, by the smallest and the largest one that it tells."""
+    statistics = column.statistics
+    return statistics is None or not statistics.has_min_max or statistics.min <= value <= statistics.max
+
+
 def column(name: str, kind: pa.DataType) -> pa.Field:
     """A column in which every row has a value."""
     return pa.field(name, kind, nullable=False)

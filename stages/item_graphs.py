@@ -14,7 +14,9 @@ from pipeline.errors import DataError, MissingInputError
 from pipeline.graph_catalogue import DESCRIPTIONS, GraphDescription
 from pipeline.layout import Layout
 from pipeline.provenance import read_provenance
-from pipeline.tables import EDGES
+from pipeline.tables import EDGES, may_hold
+
+SOURCE = EDGES.schema.get_field_index("source")
 
 
 @dataclass(frozen=True)
@@ -77,19 +79,15 @@ class ItemGraph:
         EDGES.check(self.path)
         try:
             with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
-                groups = [n for n in range(file.num_row_groups) if may_hold(file.metadata.row_group(n), item)]
+                groups = [
+                    n for n in range(file.num_row_groups) if may_hold(file.metadata.row_group(n).column(SOURCE), item)
+                ]
                 rows = file.read_row_groups(groups)
         except (OSError, ValueError, pa.ArrowException) as error:
             reason = str(error).splitlines()[0]
             raise DataError(f"{self.path}: damaged ({reason}); remove it and run `{self.made_by}`") from error
         frame = pl.DataFrame(rows.replace_schema_metadata(None))
         return frame.filter(pl.col("source") == item).select("target", "weight")
-
-
-def may_hold(group: pq.RowGroupMetaData, item: int) -> bool:
-    """Whether a row group may have edges of an item, by the smallest and the largest source that it tells."""
-    statistics = group.column(EDGES.schema.get_field_index("source")).statistics
-    return statistics is None or not statistics.has_min_max or statistics.min <= item <= statistics.max
 
 
 def item_graphs(layout: Layout) -> list[ItemGraph]:

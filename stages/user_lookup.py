@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import DataError
 from pipeline.layout import Layout
-from pipeline.tables import USERS, Table
+from pipeline.tables import USERS, Table, may_hold
 from stages.item_lookup import closest, printable
 
 
@@ -62,9 +62,3 @@ def read_rows(path: Path, table: Table, user: int, made_by: str) -> pl.DataFrame
         reason = str(error).splitlines()[0]
         raise DataError(f"{path}: damaged ({reason}); remove it and run `{made_by}`") from error
     return pl.DataFrame(rows.replace_schema_metadata(None)).filter(pl.col("user") == user)
-
-
-def may_hold(column: pq.ColumnChunkMetaData, value: int) -> bool:
-    """Whether a column of a row group may have a value, by the smallest and the largest one that it tells."""
-    statistics = column.statistics
-    return statistics is None or not statistics.has_min_max or statistics.min <= value <= statistics.max
