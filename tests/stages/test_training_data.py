@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import pytest
+from worlds import two_groups, write_vectors, write_world
+
+from models.recommenders.catalogue import describe
+from pipeline.errors import DataError, MissingInputError
+from pipeline.graph_params import GraphsParams, KnnParams
+from pipeline.layout import Layout
+from stages import graph
+from stages.training_data import read_training_data
+
+ENCODERS = {"image": "vgg16", "text": "minilm"}
+BINARY = GraphsParams(knn=KnnParams(weight="binary"))
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout, world = Layout(tmp_path / "data", "toy"), two_groups()
+    write_world(world, layout)
+    for modality, encoder in ENCODERS.items():
+        write_vectors(layout, encoder, world.features[modality])
+        graph.run(f"knn/{encoder}", GraphsParams(), ENCODERS, layout)
+    graph.run("interaction", GraphsParams(), ENCODERS, layout)
+    return layout
+
+
+def test_recommender_gets_the_graphs_that_it_asks_for_by_modality(layout: Layout) -> None:
+    read = read_training_data(describe("lattice"), ENCODERS, layout)
+    parts = {f"interaction/{part}" for part in ("symmetric", "user_mean", "item_mean")}
+    assert set(read.data.graphs) == {*parts, "knn/image", "knn/text"}
+    assert set(read.data.features) == set(ENCODERS)
+    assert {layout.graph("knn/vgg16"), layout.graph("interaction/symmetric")} <= set(read.inputs)
+    alone = read_training_data(describe("bpr"), ENCODERS, layout)
+    assert (alone.data.graphs, alone.data.features) == ({}, {})
+
+
+def test_neighbours_without_their_cosines_are_refused(layout: Layout) -> None:
+    graph.run("knn/vgg16", BINARY, ENCODERS, layout)
+    with pytest.raises(DataError, match="found weight binary, expected cosine"):
+        read_training_data(describe("lattice"), ENCODERS, layout)
+
+
+def test_graph_that_is_not_built_is_missed_before_training(layout: Layout) -> None:
+    with pytest.raises(MissingInputError, match=r"mixed\.parquet: not found; run `mmprep graph` first"):
+        read_training_data(describe("freedom"), ENCODERS, layout)
