@@ -1,7 +1,7 @@
 """Presets: named values of several keys at once, in the classes and as sections of params.yaml name them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from ruamel.yaml import YAML
@@ -49,12 +49,21 @@ def test_preset_stands_for_its_keys_beside_the_defaults(name: str, preset: str, 
     assert found == {**kind().model_dump(), **given}
 
 
+def another(kind: type[RecommenderParams], key: str, value: object) -> object:
+    """A value that a key can have beside the one that a preset gives it."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return next(each for each in get_args(kind.model_fields[key].annotation) if each != value)
+    assert isinstance(value, int | float)
+    return value + 1 if isinstance(value, int) else value / 2
+
+
 @pytest.mark.parametrize(("name", "preset"), PRESETS)
 def test_key_of_the_section_goes_before_the_preset(name: str, preset: str, tmp_path: Path) -> None:
     values = KINDS[name].presets[preset]
     for key, value in values.items():
-        assert isinstance(value, int | float)
-        other = value + 1 if isinstance(value, int) else value / 2
+        other = another(KINDS[name], key, value)
         found = section(tmp_path, name, {key: other, "preset": preset}).model_dump()
         assert found == {**KINDS[name]().model_dump(), **values, key: other}
 
