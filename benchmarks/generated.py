@@ -1,0 +1,174 @@
+"""Interactions, features and graphs as many as a published dataset's, for benchmarks that train.
+
+Users and items have long tails, photos 4,096 numbers and texts 384. Timings mean something, metrics do not.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array, load_npz, save_npz
+
+from models.recommenders.base import TrainingData
+from models.recommenders.catalogue import RecommenderDescription
+from pipeline.graph_params import KnnParams, MixedParams
+from pipeline.graphs import interaction_graphs, normalised, weighted
+from pipeline.neighbors import nearest
+from pipeline.similarity import Cosines
+
+LEAST_TRAIN, LEAST_VAL = 3, 1  # of a user
+USER_SPREAD, ITEM_SPREAD = 1.1, 1.0  # of the logarithms of how active users and how popular items are
+LEAST_POPULAR = 0.2  # of the mean
+DIMENSIONS = {"image": 4096, "text": 384}
+CLUSTERS = 40
+
+
+@dataclass(frozen=True)
+class Size:
+    """How many users, items, and interactions of two splits a dataset has."""
+
+    users: int
+    items: int
+    train: int
+    val: int
+
+    def times(self, scale: int) -> "Size":
+        """As many times all of it."""
+        return Size(scale * self.users, scale * self.items, scale * self.train, scale * self.val)
+
+
+# Amazon of 2014, 5-core, as split for the papers.
+SIZES = {"baby": Size(19_445, 7_050, 118_551, 20_559), "clothing": Size(39_387, 23_033, 197_338, 40_150)}
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What is generated of a size, in a folder: each thing when it is first asked for, and read from then on."""
+
+    size: Size
+    folder: Path
+
+    def interactions(self) -> tuple[csr_array, csr_array]:
+        """Binary train and validation interactions [users, items]."""
+        if not (self.folder / "val.npz").exists():
+            for name, matrix in zip(("train", "val"), draw_interactions(self.size), strict=True):
+                self._write(name, matrix)
+        return load_npz(self.folder / "train.npz"), load_npz(self.folder / "val.npz")
+
+    def features(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The vectors [items, dimension] of each modality."""
+        paths = {modality: self.folder / f"{modality}.npy" for modality in DIMENSIONS}
+        for modality, path in paths.items():
+            if not path.exists():
+                np.save(path, draw_features(self.size.items, DIMENSIONS[modality]), allow_pickle=False)
+        return {modality: np.load(path) for modality, path in paths.items()}
+
+    def graphs(self, kind: str) -> dict[str, csr_array]:
+        """The graphs of a kind, by the names under which recommenders ask for them.
+
+        Raises:
+            KeyError: GRAPHS has no such kind.
+        """
+        paths = [self.folder / f"{kind}.npz", *sorted((self.folder / kind).glob("*.npz"))]
+        there = [path for path in paths if path.exists()]
+        if there:
+            return {path.relative_to(self.folder).with_suffix("").as_posix(): load_npz(path) for path in there}
+        built = dict(GRAPHS[kind](self))
+        for name, graph in built.items():
+            self._write(name, graph)
+        return built
+
+    def read(self, description: RecommenderDescription) -> TrainingData:
+        """What a recommender asks for."""
+        graphs = {name: graph for kind in description.graphs for name, graph in self.graphs(kind).items()}
+        return TrainingData(*self.interactions(), self.features() if description.multimodal else {}, graphs)
+
+    def _write(self, name: str, matrix: csr_array) -> None:
+        path = self.folder / f"{name}.npz"
+        path.parent.mkdir(exist_ok=True)
+        save_npz(path, matrix, compressed=False)
+
+
+def build_interaction(made: Generated) -> Mapping[str, csr_array]:
+    """Who has what, normalised in three ways."""
+    return {f"interaction/{part}": graph for part, graph in interaction_graphs(made.interactions()[0]).items()}
+
+
+def build_knn(made: Generated) -> Mapping[str, csr_array]:
+    """Each modality's nearest neighbours."""
+    params, graphs = KnnParams(), {}
+    for modality, vectors in made.features().items():
+        cosines = Cosines.of(vectors, np.arange(len(vectors), dtype=np.int32), Path("generated"))
+        found = nearest(cosines, params.k, include_self=params.include_self)
+        graphs[f"knn/{modality}"] = found.edges.to_matrix(len(vectors))
+    return graphs
+
+
+def build_mixed(made: Generated) -> Mapping[str, csr_array]:
+    """The sum of the modalities' nearest neighbours."""
+    params, alone = MixedParams(), made.graphs("knn")
+    image, text = (normalised(weighted(alone[f"knn/{m}"], params.weight), params.normalise) for m in DIMENSIONS)
+    return {"mixed": csr_array(image * np.float32(params.image_weight) + text * np.float32(1 - params.image_weight))}
+
+
+# How each kind of graph is built, as `mmprep graph` builds it by default.
+GRAPHS: Mapping[str, Callable[[Generated], Mapping[str, csr_array]]] = {
+    "interaction": build_interaction,
+    "knn": build_knn,
+    "mixed": build_mixed,
+}
+
+
+def draw_interactions(size: Size) -> tuple[csr_array, csr_array]:
+    """Binary train and validation interactions [users, items] with long tails, no pair twice."""
+    chance = np.random.default_rng(0)
+    activity = chance.lognormal(0, USER_SPREAD, size.users)
+    wanted = spread_out(size.train, LEAST_TRAIN, activity, chance)
+    held_out = spread_out(size.val, LEAST_VAL, activity, chance)
+    popularity = chance.lognormal(0, ITEM_SPREAD, size.items)
+    popularity = np.maximum(popularity, LEAST_POPULAR * popularity.mean())
+    users, items = draw_pairs(wanted + held_out, popularity, chance)
+    order = np.lexsort((chance.random(len(users)), users))
+    users, items = users[order], items[order]
+    place = np.arange(len(users)) - np.searchsorted(users, users)
+    val = place < held_out[users]
+    train, held = (binary(users[rows], items[rows], (size.users, size.items)) for rows in (~val, val))
+    return train, held
+
+
+def spread_out(
+    total: int, least: int, weights: npt.NDArray[np.float64], chance: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """At least so many for each, and the rest of the total in proportion to weights."""
+    return least + chance.multinomial(total - least * len(weights), weights / weights.sum())
+
+
+def draw_pairs(
+    wanted: npt.NDArray[np.int64], popularity: npt.NDArray[np.float64], chance: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Users with as many different items as wanted, drawn by popularity; sorted by user."""
+    upper = np.cumsum(popularity / popularity.sum())
+    pairs = np.empty(0, dtype=np.int64)
+    missing = wanted
+    while missing.sum():
+        users = np.repeat(np.arange(len(wanted)), missing)
+        items = np.minimum(np.searchsorted(upper, chance.random(len(users))), len(upper) - 1)
+        pairs = np.unique(np.concatenate([pairs, users * len(upper) + items]))
+        missing = wanted - np.bincount(pairs // len(upper), minlength=len(wanted))
+    return pairs // len(upper), pairs % len(upper)
+
+
+def binary(users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], shape: tuple[int, int]) -> csr_array:
+    """A matrix of ones."""
+    return csr_array((np.ones(len(users), dtype=np.float32), (users, items)), shape=shape)
+
+
+def draw_features(n: int, dimension: int) -> npt.NDArray[np.float32]:
+    """Clusters of vectors [n, dimension] without negative numbers, as those behind a ReLU."""
+    chance = np.random.default_rng(dimension)
+    vectors = chance.standard_normal((n, dimension), dtype=np.float32)
+    centres = chance.standard_normal((CLUSTERS, dimension), dtype=np.float32)
+    vectors += centres[chance.integers(0, CLUSTERS, n)]
+    return np.maximum(vectors, 0, out=vectors)
