@@ -5,6 +5,8 @@ BIN := $(abspath $(VENV))/bin
 # A change of what is installed gives another name, so that the set-up runs again, and only then.
 INSTALLED ?= $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 export PATH := $(BIN):$(PATH)
+# The others are read by benchmarks/train.py.
+BENCHMARKS := $(filter-out %/generated.py %/training_times.py, $(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint types unit bench constraints clean
@@ -39,7 +41,7 @@ unit: install ## all tests
 
 bench: install ## run every benchmark with its defaults, each against its reference
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
-	@for script in $(filter-out benchmarks/generated.py, $(wildcard benchmarks/*.py)); do echo "# $$script"; python $$script || exit 1; done
+	@for script in $(BENCHMARKS); do echo "# $$script"; python $$script || exit 1; done
 
 constraints: install ## write constraints.txt from what is installed now
 	echo '# The exact versions that the tests run with; pip install -c constraints.txt. Made by `make constraints`.' > constraints.txt.new

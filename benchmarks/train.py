@@ -13,40 +13,30 @@ evaluation is all embeddings and the full ranking for validation. The first epoc
 MMRec's figures are of a generated set of Baby's size and batches of 2,048, on two cores. It trains the raw features of
 most; a ratio is shown only where both train them or both do not.
 
-With --scale users, items, interactions and batches all grow by the factors. An epoch then has as many steps at each
-size, and a step's cost is what grows: nearly every step computes all embeddings, whatever the batch. An evaluation
-scores every item for every user, so it grows by the product of the two: 256 times from 1 to 16.
+With --scale users, items and interactions all grow by the factors, and each size is timed in two ways.
+- At a fixed batch, some steps of an epoch. A step propagates over all edges, and Adam moves all embeddings, so it grows
+  in proportion, and an epoch, which has so many more steps, by the square. So it is for every recommender: bpr and vbpr
+  propagate nothing, but Adam is most of their step.
+- With batches grown too, whole epochs. They have as many steps at each size, so they grow in proportion.
+Embeddings that have outgrown the processor's caches cost up to twice as much beside.
+An evaluation scores every item for every user, so it grows by the product of the two: 256 times from 1 to 16. Growth
+is that of the seconds of all cores, which other work on the machine disturbs less.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
+import math
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from statistics import median
 from typing import Any
 
-import numpy as np
-from generated import SIZES, Generated
+from generated import SIZES
+from training_times import COMPARED, Case, run
 
-from models.device import best_device
 from models.recommenders.catalogue import CATALOGUE
-from models.training.batches import Batches
-from models.training.course import Course, Steps
-from models.training.params import TrainParams
-from models.training.trainer import build, deterministic, train_epoch, validate
 
-BATCH = 2048
-GENERATE = "generate"
 TIMES = ("epoch", "evaluation")
-
-# Where MMRec was measured with other parameters than our defaults.
-COMPARED: dict[str, dict[str, object]] = {"lightgcn": {"layers": 1}}
 
 
 @dataclass(frozen=True)
@@ -72,109 +62,18 @@ MMREC = {
 }
 
 
-@dataclass(frozen=True)
-class Case:
-    """What a process does.
-
-    Attributes:
-        step: GENERATE, or the name of a recommender.
-        folder: where what is generated lies.
-        names: the recommenders whose inputs are generated.
-        size: whose interactions and features, one of SIZES.
-        scale: times that.
-        batch: positives a step.
-        epochs: that are counted.
-        finetune: whether the raw features are trained.
-    """
-
-    step: str
-    folder: Path
-    names: tuple[str, ...]
-    size: str
-    scale: int
-    batch: int
-    epochs: int
-    finetune: bool
-
-    def command(self) -> list[str]:
-        """The command line that does it."""
-        numbers = [f"--step-scale={self.scale}", f"--batch={self.batch}", f"--epochs={self.epochs}"]
-        flags = ["--finetune"] if self.finetune else []
-        inputs = ["--folder", str(self.folder), "--size", self.size, "--only", *self.names]
-        return [sys.executable, __file__, "--step", self.step, *numbers, *flags, *inputs]
-
-
-def generated(case: Case) -> Generated:
-    """What recommenders read in a case."""
-    return Generated(SIZES[case.size].times(case.scale), case.folder)
-
-
-def generate(case: Case) -> dict[str, Any]:
-    """Write what recommenders read; what the interactions are like."""
-    made = generated(case)
-    train, _ = made.interactions()
-    for name in case.names:
-        made.read(CATALOGUE[name])
-    degrees = {"user": np.diff(train.indptr), "item": np.bincount(train.indices, minlength=train.shape[1])}
-    found: dict[str, Any] = {"interactions": int(train.nnz), "shape": train.shape}
-    return found | {name: np.quantile(each, (0, 0.5, 1)).astype(int).tolist() for name, each in degrees.items()}
-
-
-def train(case: Case) -> dict[str, Any]:
-    """Train and evaluate a recommender; seconds of each epoch but the first, and of each evaluation."""
-    description = CATALOGUE[case.step]
-    data, kind = generated(case).read(description), description.load()
-    switch = {"finetune_features": case.finetune} if description.multimodal else {}
-    section = kind.params_type.model_validate({**COMPARED.get(case.step, {}), **switch})
-    params, device = TrainParams(batch_size=case.batch), best_device()
-    start = time.perf_counter()
-    recommender, batches = build(kind, data, section, params.seed).to(device), Batches(data, params, device)
-    course = Course(recommender, Steps.of(section))
-    times = {"start": [time.perf_counter() - start], "epoch": [], "cpu": [], "evaluation": []}
-    metrics: dict[str, float] = {}
-    with deterministic(device):
-        while course.epoch <= case.epochs:
-            start, cpu = time.perf_counter(), time.process_time()
-            terms = train_epoch(recommender, course.next_optimiser(), batches, course.epoch + 1)
-            times["epoch"].append(time.perf_counter() - start)
-            times["cpu"].append(time.process_time() - cpu)
-            # A large evaluation takes long, and need not be repeated to be told from noise.
-            if case.scale == 1 or not metrics:
-                start = time.perf_counter()
-                metrics = validate(recommender, data)
-                times["evaluation"].append(time.perf_counter() - start)
-            course.add(terms, metrics)
-    for each in times.values():
-        del each[: len(each) > 1]
-    return {"device": str(device), **{name: median(each) for name, each in times.items()}}
-
-
-def run(case: Case) -> dict[str, Any]:
-    """Do a case in a process of its own; what it told, and its peak memory in GB."""
-    child = subprocess.Popen(case.command(), stdout=subprocess.PIPE, text=True)
-    assert child.stdout
-    printed = child.stdout.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        sys.exit(f"{case.step} ended with {child.returncode}")
-    found: dict[str, Any] = json.loads(printed)
-    found["gigabytes"] = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-    return found
-
-
-def measured(usual: Case) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Generate what recommenders read, say what it is like, and train them one by one."""
+@contextmanager
+def inputs_of(case: Case) -> Iterator[Case]:
+    """Generate what recommenders read, and say what it is like; the case with the folder of it."""
     with tempfile.TemporaryDirectory() as folder:
-        usual = replace(usual, folder=Path(folder))
-        made = run(replace(usual, step=GENERATE))
+        case = replace(case, folder=folder)
+        made = run(case)
         n_users, n_items = made["shape"]
         print(f"generated {made['interactions']:,} train interactions of {n_users:,} users and {n_items:,} items")
         for side in ("user", "item"):
             least, middle, most = made[side]
             print(f"train interactions of {side}s: least {least:,}, median {middle:,}, most {most:,}", flush=True)
-        for name in usual.names:
-            yield name, run(replace(usual, step=name))
+        yield case
 
 
 def compare(usual: Case) -> None:
@@ -183,13 +82,19 @@ def compare(usual: Case) -> None:
     print(f"raw features {features}, batches of {usual.batch:,}, median of {usual.epochs} epochs after the first")
     if usual.size == "baby":
         print("x is ours divided by MMRec's; wanted are at most 0.5 for an epoch and 0.25 for an evaluation")
-    for name, found in measured(usual):
-        finetune = usual.finetune and CATALOGUE[name].multimodal
-        theirs = MMREC.get((name, finetune)) if usual.size == "baby" else None
-        cells = "; ".join(f"{found[key]:6.2f} s an {key} {beside(found[key], theirs, key)}" for key in TIMES)
-        settings = "".join(f", {key} {value}" for key, value in COMPARED.get(name, {}).items())
-        cells += f"; {found['cpu']:6.2f} s of all cores an epoch; {found['gigabytes']:.2f} GB peak"
-        print(f"{name:9} {cells}; {found['start']:.2f} s to start; {found['device']}{settings}", flush=True)
+    with inputs_of(usual) as case:
+        for name in usual.names:
+            finetune = usual.finetune and CATALOGUE[name].multimodal
+            theirs = MMREC.get((name, finetune)) if usual.size == "baby" else None
+            print(f"{name:9} {compared(name, run(replace(case, task=name)), theirs)}", flush=True)
+
+
+def compared(name: str, found: dict[str, Any], theirs: Theirs | None) -> str:
+    """A recommender's figures in a line."""
+    cells = [f"{found[key]:6.2f} s an {key} {beside(found[key], theirs, key)}" for key in TIMES]
+    cells += [f"{found['epoch_cpu']:6.2f} s of all cores an epoch", f"{found['gigabytes']:.2f} GB peak"]
+    settings = "".join(f", {key} {value}" for key, value in COMPARED.get(name, {}).items())
+    return "; ".join([*cells, f"{found['start']:.2f} s to start", found["device"] + settings])
 
 
 def beside(ours: float, theirs: Theirs | None, key: str) -> str:
@@ -200,22 +105,53 @@ def beside(ours: float, theirs: Theirs | None, key: str) -> str:
     return f"(MMRec {figure:4.1f}, x {ours / figure:.2f})"
 
 
-def grow(scales: Sequence[int], usual: Case) -> None:
-    """Print how cost grows with size; 1.00 is growth in proportion."""
-    smallest: dict[str, tuple[float, float, int]] = {}
+class Growth:
+    """How figures grow with size: 1.00 in proportion."""
+
+    def __init__(self) -> None:
+        self._smallest: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def of(self, case: Case, what: str, seconds: float, power: int = 1) -> str:
+        """By how much more than the size, or a power of it, a recommender's figure has grown since the smallest."""
+        least, first = self._smallest.setdefault((case.task, what), (seconds, case.scale))
+        return f"{seconds / least / (case.scale / first) ** power:.2f} of linear"
+
+
+def grow(scales: Sequence[int], steps: int, usual: Case) -> None:
+    """Print how cost grows with size, at a fixed batch and with batches grown."""
+    growth = Growth()
     for scale in scales:
-        print(f"\n{scale} x {usual.size}, batches of {scale * usual.batch:,}")
-        for name, found in measured(replace(usual, scale=scale, batch=scale * usual.batch)):
-            epoch, evaluation, first = smallest.setdefault(name, (found["epoch"], found["evaluation"], scale))
-            grown = scale / first
-            each = found["epoch"] / SIZES[usual.size].times(scale).train * 1e6
-            print(
-                f"{name:9} {found['epoch']:8.2f} s an epoch ({found['cpu']:.2f} of all cores), {each:.2f} us an "
-                f"interaction, {found['epoch'] / epoch / grown:.2f} of linear; {found['evaluation']:8.2f} s an "
-                f"evaluation, {found['evaluation'] / evaluation / grown**2:.2f} of linear in users x items; "
-                f"{found['gigabytes']:.2f} GB peak",
-                flush=True,
-            )
+        print(f"\n{scale} x {usual.size}")
+        with inputs_of(replace(usual, scale=scale)) as case:
+            for name in usual.names:
+                fixed = replace(case, task=name, steps=steps)
+                print(f"{name:9} {at_fixed_batch(fixed, growth)}", flush=True)
+                grown = replace(case, task=name, batch=scale * usual.batch)
+                print(f"{name:9} {with_batch_grown(grown, growth)}", flush=True)
+
+
+def at_fixed_batch(case: Case, growth: Growth) -> str:
+    """What a step costs, and what an epoch of such steps would."""
+    found = run(case)
+    step, cpu, n_steps = found["step"], found["step_cpu"], math.ceil(case.inputs().size.train / case.batch)
+    return (
+        f"batches of {case.batch:7,}: {step * 1e3:8.1f} ms a step ({cpu * 1e3:.1f} of all cores), "
+        f"{growth.of(case, 'step', cpu)}; {n_steps:,} steps, so {n_steps * step:.2f} s an epoch "
+        f"({n_steps * cpu:.2f} of all cores), {growth.of(case, 'epoch of steps', n_steps * cpu)}"
+    )
+
+
+def with_batch_grown(case: Case, growth: Growth) -> str:
+    """What an epoch and an evaluation cost."""
+    found = run(case)
+    each = found["epoch_cpu"] / case.inputs().size.train * 1e6
+    return (
+        f"batches of {case.batch:7,}: {found['epoch']:8.2f} s an epoch ({found['epoch_cpu']:.2f} of all cores, "
+        f"{each:.2f} us an interaction), {growth.of(case, 'epoch', found['epoch_cpu'])}; "
+        f"{found['evaluation']:.2f} s an evaluation ({found['evaluation_cpu']:.2f} of all cores), "
+        f"{growth.of(case, 'evaluation', found['evaluation_cpu'], power=2)} in users x items; "
+        f"{found['gigabytes']:.2f} GB peak"
+    )
 
 
 def main() -> None:
@@ -224,30 +160,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(CATALOGUE), metavar="NAME", help="some of the recommenders")
     parser.add_argument("--size", choices=SIZES, default="baby", help="of this dataset (default: baby)")
     parser.add_argument("--epochs", type=int, default=3, help="counted, after the first (default: 3)")
-    parser.add_argument("--batch", type=int, default=BATCH, help=f"positives a step, at --scale 1 (default: {BATCH})")
+    parser.add_argument("--batch", type=int, default=2048, help="positives a step, at --scale 1 (default: 2048)")
     parser.add_argument("--finetune", action="store_true", help="train the raw features of those that read any")
     parser.add_argument("--scale", nargs="+", type=int, help="times that size, such as 1 4 16; of bpr, lightgcn")
-    parser.add_argument("--step", choices=[GENERATE, *CATALOGUE], help=argparse.SUPPRESS)
-    parser.add_argument("--step-scale", type=int, default=1, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, default=Path(), help=argparse.SUPPRESS)
+    parser.add_argument("--steps", type=int, default=30, help="timed at a fixed batch, with --scale (default: 30)")
     given = parser.parse_args()
     # The others have no features that could be trained.
     every = [name for name, row in CATALOGUE.items() if row.multimodal or not given.finetune]
     names = given.only or (["bpr", "lightgcn"] if given.scale else every)
-    case = Case(
-        step=given.step or "",
-        folder=given.folder,
-        names=tuple(names),
-        size=given.size,
-        scale=given.step_scale,
-        batch=given.batch,
-        epochs=given.epochs,
-        finetune=given.finetune,
-    )
-    if given.step:
-        print(json.dumps((generate if given.step == GENERATE else train)(case)))
-    elif given.scale:
-        grow(given.scale, case)
+    case = Case(tuple(names), given.size, given.batch, given.epochs, 0, given.finetune)
+    if given.scale:
+        grow(given.scale, given.steps, case)
     else:
         compare(case)
 
