@@ -17,7 +17,8 @@ def load(name: str) -> dict[str, Any]:
     return loaded
 
 
-DVC = load("dvc.yaml")["stages"]
+FILE = load("dvc.yaml")
+DVC = FILE["stages"]
 PARAMS = load("params.yaml")
 
 
@@ -98,6 +99,15 @@ def test_every_key_of_params_has_a_comment() -> None:
     names = {*PARAMS["encoders"], *PARAMS["recommenders"]}
     same_line_block = {"text", "hyperedges"}  # share the comment of the line above
     assert every - explained - sections - names - same_line_block == {"sha256"}  # explained above `encoders`
+
+
+def test_every_recommender_that_is_trained_has_its_curve_in_the_common_plot() -> None:
+    (plot,) = FILE["plots"]
+    ((title, shown),) = plot.items()
+    assert title == "Validation Recall@20"
+    assert (ROOT / ".dvc" / "plots" / f"{shown['template']}.json").is_file()
+    trained = [name for group in ("collaborative", "multimodal", "item_graphs") for name in PARAMS["train"][group]]
+    assert list(shown["y"].items()) == [(f"data/runs/${{dataset}}/{name}/history.csv", "recall@20") for name in trained]
 
 
 def test_python_caches_are_no_dependency() -> None:

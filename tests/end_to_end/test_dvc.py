@@ -110,6 +110,7 @@ def test_metrics_and_plots_show(project: Path) -> None:
     run(project, "dvc", "plots", "show")
     page = (project / "dvc_plots" / "index.html").read_text()
     assert "Validation Recall@20 of lightgcn" in page
+    assert "Validation_Recall_20" in page  # of all in one
 
 
 def test_experiment_changes_the_k_core(project: Path) -> None:
