@@ -304,6 +304,21 @@ def test_gradient_that_is_no_number_stops_training_in_its_epoch_and_is_named() -
     )
 
 
+class Infinite(Noisy):
+    """Its losses are finite, but an embedding is not, of which training has seen nothing."""
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        users, items = super().embeddings()
+        return users, torch.cat([items[:-1], items[-1:] / 0])
+
+
+def test_embedding_that_is_no_number_stops_training() -> None:
+    data = toy_data()
+    with pytest.raises(DivergedError) as caught:
+        fit(build(Infinite, data, RecommenderParams(), 0), data, PARAMS, Steps(0.01))
+    assert str(caught.value) == "training diverged: an embedding is not finite; lower learning_rate"
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
 def test_every_gradient_that_is_no_number_or_overflows_is_found(value: float) -> None:
     recommender = build(BPR, toy_data(), BPRParams(embedding_size=8), 0)
