@@ -193,6 +193,20 @@ def test_diverged_training_is_reported_and_leaves_the_old_run(layout: Layout) ->
     assert {path.name: sha256(path) for path in layout.run("bpr").folder.iterdir()} == before
 
 
+def test_weights_that_are_half_written_leave_the_old_ones(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(layout)
+    before = {path.name: sha256(path) for path in layout.run("bpr").folder.iterdir()}
+
+    def half(_: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stages.train.save_file", half)
+    with pytest.raises(KeyboardInterrupt):
+        run("bpr", PARAMS.model_copy(update={"seed": 2}), params_of("bpr"), layout)
+    assert {path.name: sha256(path) for path in layout.run("bpr").folder.iterdir()} == before
+
+
 def test_unknown_recommender_and_missing_interactions_are_reported(layout: Layout) -> None:
     with pytest.raises(ParamsError, match="expected a recommender"):
         run("bprr", PARAMS, BPRParams(), layout)

@@ -126,6 +126,25 @@ def test_state_is_read_as_it_was_written(unfinished: UnfinishedFile) -> None:
     assert list(unfinished.path.parent.iterdir()) == []
 
 
+def test_state_that_is_half_written_leaves_the_old_one(
+    unfinished: UnfinishedFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = a_state()
+    unfinished.write(state)
+
+    def half(_: object, path: Path, *__: object) -> None:
+        path.write_bytes(b"half")
+        raise Killed
+
+    monkeypatch.setattr("models.training.resuming.save_file", half)
+    with pytest.raises(Killed):
+        unfinished.write(a_state(best_epoch=2))
+    found = unfinished.read(state.model)
+    assert found is not None
+    assert found.best_epoch == 1
+    assert list(unfinished.path.parent.iterdir()) == [unfinished.path]
+
+
 def test_where_nothing_was_saved_training_begins_without_a_word(
     unfinished: UnfinishedFile, caplog: pytest.LogCaptureFixture
 ) -> None:
