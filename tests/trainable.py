@@ -80,21 +80,23 @@ def warm_up() -> None:
     fit(build(BPR, data, BPRParams(), 0), data, TrainParams(max_epochs=1), Steps(0.01))
 
 
-def main(root: str, name: str, *points: str) -> None:
-    """Train from as many processes as there are points `TARGET:CALLS`, each killed at its own, and one that ends.
+def main(root: str, names: str, *points: str) -> None:
+    """Train each of the names, joined by commas, in forks killed at the points `TARGET:CALLS`, and once to the end.
 
-    What they gave is moved to runs/toy/continued, and an unbroken training takes its place.
+    What they gave is moved to runs/toy/continued-NAME, and an unbroken training takes its place.
     """
     torch.set_num_threads(1)
     layout = Layout(Path(root), "toy")
     warm_up()
-    for point in points:
-        target, _, calls = point.partition(":")
-        if train_until_killed(layout, name, target, int(calls)) != signal.SIGKILL:
-            sys.exit(f"{point}: the training was not killed")
-    train.run(name, PARAMS, params_of(name), layout)
-    layout.run(name).folder.rename(layout.run("continued").folder)
-    train.run(name, PARAMS, params_of(name), layout)
+    for name in names.split(","):
+        for point in points:
+            target, _, calls = point.partition(":")
+            if train_until_killed(layout, name, target, int(calls)) != signal.SIGKILL:
+                sys.exit(f"{name}, {point}: the training was not killed")
+    for name in names.split(","):
+        train.run(name, PARAMS, params_of(name), layout)
+        layout.run(name).folder.rename(layout.run(f"continued-{name}").folder)
+        train.run(name, PARAMS, params_of(name), layout)
 
 
 if __name__ == "__main__":
