@@ -1,60 +1,24 @@
 """The command line: each command parses, calls one stage, and shows what it gives by stages.terminal."""
 
-import json
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.errors import DataError, MissingInputError, MmprepError, ParamsError, WeightsError
-from stages.terminal import (
-    bar,
-    new_table,
-    print_table,
-    show,
-    show_cached,
-    show_encoder,
-    show_finding,
-    show_neighbours,
-    show_recommendations,
-    show_recommender,
-    timed,
-)
+from pipeline.errors import ParamsError
+from stages.cli_cache import cache_
+from stages.cli_group import Commands, prepare, stage_options
+from stages.cli_look import encoders, graphs, inspect, neighbors, recommend, recommenders, report, verify
+from stages.terminal import bar, show, timed
 
 if TYPE_CHECKING:
     from models.encoders.catalogue import Modality
-    from pipeline.layout import Layout
     from stages.export import Target
-    from stages.parameters import Parameters
 
 # Stages and their libraries are imported inside the commands, so that `mmprep --help` answers at once.
-
-EXIT_CODES: dict[type[Exception], int] = {ParamsError: 2, MissingInputError: 3, DataError: 4, WeightsError: 5}
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Commands(click.Group):
-    """Translates mmprep's errors for every command, and lists the commands in the order of the pipeline."""
-
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # click ends quietly when nobody reads on
-        except (MmprepError, OSError) as error:  # the system's own are a full disk or a folder that may not be written
-            for line in str(error).splitlines() or [type(error).__name__]:
-                click.echo(click.style("error: ", fg="red", bold=True) + line, err=True)
-            ctx.exit(next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1))
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order of definition."""
-        del ctx
-        return list(self.commands)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -85,26 +49,6 @@ def sample(folder: Path, seed: int, users: int, items: int, reviews: int) -> Non
     from stages.sample import write_sample
 
     show("sample", write_sample(folder, seed=seed, users=users, items=items, reviews=reviews))
-
-
-def stage_options(command: F) -> F:
-    """The options that every stage has."""
-    for option in (
-        click.option("--data", "root", type=click.Path(path_type=Path), default=Path("data"), help="The data folder."),
-        click.option("--params", "file", type=click.Path(path_type=Path), help="Instead of params.yaml."),
-        click.option("--dataset", help="A folder under data/raw, instead of the one that params.yaml names."),
-    ):
-        command = option(command)
-    return command
-
-
-def prepare(root: Path, file: Path | None, dataset: str | None) -> tuple["Parameters", "Layout"]:
-    """The checked parameters and the dataset's paths."""
-    from pipeline.layout import Layout
-    from stages.parameters import DEFAULT_FILE, load
-
-    params = load(file or DEFAULT_FILE).with_dataset(dataset)
-    return params, Layout(root, params.dataset)
 
 
 @main.command()
@@ -217,22 +161,7 @@ def extract(
             done(stage.run(name, params.sections.extract, encoder_params, layout, bar, params.sections.noise))
 
 
-@main.command()
-@click.option("--params", "file", type=click.Path(path_type=Path), help="Instead of params.yaml.")
-def encoders(file: Path | None) -> None:
-    """The encoders of mmprep and params.yaml, with their licences.
-
-    Example: mmprep encoders
-    """
-    from models.encoders.catalogue import CATALOGUE, DESCRIPTIONS
-    from stages.parameters import DEFAULT_FILE, load
-
-    own = []
-    if file or DEFAULT_FILE.is_file():
-        params = load(file or DEFAULT_FILE)
-        own = [params.describe_encoder(name) for name in params.encoders if name not in CATALOGUE]
-    for description in (*DESCRIPTIONS, *own):
-        show_encoder(description, own=description in own)
+main.add_command(encoders)
 
 
 @main.command()
@@ -252,16 +181,7 @@ def graph(root: Path, file: Path | None, dataset: str | None, name: str | None) 
             done(stage.run(each, section, modalities, layout, bar))
 
 
-@main.command()
-def graphs() -> None:
-    """The graphs that mmprep builds.
-
-    Example: mmprep graphs
-    """
-    from pipeline.graph_catalogue import DESCRIPTIONS
-
-    for row in DESCRIPTIONS:
-        show(f"{row.usage}: {row.what}", {"joins": row.nodes, "reads": row.reads, "from": row.paper}, width=10)
+main.add_command(graphs)
 
 
 @main.command()
@@ -278,27 +198,7 @@ def homophily(root: Path, file: Path | None, dataset: str | None) -> None:
         done(stage.run(layout, bar))
 
 
-@main.command()
-@stage_options
-@click.argument("item")
-@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours a graph, at most.")
-@click.option("--html", type=click.Path(path_type=Path), help="Also write a page with the photos side by side.")
-def neighbors(root: Path, file: Path | None, dataset: str | None, item: str, k: int, html: Path | None) -> None:
-    """An item's nearest neighbours in each graph.
-
-    ITEM is an id as published, or `#` and its number.
-
-    Example: mmprep neighbors B0FY6F7N4B --html neighbors.html
-    """
-    _, layout = prepare(root, file, dataset)
-    from stages import neighbors as verb
-    from stages.neighbors_page import write_page
-
-    found = verb.find(layout, item, k)
-    show_neighbours(found)
-    if html:
-        write_page(found, layout, html)
-        click.echo(f"page: {html}")
+main.add_command(neighbors)
 
 
 @main.command()
@@ -366,55 +266,9 @@ def evaluate(root: Path, file: Path | None, dataset: str | None, recommender: st
             done(stage.run(name, params.sections.evaluate, layout, bar))
 
 
-@main.command()
-@stage_options
-@click.argument("user")
-@click.option("--recommender", help="Whose list; else that of the best validation Recall@20.")
-@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Items of the list, at most 50.")
-def recommend(root: Path, file: Path | None, dataset: str | None, user: str, recommender: str | None, k: int) -> None:
-    """A user's history, and what a recommender would give them.
-
-    USER is an id as published, or `#` and its number.
-
-    Example: mmprep recommend '#12' --recommender vbpr
-    """
-    _, layout = prepare(root, file, dataset)
-    from stages import recommend as verb
-
-    show_recommendations(verb.find(layout, recommender, user, k))
-
-
-@main.command()
-def recommenders() -> None:
-    """The recommenders of mmprep, with their parameters.
-
-    Example: mmprep recommenders
-    """
-    from models.recommenders.catalogue import DESCRIPTIONS
-
-    for row in DESCRIPTIONS:
-        show_recommender(row)
-
-
-@main.command()
-@stage_options
-def report(root: Path, file: Path | None, dataset: str | None) -> None:
-    """The test metrics side by side, and where everything lies.
-
-    Example: mmprep report
-    """
-    from stages.report import METRICS, collect
-
-    _, layout = prepare(root, file, dataset)
-    found = collect(layout)
-    table = new_table("recommender", *METRICS, title=f"{layout.dataset}: test split, all items ranked")
-    for name, metrics in found.metrics.items():
-        table.add_row(name, *(f"{metrics[key]:.4f}" for key in METRICS))
-    print_table(table)
-    for caution in found.cautions:
-        click.echo(f"note: {caution}")
-    for kind, path in found.places:
-        click.echo(f"{kind:<16} {path}")
+main.add_command(recommend)
+main.add_command(recommenders)
+main.add_command(report)
 
 
 @main.command()
@@ -445,100 +299,6 @@ def export(
         done(verb.run(target, layout, out, *chosen, bar))
 
 
-@main.command()
-@stage_options
-def verify(root: Path, file: Path | None, dataset: str | None) -> None:
-    """Which artefacts are damaged, and which are stale.
-
-    Each is compared with what it records of itself: its own bytes, and those of what it was made of.
-
-    Example: mmprep verify
-    """
-    _, layout = prepare(root, file, dataset)
-    from stages import verify as verb
-
-    findings = verb.run(layout, bar)
-    for finding in findings:
-        show_finding(finding)
-    bad = [finding for finding in findings if finding.state != "sound"]
-    if bad:
-        raise DataError(f"{len(bad)} of {len(findings)} artefacts are not sound")
-    click.echo(f"all {len(findings)} artefacts are sound")
-
-
-@main.group("cache", cls=Commands)
-def cache_() -> None:
-    """The row cache: what was encoded once, for all who share it.
-
-    It serves all datasets. It lies at $MMPREP_CACHE, a folder or a URL such as s3://bucket/prefix, else in the user's
-    cache folder.
-    """
-
-
-@cache_.command()
-def stats() -> None:
-    """What the cache holds, by encoder.
-
-    Example: mmprep cache stats
-    """
-    from pipeline.cache import cache_place
-    from stages import cache as verb
-
-    place = cache_place(os.environ)
-    found = verb.stats(place)
-    click.echo(f"row cache at {place}" + ("" if found else ": empty"))
-    for row in found:
-        show_cached(row)
-
-
-@cache_.command("verify")
-def verify_cache() -> None:
-    """Read all of it, and set aside what is damaged.
-
-    Example: mmprep cache verify
-    """
-    from pipeline.cache import cache_place
-    from stages import cache as verb
-
-    with timed("cache verify") as done:
-        found = verb.verify(cache_place(os.environ), bar)
-        done({"shards": found.shards, "rows": found.rows, "damaged": len(found.damaged)})
-    for name in found.damaged:
-        click.echo(f"set aside: {name}")
-
-
-@cache_.command()
-@click.option("--unused-days", type=click.IntRange(min=0), help="Remove what was not used for so many days.")
-@click.option("--encoder", help="Remove only what this encoder made.")
-def prune(unused_days: int | None, encoder: str | None) -> None:
-    """Remove what nobody needs, and tidy up the rest.
-
-    Without an option nothing is removed but what was set aside as damaged; small shards are merged.
-
-    Example: mmprep cache prune --unused-days 90
-    """
-    from pipeline.cache import cache_place
-    from stages import cache as verb
-
-    with timed("cache prune") as done:
-        pruned = verb.prune(cache_place(os.environ), unused_days, encoder)
-        done({"bytes_freed": pruned.bytes, "folders_removed": ", ".join(pruned.folders) or "none"})
-
-
-@main.command()
-@click.argument("file", type=click.Path(path_type=Path))
-def inspect(file: Path) -> None:
-    """What made FILE: stage, parameters, inputs, versions.
-
-    FILE is any Parquet file of mmprep's, or a folder of features.
-
-    Example: mmprep inspect data/graphs/sample/cooccurrence.parquet
-    """
-    from pipeline.features import part_paths
-    from pipeline.files import require
-    from pipeline.provenance import read_provenance
-
-    if require(file, "dvc repro").is_dir() and not any(file.glob("part-*.parquet")):
-        raise DataError(f"{file}: a folder without features, expected a Parquet file or a folder of features")
-    found = part_paths(file)[0] if file.is_dir() else file
-    click.echo(json.dumps(read_provenance(found), indent=2))
+main.add_command(verify)
+main.add_command(cache_)
+main.add_command(inspect)

@@ -29,7 +29,8 @@ from pipeline.layout import Layout
 from pipeline.places import PlaceError
 from pipeline.rows import PACKED, Rows
 from pipeline.tables import ITEMS, SPLIT_INTERACTIONS, USERS
-from stages.cli import EXIT_CODES, main
+from stages.cli import main
+from stages.cli_group import EXIT_CODES
 
 MMPREP = Path(sysconfig.get_path("scripts")) / "mmprep"
 STAGES = ("ingest", "filter", "split", "extract", "graph", "train", "evaluate")
