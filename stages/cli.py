@@ -385,6 +385,25 @@ def recommend(root: Path, file: Path | None, dataset: str | None, user: str, rec
 
 
 @main.command()
+@stage_options
+@click.option("--recommender", required=True, help="Whose refined features; it must be trained.")
+@click.option(
+    "--items", type=click.IntRange(min=10), default=500, show_default=True, help="At most so many, at random."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Other items, another map.")
+def tsne(root: Path, file: Path | None, dataset: str | None, recommender: str, items: int, seed: int) -> None:
+    """Draw items' features before and after a recommender refined them.
+
+    Example: mmprep tsne --recommender camgr
+    """
+    _, layout = prepare(root, file, dataset)
+    from stages import tsne as verb
+
+    with timed(f"tsne {recommender}") as done:
+        done(verb.run(layout, recommender, items, seed, bar))
+
+
+@main.command()
 def recommenders() -> None:
     """The recommenders of mmprep, with their parameters.
 

@@ -87,11 +87,15 @@ class MGCN(Recommender):
         """The propagated free embeddings of users, then items, [n_users + n_items, d]."""
         return lightgcn(self.adjacency, torch.cat([self.users, self.items]), self.params.layers)
 
+    def item_views(self) -> dict[str, Tensor]:
+        """Each modality's purified embeddings, before they are smoothed, [n_items, d] each."""
+        projected = {m: self.projections[m](self.features[m]) for m in self.features.modalities}
+        return {m: self.purifiers[m](self.items, view) for m, view in projected.items()}
+
     def views_of_items(self) -> Tensor:
         """Each modality's purified and smoothed embeddings, side by side, [n_items, modalities d]."""
         views = []
-        for modality in self.features.modalities:
-            view = self.purifiers[modality](self.items, self.projections[modality](self.features[modality]))
+        for modality, view in self.item_views().items():
             for _ in range(self.params.item_layers):
                 view = self.neighbours[modality](view)
             views.append(view)
