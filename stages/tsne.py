@@ -60,7 +60,7 @@ def run(
     chosen = sample(having, items, seed)
     with progress("t-SNE", 2 * len(views), "maps") as advance:
         panels = []
-        for title, vectors in titled(recommender, trained, views):
+        for title, vectors in titled(layout, recommender, trained, views):
             panels.append(Panel(title, embedded(vectors[chosen], seed)))
             advance(1, title)
     path = layout.picture(f"tsne_{recommender}")
@@ -75,10 +75,14 @@ def refining() -> list[str]:
     return [name for name, row in CATALOGUE.items() if row.load().item_views is not Recommender.item_views]
 
 
-def titled(recommender: str, trained: Trained, views: Mapping[str, Points]) -> Iterator[tuple[str, Points]]:
+def titled(
+    layout: Layout, recommender: str, trained: Trained, views: Mapping[str, Points]
+) -> Iterator[tuple[str, Points]]:
     """The raw and the refined features of each modality, and what they are called."""
     for modality, view in views.items():
-        yield f"{modality}: features of {trained.encoders[modality]}", trained.data.features[modality]
+        encoder = trained.encoders[modality]
+        random = " (random weights)" if cautions(layout.features(encoder)) else ""
+        yield f"{modality}: features of {encoder}{random}", trained.data.features[modality]
         yield f"{modality}: refined by {recommender}", view
 
 

@@ -14,12 +14,14 @@ from stages.plots import new_figure, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.typing import ColorType as Colour
 
-WIDTH, HEIGHT = 4.6, 4.2  # of a panel, in inches
+WIDTH, HEIGHT = 3.9, 3.6  # of a panel, in inches
+LEGEND, EDGES = 2.4, 0.9  # beside them, and above and below
 COLUMNS = 2
 LONGEST = 32  # letters of a category in the legend
 OTHER, NONE = "other", "no category"  # are grey, and the last in the legend
-GREYS = {OTHER: "0.65", NONE: "0.82"}
+GREYS: "dict[str, Colour]" = {OTHER: "0.65", NONE: "0.82"}
 
 
 @dataclass(frozen=True)
@@ -57,13 +59,13 @@ def draw(picture: Picture, path: Path) -> None:
     from matplotlib.lines import Line2D
 
     rows = -(-len(picture.panels) // COLUMNS)
-    figure = new_figure(WIDTH * COLUMNS, HEIGHT * rows + 1.0)
+    figure = new_figure(WIDTH * COLUMNS + LEGEND, HEIGHT * rows + EDGES)
     colours = colours_of(picture.categories)
     for axes, panel in zip(figure.subplots(rows, COLUMNS, squeeze=False).flat, picture.panels, strict=True):
         draw_panel(axes, panel, [colours[name] for name in picture.categories])
     figure.suptitle(picture.title, fontsize="x-large")
     dots = [Line2D([], [], color=colour, marker="o", linestyle="") for colour in colours.values()]
-    legend = figure.legend(dots, list(map(label, colours)), loc="outside lower center", ncols=3, frameon=False)
+    legend = figure.legend(dots, list(map(label, colours)), loc="outside right center", frameon=False, fontsize="small")
     for text in legend.get_texts():
         text.set_parse_math(False)  # others' text: a dollar in it is no formula
     if picture.notes:
@@ -71,22 +73,23 @@ def draw(picture: Picture, path: Path) -> None:
     write_figure(figure, path)
 
 
-def draw_panel(axes: "Axes", panel: Panel, colours: Sequence[object]) -> None:
+def draw_panel(axes: "Axes", panel: Panel, colours: "Sequence[Colour]") -> None:
     """Draw one map; its axes have no meaning, so they have no numbers."""
-    axes.scatter(*panel.points.T, c=colours, s=16, alpha=0.85, linewidths=0)
+    across, up = panel.points.T
+    axes.scatter(across, up, c=colours, s=16, alpha=0.85, linewidths=0)
     axes.set_title(panel.title)
     axes.set_xticks([])
     axes.set_yticks([])
 
 
-def colours_of(categories: Sequence[str]) -> dict[str, object]:
+def colours_of(categories: Sequence[str]) -> "dict[str, Colour]":
     """A colour for each category, the most frequent first, the grey ones last; at most ten that are not grey."""
     from matplotlib import colormaps
 
     order = Counter(categories)
     names = sorted(order.keys() - GREYS.keys(), key=lambda name: (-order[name], name))
-    greys = {name: grey for name, grey in GREYS.items() if name in order}
-    return {name: colormaps["tab10"](place) for place, name in enumerate(names)} | greys
+    colours: dict[str, Colour] = {name: colormaps["tab10"](place) for place, name in enumerate(names)}
+    return colours | {name: grey for name, grey in GREYS.items() if name in order}
 
 
 def label(category: str) -> str:

@@ -31,7 +31,8 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 @pytest.fixture(autouse=True)
 def _known_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Toy features do not tell their encoder."""
-    monkeypatch.setattr(tsne, "cautions", lambda folder: [f"{folder.name} has random weights"])
+    told = {"vgg16": ["vgg16 has random weights"], "minilm": []}
+    monkeypatch.setattr(tsne, "cautions", lambda folder: told[folder.name])
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def test_panels_are_raw_and_refined_features_of_the_same_items(layout: Layout, d
     tsne.run(layout, "camgr", items=20)
     whole, some = drawn
     assert [panel.title for panel in whole.panels] == [
-        "image: features of vgg16",
+        "image: features of vgg16 (random weights)",
         "image: refined by camgr",
         "text: features of minilm",
         "text: refined by camgr",
@@ -139,7 +140,8 @@ def test_items_without_a_vector_of_their_own_are_left_out(tmp_path: Path) -> Non
 
 def test_random_weights_are_told_in_the_picture(layout: Layout, drawn: list[Picture]) -> None:
     tsne.run(layout, "camgr", items=10)
-    assert drawn[0].notes == ("vgg16 has random weights", "minilm has random weights")
+    assert drawn[0].panels[0].title.endswith("(random weights)")
+    assert drawn[0].notes == ("vgg16 has random weights",)
 
 
 def test_recommender_that_refines_nothing_is_refused(layout: Layout) -> None:
