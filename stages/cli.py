@@ -392,7 +392,7 @@ def recommend(root: Path, file: Path | None, dataset: str | None, user: str, rec
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Other items, another map.")
 def tsne(root: Path, file: Path | None, dataset: str | None, recommender: str, items: int, seed: int) -> None:
-    """Draw items' features before and after a recommender refined them.
+    """A picture of items' features, raw and refined.
 
     Example: mmprep tsne --recommender camgr
     """

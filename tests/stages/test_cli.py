@@ -532,7 +532,6 @@ def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
         *stages,
         "recommend",
         "tsne",
-        "tsne",
         "recommenders",
         "report",
         "export",
