@@ -362,7 +362,7 @@ def test_impossible_parameters_are_refused(mistake: dict[str, object]) -> None:
         CAmgrParams(**mistake)
 
 
-def test_graph_of_another_kind_of_item_neighbours_is_attended_to() -> None:
+def test_items_attend_to_their_neighbours_by_the_modality_that_answers() -> None:
     given = features(*BOTH)
     data = training_data("camgr", TRAIN, binary([], TRAIN.shape), given, k=K)
     swapped = replace(data, graphs={**data.graphs, "knn/image": data.graphs["knn/text"]})
