@@ -119,6 +119,10 @@ class Layout:
         """The JSON that a stage reports for `dvc metrics show`."""
         return self.root / "metrics" / self.dataset / f"{stage}.json"
 
+    def picture(self, name: str) -> Path:
+        """A picture that a verb draws, PNG."""
+        return self.root / "plots" / self.dataset / f"{name}.png"
+
     def relative(self, path: Path) -> str:
         """A path as provenance names it: below the data folder, the same on every machine."""
         return path.relative_to(self.root).as_posix()

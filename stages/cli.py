@@ -11,7 +11,7 @@ import click
 from pipeline.errors import ParamsError
 from stages.cli_cache import cache_
 from stages.cli_group import Commands, prepare, stage_options
-from stages.cli_look import encoders, graphs, inspect, neighbors, recommend, recommenders, report, verify
+from stages.cli_look import encoders, graphs, inspect, neighbors, recommend, recommenders, report, tsne, verify
 from stages.terminal import bar, show, timed
 
 if TYPE_CHECKING:
@@ -267,6 +267,7 @@ def evaluate(root: Path, file: Path | None, dataset: str | None, recommender: st
 
 
 main.add_command(recommend)
+main.add_command(tsne)
 main.add_command(recommenders)
 main.add_command(report)
 

@@ -17,6 +17,7 @@ from stages.terminal import (
     show_neighbours,
     show_recommendations,
     show_recommender,
+    timed,
 )
 
 # What they show is imported inside the commands, so that `mmprep --help` answers at once.
@@ -91,6 +92,25 @@ def recommend(root: Path, file: Path | None, dataset: str | None, user: str, rec
     from stages import recommend as verb
 
     show_recommendations(verb.find(layout, recommender, user, k))
+
+
+@click.command()
+@stage_options
+@click.option("--recommender", required=True, help="Whose refined features; it must be trained.")
+@click.option(
+    "--items", type=click.IntRange(min=10), default=500, show_default=True, help="At most so many, at random."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Other items, another map.")
+def tsne(root: Path, file: Path | None, dataset: str | None, recommender: str, items: int, seed: int) -> None:
+    """A picture of items' features, raw and refined.
+
+    Example: mmprep tsne --recommender camgr
+    """
+    _, layout = prepare(root, file, dataset)
+    from stages import tsne as verb
+
+    with timed(f"tsne {recommender}") as done:
+        done(verb.run(layout, recommender, items, seed, bar))
 
 
 @click.command()

@@ -44,16 +44,16 @@ class SparseOperator(torch.nn.Module):
 
 def to_torch(matrix: csr_array) -> Tensor:
     """A scipy CSR matrix as a torch one of f32."""
+    offsets, columns = (torch.from_numpy(part.astype("i8")) for part in (matrix.indptr, matrix.indices))
+    return csr_tensor(offsets, columns, torch.from_numpy(matrix.data.astype("f4")), matrix.shape)
+
+
+def csr_tensor(offsets: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A sparse matrix of the parts of a valid CSR form, which are not checked again."""
     with warnings.catch_warnings():
         # torch says once that its CSR support is in beta; nothing here depends on what may change.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype("i8")),
-            torch.from_numpy(matrix.indices.astype("i8")),
-            torch.from_numpy(matrix.data.astype("f4")),
-            size=matrix.shape,
-            check_invariants=False,  # scipy has checked them
-        )
+        return torch.sparse_csr_tensor(offsets, columns, values, size=shape, check_invariants=False)
 
 
 def hops(adjacency: SparseOperator, embeddings: Tensor, layers: int) -> list[Tensor]:

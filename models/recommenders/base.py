@@ -110,6 +110,10 @@ class Recommender(nn.Module, ABC):
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """The embeddings for ranking: users [n_users, d'] and items [n_items, d']."""
 
+    def item_views(self) -> dict[str, Tensor]:
+        """What is made of each modality's features alone, [n_items, d] each, for `mmprep tsne`; nothing by default."""
+        return {}
+
 
 def embedding_table(rows: int, size: int, init: str = "xavier_uniform_") -> nn.Parameter:
     """A trainable [rows, size] table, by one of torch.nn.init's functions."""

@@ -66,6 +66,9 @@ DESCRIPTIONS = (
     RecommenderDescription(
         "lgmrec", "LGMRec", "Guo et al., LGMRec, AAAI 2024", multimodal=True, graphs=("interaction",)
     ),
+    RecommenderDescription(
+        "camgr", "CAmgr", "Li et al., CAmgr, Mathematics 2024", multimodal=True, graphs=("interaction", "knn")
+    ),
 )
 
 CATALOGUE = {description.name: description for description in DESCRIPTIONS}

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from models.layers.batch import BatchNodes
 from models.layers.features import ItemFeatures
+from models.layers.fused_losses import fused_losses
 from models.layers.fusion import SharedExclusiveFusion
 from models.layers.linear import xavier_linear
-from models.layers.losses import bpr, infonce, l2_batch
 from models.layers.propagation import SparseOperator, lightgcn
 from models.layers.purifier import Purifier
-from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, inner, look_up
+from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
 from pipeline.graphs import normalised, weighted
 
 
@@ -73,30 +73,29 @@ class MGCN(Recommender):
         of_items = self.views_of_items()
         views = torch.cat([look_up(self.of_users(of_items), batch.users), look_up(of_items, batch.items)])
         behaviour = look_up(self.behaviour(), batch.nodes(self.n_users))
-        fused = self.fused(views, behaviour)
-        final = behaviour + fused
-        user, positive, negative = (
-            look_up(final, rows) for rows in (batch.user_rows, batch.positive_rows, batch.negative_rows)
+        return fused_losses(
+            batch,
+            behaviour,
+            self.fused(views, behaviour),
+            contrast=self.params.cl_weight,
+            temperature=self.params.temperature,
+            unique_ids=self.params.cl_unique_ids,
+            norm=self.params.regularisation,
         )
-        contrasts = [
-            infonce(look_up(fused, rows), look_up(behaviour, rows), self.params.temperature)
-            for rows in batch.contrasted(once=self.params.cl_unique_ids)
-        ]
-        return {
-            "bpr": bpr(inner(user, positive), inner(user, negative)),
-            "contrast": self.params.cl_weight * torch.stack(contrasts).sum(),
-            "norm": self.params.regularisation * l2_batch(user, positive, negative),
-        }
 
     def behaviour(self) -> Tensor:
         """The propagated free embeddings of users, then items, [n_users + n_items, d]."""
         return lightgcn(self.adjacency, torch.cat([self.users, self.items]), self.params.layers)
 
+    def item_views(self) -> dict[str, Tensor]:
+        """Each modality's purified embeddings, before they are smoothed, [n_items, d] each."""
+        projected = {m: self.projections[m](self.features[m]) for m in self.features.modalities}
+        return {m: self.purifiers[m](self.items, view) for m, view in projected.items()}
+
     def views_of_items(self) -> Tensor:
         """Each modality's purified and smoothed embeddings, side by side, [n_items, modalities d]."""
         views = []
-        for modality in self.features.modalities:
-            view = self.purifiers[modality](self.items, self.projections[modality](self.features[modality]))
+        for modality, view in self.item_views().items():
             for _ in range(self.params.item_layers):
                 view = self.neighbours[modality](view)
             views.append(view)

@@ -182,6 +182,10 @@ def test_a_dataset_that_is_a_path_is_refused(project: Path, command: str, name: 
             ["export", "--to", "numpy", "out"],
             "data/processed/toys/interactions.parquet: not found; run `mmprep split` first",
         ),
+        (
+            ["tsne", "--recommender", "camgr"],
+            "data/runs/toys/camgr/config.json: not found; run `mmprep train --recommender camgr` first",
+        ),
         (["verify"], "data/interim/toys: nothing to verify; run `dvc repro` first"),
     ],
 )
@@ -195,6 +199,7 @@ def test_a_stage_before_its_predecessor_names_it(project: Path, arguments: list[
     [
         (["extract", "--encoder", "vgg_16"], "found 'vgg_16', expected an encoder; did you mean vgg16?"),
         (["train", "--recommender", "bprr"], "found 'bprr', expected a recommender; did you mean bpr?"),
+        (["tsne", "--recommender", "camg"], "found 'camg', expected a recommender; did you mean camgr?"),
         (["graph", "--graph", "knn"], "graph: found 'knn', expected a graph (allowed: knn/ENCODER, mixed, consistent,"),
     ],
 )
@@ -527,6 +532,7 @@ def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
         "download",
         *stages,
         "recommend",
+        "tsne",
         "recommenders",
         "report",
         "export",

@@ -1,0 +1,244 @@
+"""CAmgr: modalities purified by items and their users, fused by cross-attention (Li et al., Mathematics 2024)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy.sparse import csr_array, hstack, vstack
+from torch import Tensor, nn
+from torch.nn.functional import elu, relu
+
+from models.layers.attention_scopes import AllNodes, AttentionScope, ChosenNodes, Neighbours, SameSide, WithinNode
+from models.layers.batch import BatchNodes
+from models.layers.cross_attention import CrossAttentionFusion
+from models.layers.features import ItemFeatures
+from models.layers.fused_losses import fused_losses
+from models.layers.fusion import SharedExclusiveFusion
+from models.layers.graph_attention import GraphAttention
+from models.layers.linear import xavier_linear
+from models.layers.neighbourhoods import Neighbourhoods
+from models.layers.propagation import SparseOperator, lightgcn
+from models.layers.purifier import Purifier
+from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
+from pipeline.errors import ParamsError
+from pipeline.graph_params import Normalisation
+from pipeline.graphs import bipartite, normalised, weighted
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": relu, "elu": elu, "none": nn.Identity()}
+
+
+class CAmgrParams(MultimodalParams):
+    """Section `recommenders.camgr`.
+
+    Attributes:
+        layers: hops over the user-item graph; CAmgr leaves it open.
+        ui_conv: those hops by graph attention (`gat`) or as in LightGCN.
+        gat_act: what follows each hop of `gat`.
+        refine: what the features gate: items and the mean of their users (`purify`), items alone as in MGCN (`items`),
+            or nothing, so that projected features go on as they are (`none`, the paper's w/o IUD).
+        item_norm: how items are averaged over a modality's graph: `row` divides by the item's own weights, `sym_out` as
+            in MGCN.
+        user_norm: how users are over items: the mean by `row`, D^-1/2 R D^-1/2 by `sym_out`.
+        fusion: of modalities: by cross-attention, as in MGCN (`shared`), or their mean without gates (`mean`, the
+            paper's w/o CAFF).
+        attn_scope: what a node attends to: `all` nodes, those of its `type`, those of the `batch`, its neighbours in
+            the graphs of items or a user's items (`neigh`), or parts of its own embedding (`node`).
+        attn_chunks: how many parts, for `node`; they divide the embedding.
+        query_modality: which modality asks; keys and values are the mean of the others.
+        share_qkv: whether the common and the distinct part have the same queries, keys and values.
+        alpha1: weight of the contrast of fused and behaviour embeddings; 0.001 to 0.1 in the paper's own search.
+        alpha2: weight of the squared final embeddings in the loss; the paper leaves it open.
+        cl_unique_ids: whether the contrast has each user and item of a batch once.
+        temperature: tau of the contrast.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "paper": {"ui_conv": "gat", "refine": "purify", "item_norm": "row", "user_norm": "row", "fusion": "attention"},
+        "ancestor": {
+            "ui_conv": "lightgcn",
+            "refine": "items",
+            "item_norm": "sym_out",
+            "user_norm": "sym_out",
+            "fusion": "shared",
+            "decay": 0.96,
+        },
+        "cpu_small": {"attn_scope": "neigh"},
+    }
+
+    layers: Annotated[int, Field(ge=0)] = 2
+    ui_conv: Literal["gat", "lightgcn"] = "gat"
+    gat_act: Literal["relu", "elu", "none"] = "relu"
+    refine: Literal["purify", "items", "none"] = "purify"
+    item_norm: Literal["row", "sym_out"] = "row"
+    user_norm: Literal["row", "sym_out"] = "row"
+    fusion: Literal["attention", "shared", "mean"] = "attention"
+    attn_scope: Literal["all", "type", "batch", "neigh", "node"] = "all"
+    attn_chunks: Annotated[int, Field(ge=1)] = 8
+    query_modality: Literal["image", "text"] = "text"
+    share_qkv: bool = True
+    alpha1: Annotated[float, Field(ge=0)] = 1e-2
+    alpha2: Annotated[float, Field(ge=0)] = 1e-4
+    cl_unique_ids: bool = True
+    temperature: Annotated[float, Field(gt=0)] = 0.2
+
+
+class CAmgr(Recommender):
+    """Behaviour embeddings by graph attention, and beside them what two modalities share and in what they differ.
+
+    Modalities are purified by items and the users who have them, smoothed over each one's graph of items, and go to
+    users by the mean. The text asks and the image answers, by attention of each node to all (specs 3.3). Only the rows
+    of a batch are computed, each exactly, in blocks (specs 3.6, C8). Where CAmgr's equations cannot be meant as
+    printed, specs 3.6 says what is done instead. The preset `ancestor` is MGCN.
+    """
+
+    params_type = CAmgrParams
+
+    def __init__(self, data: TrainingData, params: CAmgrParams) -> None:
+        super().__init__(data, params)
+        self.params = params
+        size = params.embedding_size
+        self.features = ItemFeatures(data.features, finetune=params.finetune_features)
+        modalities = self.features.modalities
+        self.item_mean = SparseOperator(data.graphs["interaction/item_mean"])
+        self.of_users = SparseOperator(user_weights(data, params.user_norm))
+        graphs = {m: normalised(weighted(data.graphs[f"knn/{m}"], "cosine"), params.item_norm) for m in modalities}
+        self.neighbours = nn.ModuleDict({m: SparseOperator(graph) for m, graph in graphs.items()})
+        self.users = embedding_table(data.n_users, size)
+        self.items = embedding_table(data.n_items, size)
+        if params.ui_conv == "gat":
+            self.joined = Neighbourhoods(bipartite(data.train))
+            self.convolutions = nn.ModuleList(GraphAttention(size) for _ in range(params.layers))
+        else:
+            self.adjacency = SparseOperator(data.graphs["interaction/symmetric"])
+        self.projections = nn.ModuleDict({m: xavier_linear(self.features.size(m), size) for m in modalities})
+        if params.refine != "none":
+            self.purifiers = nn.ModuleDict({m: Purifier(size, size) for m in modalities})
+        self.query = asking(modalities, params.query_modality)
+        self.fusion: nn.Module
+        if params.fusion == "attention":
+            self.fusion = CrossAttentionFusion(size, self.scope(data), share_qkv=params.share_qkv)
+        elif params.fusion == "shared":
+            self.fusion = SharedExclusiveFusion(modalities, size)
+
+    @property
+    def answering(self) -> list[str]:
+        """The modalities that give keys and values: all but the one that asks, or that if there is no other."""
+        return [m for m in self.features.modalities if m != self.query] or [self.query]
+
+    def scope(self, data: TrainingData) -> AttentionScope:
+        """What nodes attend to.
+
+        Raises:
+            ParamsError: the embedding cannot be cut into equal parts.
+        """
+        params = self.params
+        if params.attn_scope == "node" and params.embedding_size % params.attn_chunks:
+            expected = f"expected a divisor of embedding_size, {params.embedding_size}"
+            raise ParamsError(f"recommenders.camgr.attn_chunks: found {params.attn_chunks}, {expected}")
+        match params.attn_scope:
+            case "all":
+                return AllNodes()
+            case "type":
+                return SameSide(data.n_users)
+            case "batch":
+                return ChosenNodes()
+            case "neigh":
+                return Neighbours(neighbourhood(data, self.answering))
+            case "node":
+                return WithinNode(params.attn_chunks)
+
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        """The ranking loss, the contrast of fused and behaviour embeddings, and the final ones' squares."""
+        params, batch = self.params, BatchNodes.of(users, positives, negatives)
+        nodes = batch.nodes(self.n_users)
+        behaviour = look_up(self.behaviour(), nodes)
+        return fused_losses(
+            batch,
+            behaviour,
+            self.fused(nodes, behaviour),
+            contrast=params.alpha1,
+            temperature=params.temperature,
+            unique_ids=params.cl_unique_ids,
+            norm=params.alpha2,
+        )
+
+    def behaviour(self) -> Tensor:
+        """The mean of the free embeddings of users, then items, and of all hops (specs 3.3 step 4), [n, d]."""
+        free = torch.cat([self.users, self.items])
+        if self.params.ui_conv == "lightgcn":
+            return lightgcn(self.adjacency, free, self.params.layers)
+        hops, pattern, activation = [free], self.joined(), ACTIVATIONS[self.params.gat_act]
+        for convolution in self.convolutions:
+            hops.append(activation(convolution(pattern, hops[-1])))
+        return torch.stack(hops).mean(dim=0)
+
+    def item_views(self) -> dict[str, Tensor]:
+        """Each modality's refined features, before they are smoothed (specs 3.3 steps 1-3), [n_items, d] each."""
+        views = {m: self.projections[m](self.features[m]) for m in self.features.modalities}
+        if self.params.refine == "none":
+            return views
+        source: Tensor = self.items
+        if self.params.refine == "purify":
+            source = source + self.item_mean(self.users)
+        return {m: self.purifiers[m](source, view) for m, view in views.items()}
+
+    def views(self) -> dict[str, Tensor]:
+        """Each modality's features of users, then items (specs 3.3 steps 5-6), [n, d] each."""
+        views = self.item_views()
+        of_items = torch.cat([self.neighbours[m](view) for m, view in views.items()], dim=1)
+        both = torch.cat([self.of_users(of_items), of_items])
+        return dict(zip(views, torch.split(both, self.embedding_size, dim=1), strict=True))
+
+    def fused(self, nodes: Tensor, behaviour: Tensor) -> Tensor:
+        """What the modalities add to the behaviour [b, d] of chosen nodes, [b] indices, ascending, [b, d]."""
+        views = self.views()
+        if self.params.fusion == "attention":
+            answers = torch.stack([views[m] for m in self.answering]).mean(dim=0)
+            of_both: Tensor = self.fusion(views[self.query], answers, nodes, behaviour)
+            return of_both
+        chosen = [look_up(view, nodes) for view in views.values()]
+        if self.params.fusion == "mean":
+            return torch.stack(chosen).mean(dim=0)
+        shared, exclusive = self.fusion(chosen, behaviour)
+        mean: Tensor = (shared + exclusive) / (1 + len(chosen))
+        return mean
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Behaviour and fused modalities, added (specs 3.3 step 9)."""
+        behaviour = self.behaviour()
+        final = behaviour + self.fused(torch.arange(len(behaviour), device=behaviour.device), behaviour)
+        users, items = torch.split(final, [self.n_users, self.n_items])
+        return users, items
+
+
+def asking(modalities: Sequence[str], wanted: str) -> str:
+    """The modality that gives queries.
+
+    Raises:
+        ParamsError: there are several, and not the one that is wanted.
+    """
+    if wanted not in modalities and len(modalities) > 1:
+        expected = f"expected one of those that training reads ({', '.join(modalities)})"
+        raise ParamsError(f"recommenders.camgr.query_modality: found {wanted!r}, {expected}")
+    return wanted if wanted in modalities else modalities[0]
+
+
+def user_weights(data: TrainingData, norm: Normalisation) -> csr_array:
+    """How users average over items, [n_users, n_items] (specs 3.6, C5)."""
+    if norm == "row":
+        return data.graphs["interaction/user_mean"]
+    return data.graphs["interaction/symmetric"][: data.n_users, data.n_users :]
+
+
+def neighbourhood(data: TrainingData, modalities: Sequence[str]) -> csr_array:
+    """Whom users and items attend to in scope `neigh`: users their items, items their neighbours in these graphs.
+
+    [n_users + n_items] squared, users first (specs 3.6, C8).
+    """
+    of_items = csr_array((data.n_items, data.n_items), dtype=np.float32)
+    for modality in modalities:
+        of_items += weighted(data.graphs[f"knn/{modality}"], "binary")
+    to_items = vstack([data.train, of_items])
+    return csr_array(hstack([csr_array((to_items.shape[0], data.n_users)), to_items]))
