@@ -66,6 +66,13 @@ DESCRIPTIONS = (
     RecommenderDescription(
         "lgmrec", "LGMRec", "Guo et al., LGMRec, AAAI 2024", multimodal=True, graphs=("interaction",)
     ),
+    RecommenderDescription(
+        "am2hrec",
+        "AM2HRec",
+        "Yu et al., AM2HRec, Engineering Letters 2025",
+        multimodal=True,
+        graphs=("interaction", "knn"),
+    ),
 )
 
 CATALOGUE = {description.name: description for description in DESCRIPTIONS}

@@ -142,7 +142,7 @@ def test_purifiers_that_are_wide_open_make_modalities_with_equal_graphs_agree() 
     recommender = made({"image": vectors, "text": vectors})
     for purifier in recommender.purifiers.values():
         torch.nn.init.constant_(purifier.gate.bias, 100.0)
-    image, text = torch.split(recommender.views_of_items(), SIZE, dim=1)
+    image, text = torch.split(recommender.parts()[0], SIZE, dim=1)
     torch.testing.assert_close(image, text, **EXACT)
 
 

@@ -1,0 +1,46 @@
+"""The losses of recommenders that add what modalities say to behaviour: MGCN and its descendants."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from models.layers.batch import BatchNodes
+from models.layers.losses import bpr, infonce, l2_batch
+
+
+def fused_losses(
+    batch: BatchNodes,
+    behaviour: Tensor,
+    fused: Tensor,
+    *,
+    contrast: float,
+    temperature: float,
+    unique_ids: bool,
+    norm: float,
+) -> dict[str, Tensor]:
+    """The ranking loss, the contrast of fused and behaviour embeddings, and the final ones' squares.
+
+    Yu et al., MGCN, MM 2023; CAmgr has the same (eq 27-31, specs 3.4).
+
+    Args:
+        batch: its nodes.
+        behaviour: [nodes, d], users first.
+        fused: [nodes, d], what is added to them.
+        contrast: its weight.
+        temperature: tau of the contrast.
+        unique_ids: whether the contrast has each user and item once.
+        norm: the weight of the squares.
+    """
+    final = behaviour + fused
+    user, positive, negative = (
+        embedding(rows, final) for rows in (batch.user_rows, batch.positive_rows, batch.negative_rows)
+    )
+    contrasts = [
+        infonce(embedding(rows, fused), embedding(rows, behaviour), temperature)
+        for rows in batch.contrasted(once=unique_ids)
+    ]
+    return {
+        "bpr": bpr((user * positive).sum(dim=1), (user * negative).sum(dim=1)),
+        "contrast": contrast * torch.stack(contrasts).sum(),
+        "norm": norm * l2_batch(user, positive, negative),
+    }

@@ -1,0 +1,29 @@
+import math
+
+import torch
+
+from models.layers.batch import BatchNodes
+from models.layers.fused_losses import fused_losses
+
+BATCH = BatchNodes.of(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), torch.tensor([2, 2, 2]))
+WEIGHTS = {"contrast": 0.5, "temperature": 0.25, "norm": 0.1}
+
+
+def test_terms_by_hand() -> None:
+    # Users 0 and 1, then items 0, 1 and 2. Behaviour has them all alike, what is added tells them apart.
+    behaviour, fused = torch.ones(5, 2).double(), torch.tensor([[1, 0], [0, 1], [1, 0], [0, 1], [0, 0]]).double()
+    found = fused_losses(BATCH, behaviour, fused, unique_ids=True, **WEIGHTS)
+    leads = [5 - 3, 5 - 3, 4 - 3]  # of (2, 1) and (1, 2) with each other, and with (1, 1)
+    bpr = sum(math.log1p(math.exp(-lead)) for lead in leads) / 3
+    squares = sum(5 + 5 + 2 for _ in leads) / (2 * 3)
+    expected = {"bpr": bpr, "contrast": 0.5 * 2 * math.log(2), "norm": 0.1 * squares}
+    assert {name: round(float(term), 12) for name, term in found.items()} == {
+        name: round(term, 12) for name, term in expected.items()
+    }
+
+
+def test_repeated_ids_are_their_own_negatives_where_that_is_asked_for() -> None:
+    same = torch.ones(5, 2)
+    once, repeated = (fused_losses(BATCH, same, same, unique_ids=unique, **WEIGHTS) for unique in (True, False))
+    assert math.isclose(float(once["contrast"]), 0.5 * 2 * math.log(2), rel_tol=1e-6)
+    assert math.isclose(float(repeated["contrast"]), 0.5 * 2 * math.log(3), rel_tol=1e-6)
