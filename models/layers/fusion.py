@@ -1,11 +1,14 @@
 """Fusion of modalities into what they share and what each alone has."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from models.layers.linear import xavier_linear
+
+Scale = Literal["paper", "ancestor"]
 
 
 class SharedExclusiveFusion(nn.Module):
@@ -47,3 +50,18 @@ class SharedExclusiveFusion(nn.Module):
             for prefers, view in zip(self.preferences.values(), views, strict=True)
         ]
         return shared, torch.stack(exclusive).sum(dim=0)
+
+
+def combined(shared: Tensor, exclusive: Tensor, modalities: int, scale: Scale) -> Tensor:
+    """What the modalities say of nodes, [n, d] (AM2HRec, eq 20; specs 1.6, A6).
+
+    Args:
+        shared: the part that modalities share, [n, d].
+        exclusive: the sum of the others, [n, d].
+        modalities: how many there are.
+        scale: by `paper` the mean of the exclusive parts is added to the shared one, by `ancestor` all are averaged, as
+            in MGCN's own code.
+    """
+    if scale == "paper":
+        return shared + exclusive / modalities
+    return (shared + exclusive) / (1 + modalities)

@@ -1,5 +1,7 @@
 """Losses and regularisers that recommenders compose."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, softplus
@@ -23,6 +25,11 @@ def embedding_norm(*embeddings: Tensor) -> Tensor:
 def l2_batch(*embeddings: Tensor) -> Tensor:
     """Half the sum of the squared [batch, d] embeddings over the batch size (`l2_batch`, specs O5)."""
     return torch.stack([embedding.square().sum() for embedding in embeddings]).sum() / (2 * len(embeddings[0]))
+
+
+def weight_decay(parameters: Iterable[Tensor]) -> Tensor:
+    """Half the sum of squares of parameters, whose gradient is what an optimiser's weight decay adds (specs O5)."""
+    return torch.stack([parameter.square().sum() for parameter in parameters]).sum() / 2
 
 
 def infonce(anchors: Tensor, positives: Tensor, temperature: float) -> Tensor:

@@ -1,11 +1,12 @@
 """Propagation of embeddings over a fixed sparse graph."""
 
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from scipy.sparse import csr_array
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class _Product(torch.autograd.Function):
@@ -21,7 +22,7 @@ class _Product(torch.autograd.Function):
         return None, None, ctx.transposed @ gradient
 
 
-class SparseOperator(torch.nn.Module):
+class SparseOperator(nn.Module):
     """A fixed sparse matrix that embeddings are multiplied with.
 
     Kept in CSR form with its transpose, since PyTorch's own backward of a sparse product on a CPU is several times
@@ -83,3 +84,17 @@ def lightgcn(adjacency: SparseOperator, embeddings: Tensor, layers: int) -> Tens
         hop = adjacency(hop)
         total = total + hop
     return total / (layers + 1)
+
+
+def gcn(adjacency: SparseOperator, embeddings: Tensor, maps: Iterable[nn.Module]) -> Tensor:
+    """The mean of the embeddings and their propagations, each mapped and rectified (AM2HRec, eq 13-14; specs 1.3).
+
+    Args:
+        adjacency: the normalised graph of all nodes, [n, n].
+        embeddings: [n, d].
+        maps: one of [n, d] to [n, d] a hop.
+    """
+    found = [embeddings]
+    for each in maps:
+        found.append(each(adjacency(found[-1])).relu())
+    return torch.stack(found).mean(dim=0)

@@ -69,6 +69,13 @@ DESCRIPTIONS = (
     RecommenderDescription(
         "camgr", "CAmgr", "Li et al., CAmgr, Mathematics 2024", multimodal=True, graphs=("interaction", "knn")
     ),
+    RecommenderDescription(
+        "am2hrec",
+        "AM2HRec",
+        "Yu et al., AM2HRec, Engineering Letters 2025",
+        multimodal=True,
+        graphs=("interaction", "knn"),
+    ),
 )
 
 CATALOGUE = {description.name: description for description in DESCRIPTIONS}

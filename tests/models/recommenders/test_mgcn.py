@@ -5,106 +5,48 @@ import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
+from toy_views import (
+    BATCH,
+    EXACT,
+    ITEMS,
+    SIZE,
+    TRAIN,
+    K,
+    dense_behaviour,
+    dense_fusion,
+    dense_losses,
+    dense_projection,
+    features,
+    item_item_weights,
+    user_item_weights,
+    with_biases,
+)
 from worlds import Floats, binary, training_data
 
 from models.recommenders.mgcn import MGCN, MGCNParams
 from models.training.trainer import Steps, build
-
-USERS, ITEMS, SIZE, K = 6, 5, 4, 3
-# User 5 and item 4 have nothing.
-PAIRS = [(0, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 2), (2, 3), (3, 3), (4, 1)]
-TRAIN = binary(PAIRS, (USERS, ITEMS))
-BATCH = (torch.tensor([0, 2, 2, 4]), torch.tensor([1, 3, 0, 1]), torch.tensor([4, 1, 1, 0]))
-EXACT = {"rtol": 0.0, "atol": 1e-10}
-
-
-def features(*modalities: str) -> dict[str, Floats]:
-    rng = np.random.default_rng(2)
-    return {m: rng.normal(size=(ITEMS, 3 + place)).astype(np.float32) for place, m in enumerate(modalities)}
 
 
 def made(given: Mapping[str, Floats], **params: object) -> MGCN:
     """In double precision, with biases that are not zero."""
     data = training_data("mgcn", TRAIN, binary([], TRAIN.shape), given, k=K)
     recommender = build(MGCN, data, MGCNParams(embedding_size=SIZE, **params), 0).double()
-    torch.manual_seed(1)
-    for name, parameter in recommender.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(parameter)
+    with_biases(recommender)
     return recommender
-
-
-def user_item_weights() -> Tensor:
-    """Rhat, 1 / sqrt(deg_u deg_i) at each interaction, as f32 as graphs are kept."""
-    weights = np.zeros((USERS, ITEMS))
-    users, items = zip(*PAIRS, strict=True)
-    for user, item in PAIRS:
-        weights[user, item] = 1 / np.sqrt(users.count(user) * items.count(item))
-    return torch.from_numpy(weights.astype(np.float32)).double()
-
-
-def item_item_weights(vectors: Floats) -> Tensor:
-    """The K largest cosines of each item, negative ones as 0, over the roots of both ends' row sums."""
-    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    cosines = unit @ unit.T
-    kept = np.zeros((ITEMS, ITEMS))
-    for item in range(ITEMS):
-        nearest = np.argsort(-cosines[item])[:K]
-        kept[item, nearest] = np.maximum(cosines[item, nearest], 0)
-    sums = kept.sum(axis=1)
-    return torch.from_numpy((kept / np.sqrt(np.outer(sums, sums))).astype(np.float32)).double()
 
 
 def dense_parts(recommender: MGCN, given: Mapping[str, Floats], layers: int, item_layers: int) -> tuple[Tensor, Tensor]:
     """Behaviour and fused embeddings of users, then items, by the equations (specs 6.2, and 1.3 steps 4-8)."""
     parameters = dict(recommender.named_parameters())
-    rhat = user_item_weights()
-    ahat = torch.zeros(USERS + ITEMS, USERS + ITEMS, dtype=torch.float64)
-    ahat[:USERS, USERS:], ahat[USERS:, :USERS] = rhat, rhat.T
-    free = torch.cat([parameters["users"], parameters["items"]])
-    hops = [torch.linalg.matrix_power(ahat, hop) @ free for hop in range(layers + 1)]
-    behaviour = sum(hops) / len(hops)
-    views, logits = {}, {}
+    rhat, behaviour, views = user_item_weights(), dense_behaviour(parameters, layers), {}
     for m, vectors in given.items():
-        raw = parameters.get(f"features.{m}", torch.from_numpy(vectors).double())
-        projected = raw @ parameters[f"projections.{m}.weight"].T + parameters[f"projections.{m}.bias"]
+        projected = dense_projection(parameters, m, vectors)
         gate = projected @ parameters[f"purifiers.{m}.gate.weight"].T + parameters[f"purifiers.{m}.gate.bias"]
         of_items = parameters["items"] / (1 + torch.exp(-gate))
         of_items = torch.linalg.matrix_power(item_item_weights(vectors), item_layers) @ of_items
         views[m] = torch.cat([rhat @ of_items, of_items])
-        query = torch.tanh(views[m] @ parameters["fusion.query.weight"].T + parameters["fusion.query.bias"])
-        logits[m] = torch.exp(query @ parameters["fusion.attention.weight"][0])
-    shared = sum(logits[m][:, None] * views[m] for m in given) / sum(logits.values())[:, None]
-    fused = shared
-    for m in given:
-        gate = behaviour @ parameters[f"fusion.preferences.{m}.weight"].T + parameters[f"fusion.preferences.{m}.bias"]
-        fused = fused + (views[m] - shared) / (1 + torch.exp(-gate))
-    return behaviour, fused / (1 + len(given))
-
-
-def dense_losses(behaviour: Tensor, fused: Tensor, *, once: bool) -> dict[str, Tensor]:
-    """Every term by its definition, with weights 0.3 (contrast) and 0.5 (norm) and the temperature 0.4."""
-    final = behaviour + fused
-    users, positives, negatives = BATCH[0].tolist(), (USERS + BATCH[1]).tolist(), (USERS + BATCH[2]).tolist()
-    ranking, norm, contrast = [], [], []
-    for user, positive, negative in zip(users, positives, negatives, strict=True):
-        lead = final[user] @ final[positive] - final[user] @ final[negative]
-        ranking.append(-torch.log(1 / (1 + torch.exp(-lead))))
-        norm += [final[node] @ final[node] / 2 for node in (user, positive, negative)]
-    for nodes in (users, positives):
-        rows = sorted(set(nodes)) if once else nodes
-        powers = {
-            (a, b): torch.exp(fused[a] @ behaviour[b] / (fused[a].norm() * behaviour[b].norm()) / 0.4)
-            for a in rows
-            for b in rows
-        }
-        side = [-torch.log(powers[a, a] / torch.stack([powers[a, b] for b in rows]).sum()) for a in rows]
-        contrast.append(torch.stack(side).mean())
-    return {
-        "bpr": torch.stack(ranking).mean(),
-        "contrast": 0.3 * torch.stack(contrast).sum(),
-        "norm": 0.5 * torch.stack(norm).sum() / len(users),
-    }
+    parts = dense_fusion(parameters, views, behaviour)
+    return behaviour, torch.stack(parts).sum(dim=0) / (1 + len(given))
 
 
 @pytest.mark.parametrize("modalities", [("image",), ("image", "text"), ("audio", "image", "text")], ids="-".join)
@@ -142,7 +84,7 @@ def test_purifiers_that_are_wide_open_make_modalities_with_equal_graphs_agree() 
     recommender = made({"image": vectors, "text": vectors})
     for purifier in recommender.purifiers.values():
         torch.nn.init.constant_(purifier.gate.bias, 100.0)
-    image, text = torch.split(recommender.views_of_items(), SIZE, dim=1)
+    image, text = torch.split(recommender.parts()[0], SIZE, dim=1)
     torch.testing.assert_close(image, text, **EXACT)
 
 

@@ -1,0 +1,148 @@
+"""AM2HRec: features that behaviour gates, graphs of users and items and of items alone (Yu et al., 2025)."""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from models.layers.behaviour_gate import BehaviourGate
+from models.layers.fusion import Scale, SharedExclusiveFusion, combined
+from models.layers.linear import xavier_linear
+from models.layers.losses import weight_decay
+from models.layers.propagation import SparseOperator, gcn
+from models.layers.purifier import Purifier
+from models.recommenders.base import TrainingData
+from models.recommenders.fused_views import FusedViews, FusedViewsParams
+
+
+class AM2HRecParams(FusedViewsParams):
+    """Section `recommenders.am2hrec`.
+
+    Attributes:
+        ui_conv: the hops over the user-item graph: with maps and ReLU as eq 13 has it (`gcn`), or as in LightGCN.
+        gate: what is left of features before they go over the graphs: as much as `behaviour` opens a gate, or all of
+            them (`none`, the paper's -A). `purifier` is MGCN's way: free embeddings gated by features.
+        gate_out: one number an item (`scalar`, as printed), or one for each number of the projected features.
+        gate_source: whose behaviour opens it: the mean of the item's `users`, the `item`'s own, or one mean user of all
+            (`global`).
+        gate_size: what behaviour is mapped to inside the gate, d_n.
+        use_ui_graph: whether free embeddings go over the user-item graph; the paper's -U does without.
+        u_ablation_drops_eq19: whether views, too, do not go to users where use_ui_graph is false; users then have none.
+        use_ii_graph: whether views go over the item graphs; -I does without, -2H without either.
+        fusion: into shared and exclusive parts by `attention`, or a map of all views side by side (`concat`, -F).
+        fuse_scale: of attention's parts, as eq 20 (`paper`) or MGCN's own code (`ancestor`) has it.
+        regulariser: what regularisation weighs: the squares of the batch's final embeddings (`l2_batch`), or those of
+            all parameters, the gradient of an optimiser's weight decay (`decay`).
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "paper": {"ui_conv": "gcn", "gate": "behaviour", "fuse_scale": "paper", "decay": 1.0},
+        "ancestor": {"ui_conv": "lightgcn", "gate": "purifier", "fuse_scale": "ancestor", "decay": 0.96},
+    }
+
+    ui_conv: Literal["gcn", "lightgcn"] = "gcn"
+    gate: Literal["behaviour", "none", "purifier"] = "behaviour"
+    gate_out: Literal["scalar", "vector"] = "scalar"
+    gate_source: Literal["users", "item", "global"] = "users"
+    gate_size: Annotated[int, Field(ge=1)] = 64
+    use_ui_graph: bool = True
+    u_ablation_drops_eq19: bool = False
+    use_ii_graph: bool = True
+    fusion: Literal["attention", "concat"] = "attention"
+    fuse_scale: Scale = "paper"
+    regulariser: Literal["l2_batch", "decay"] = "l2_batch"
+
+    @model_validator(mode="after")
+    def require_ablation(self) -> Self:
+        """Check that eq 19 is dropped only where the user-item graph is; raises ValueError."""
+        if self.u_ablation_drops_eq19 and self.use_ui_graph:
+            raise ValueError("use_ui_graph: false beside u_ablation_drops_eq19: true")
+        return self
+
+
+class AM2HRec(FusedViews):
+    """Projected features are gated, smoothed over items, given to users, fused, and added to behaviour.
+
+    Where the paper's equations do not fit together, specs 1.6 says what is done: the gate of an item is opened by the
+    mean of its train users (A2), users get views by the symmetric weights of their items (A5), the contrast is InfoNCE
+    (A7), and behaviour without a modality is what is added to (A8).
+    """
+
+    params_type = AM2HRecParams
+    params: AM2HRecParams
+
+    def __init__(self, data: TrainingData, params: AM2HRecParams) -> None:
+        super().__init__(data, params)
+        modalities, size = self.features.modalities, params.embedding_size
+        self.convolutions = nn.ModuleList()
+        if params.ui_conv == "gcn" and params.use_ui_graph:
+            self.convolutions.extend(xavier_linear(size, size) for _ in range(params.layers))
+        if params.gate == "purifier":
+            self.purifiers = nn.ModuleDict({m: Purifier(size, size) for m in modalities})
+        elif params.gate == "behaviour":
+            self.user_mean_of_items = SparseOperator(data.graphs["interaction/item_mean"])
+            outputs = 1 if params.gate_out == "scalar" else size
+            self.gates = nn.ModuleDict({m: BehaviourGate(size, params.gate_size, outputs) for m in modalities})
+        if params.fusion == "attention":
+            self.fusion = SharedExclusiveFusion(modalities, size)
+        else:
+            self.mix = xavier_linear(len(modalities) * size, size, bias=False)
+
+    @property
+    def item_hops(self) -> int:
+        """Hops over the item graphs."""
+        return self.params.item_layers if self.params.use_ii_graph else 0
+
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        """The ranking loss, the contrast of fused and behaviour embeddings, and the regulariser."""
+        terms = super().losses(users, positives, negatives)
+        if self.params.regulariser == "decay":
+            terms["norm"] = self.params.regularisation * weight_decay(self.parameters())
+        return terms
+
+    def behaviour(self) -> Tensor:
+        """The propagated free embeddings of users, then items, [n_users + n_items, d] (eq 13-14)."""
+        if self.params.use_ui_graph and self.params.ui_conv == "lightgcn":
+            return super().behaviour()
+        return gcn(self.adjacency, torch.cat([self.users, self.items]), self.convolutions)
+
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """The smoothed views of items, and the behaviour of all nodes, on which gates depend."""
+        behaviour = self.behaviour()
+        return self.smoothed(self.gated(behaviour)), behaviour
+
+    def gated(self, behaviour: Tensor) -> dict[str, Tensor]:
+        """Each modality's view of items before it goes over the item graph, [n_items, d] (eq 9-12)."""
+        views = self.projected()
+        if self.params.gate == "none":
+            return views
+        if self.params.gate == "purifier":
+            return {m: self.purifiers[m](self.items, view) for m, view in views.items()}
+        opening = self.opening(behaviour)
+        return {m: self.gates[m](view, opening) for m, view in views.items()}
+
+    def opening(self, behaviour: Tensor) -> Tensor:
+        """Whose behaviour opens the items' gates, [n_items, d], or [1, d] for all; zeros for an item without users."""
+        users, items = torch.split(behaviour, [self.n_users, self.n_items])
+        if self.params.gate_source == "item":
+            return items
+        if self.params.gate_source == "global":
+            return users.mean(dim=0, keepdim=True)
+        mean: Tensor = self.user_mean_of_items(users)
+        return mean
+
+    def views_of_users(self, of_items: Tensor) -> Tensor:
+        """The users' views of those of items [n_items, modalities d], [n_users, modalities d] (eq 19)."""
+        if self.params.u_ablation_drops_eq19:
+            return of_items.new_zeros(self.n_users, of_items.shape[1])
+        return super().views_of_users(of_items)
+
+    def fused(self, views: Tensor, behaviour: Tensor) -> Tensor:
+        """What the modalities add to the behaviour [n, d] of nodes whose views are [n, modalities d] (eq 5-8, 20)."""
+        if self.params.fusion == "concat":
+            mixed: Tensor = self.mix(views)
+            return mixed
+        shared, exclusive = self.fusion(torch.split(views, self.embedding_size, dim=1), behaviour)
+        return combined(shared, exclusive, len(self.features.modalities), self.params.fuse_scale)

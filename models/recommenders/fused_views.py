@@ -1,0 +1,125 @@
+"""What MGCN and its descendant AM2HRec share: behaviour embeddings, and beside them what modalities say of a node."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from scipy.sparse import csr_array
+from torch import Tensor, nn
+
+from models.layers.batch import BatchNodes
+from models.layers.features import ItemFeatures
+from models.layers.fused_losses import fused_losses
+from models.layers.linear import xavier_linear
+from models.layers.propagation import SparseOperator, lightgcn
+from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
+from pipeline.graphs import normalised, weighted
+
+
+class FusedViewsParams(MultimodalParams):
+    """What the sections of such recommenders have.
+
+    Attributes:
+        layers: hops of the free embeddings over the user-item graph.
+        item_layers: hops of a modality's embeddings over its item graph.
+        cl_weight: weight of the contrast of fused and behaviour embeddings; 0.001, 0.01 or 0.1 in the papers' search.
+        cl_unique_ids: whether the contrast has each user and item of a batch once. MGCN's own code has them as often
+            as they occur, so that some are their own negatives.
+        temperature: tau of the contrast.
+        regularisation: weight of the squares in the loss, of final embeddings if nothing else is said.
+    """
+
+    layers: Annotated[int, Field(ge=0)] = 2
+    item_layers: Annotated[int, Field(ge=0)] = 1
+    cl_weight: Annotated[float, Field(ge=0)] = 1e-2
+    cl_unique_ids: bool = True
+    temperature: Annotated[float, Field(gt=0)] = 0.2
+    regularisation: Annotated[float, Field(ge=0)] = 1e-4
+
+
+class FusedViews(Recommender):
+    """Behaviour embeddings by LightGCN, to which each node's fused views are added, one view a modality.
+
+    Items' views go over each modality's item graph, then to users over the user-item graph (AM2HRec, eq 14-19 and
+    22-24; MGCN says the same).
+    """
+
+    def __init__(self, data: TrainingData, params: FusedViewsParams) -> None:
+        super().__init__(data, params)
+        self.params = params
+        size = params.embedding_size
+        self.features = ItemFeatures(data.features, finetune=params.finetune_features)
+        modalities = self.features.modalities
+        adjacency = data.graphs["interaction/symmetric"]
+        self.adjacency = SparseOperator(adjacency)
+        self.of_users = SparseOperator(adjacency[: self.n_users, self.n_users :])
+        self.neighbours = nn.ModuleDict({m: SparseOperator(smoothing(data.graphs[f"knn/{m}"])) for m in modalities})
+        self.users = embedding_table(data.n_users, size)
+        self.items = embedding_table(data.n_items, size)
+        self.projections = nn.ModuleDict({m: xavier_linear(self.features.size(m), size) for m in modalities})
+
+    @property
+    def item_hops(self) -> int:
+        """Hops over the item graphs."""
+        return self.params.item_layers
+
+    @abstractmethod
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """The items' smoothed views [n_items, modalities d], and the behaviour of all nodes [n_users + n_items, d]."""
+
+    @abstractmethod
+    def fused(self, views: Tensor, behaviour: Tensor) -> Tensor:
+        """What the modalities add to the behaviour [n, d] of nodes whose views are [n, modalities d], [n, d]."""
+
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        """The ranking loss, the contrast of fused and behaviour embeddings, and the final ones' squares."""
+        batch = BatchNodes.of(users, positives, negatives)
+        # Fusion is a node's own affair: only the batch's nodes are fused.
+        of_items, behaviour = self.parts()
+        views = torch.cat([look_up(self.views_of_users(of_items), batch.users), look_up(of_items, batch.items)])
+        behaviour = look_up(behaviour, batch.nodes(self.n_users))
+        return fused_losses(
+            batch,
+            behaviour,
+            self.fused(views, behaviour),
+            contrast=self.params.cl_weight,
+            temperature=self.params.temperature,
+            unique_ids=self.params.cl_unique_ids,
+            norm=self.params.regularisation,
+        )
+
+    def behaviour(self) -> Tensor:
+        """The propagated free embeddings of users, then items, [n_users + n_items, d]."""
+        return lightgcn(self.adjacency, torch.cat([self.users, self.items]), self.params.layers)
+
+    def projected(self) -> dict[str, Tensor]:
+        """Each modality's features, mapped to embeddings, [n_items, d]."""
+        return {m: self.projections[m](self.features[m]) for m in self.features.modalities}
+
+    def smoothed(self, views: Mapping[str, Tensor]) -> Tensor:
+        """Each modality's view of items after its item graph, side by side, [n_items, modalities d]."""
+        found = []
+        for modality, view in views.items():
+            for _ in range(self.item_hops):
+                view = self.neighbours[modality](view)
+            found.append(view)
+        return torch.cat(found, dim=1)
+
+    def views_of_users(self, of_items: Tensor) -> Tensor:
+        """The users' views of those of items [n_items, modalities d], [n_users, modalities d]."""
+        views: Tensor = self.of_users(of_items)
+        return views
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Behaviour and fused modalities, added."""
+        of_items, behaviour = self.parts()
+        final = behaviour + self.fused(torch.cat([self.views_of_users(of_items), of_items]), behaviour)
+        users, items = torch.split(final, [self.n_users, self.n_items])
+        return users, items
+
+
+def smoothing(neighbours: csr_array) -> csr_array:
+    """The item graph [n_items, n_items] by whose weights gated embeddings are summed (specs 1.3 step 4)."""
+    return normalised(weighted(neighbours, "cosine"), "sym_out")
