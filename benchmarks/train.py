@@ -42,9 +42,10 @@ from models.training.batches import Batches
 from models.training.course import Course, Steps
 from models.training.params import TrainParams
 from models.training.trainer import build, deterministic, train_epoch, validate
-from pipeline.graph_params import KnnParams, MixedParams
+from pipeline.cooccurrence import common_neighbours
+from pipeline.graph_params import ConsistentParams, CooccurrenceParams, KnnParams, MixedParams
 from pipeline.graphs import interaction_graphs, normalised, weighted
-from pipeline.neighbors import nearest
+from pipeline.neighbors import consistent, nearest
 from pipeline.similarity import Cosines
 
 USERS, ITEMS, TRAIN, VAL = 19_445, 7_050, 118_551, 20_559  # Amazon Baby of 2014, 5-core
@@ -80,6 +81,7 @@ MMREC = {
     ("mgcn", False): Theirs(19.8, 3.6),
     ("mgcn", True): Theirs(30, 3.6),
     ("lattice", True): Theirs(68, 71),
+    ("da_mrs", False): Theirs(83, 3.5),
 }
 
 
@@ -171,6 +173,17 @@ def neighbours(features: npt.NDArray[np.float32]) -> csr_array:
     return found.edges.to_matrix(len(features))
 
 
+def denoised(folder: Path) -> dict[str, csr_array]:
+    """The graphs as `mmprep graph --graph consistent` and `mmprep graph --graph cooccurrence` build them."""
+    interactions = load_npz(folder / "train.npz")
+    n_items = interactions.shape[1]
+    every = np.arange(n_items, dtype=np.int32)
+    views = [Cosines.of(np.load(folder / f"{m}.npy"), every, Path("generated")) for m in DIMENSIONS]
+    found = dict(zip(DIMENSIONS, consistent(views, ConsistentParams().k), strict=True))
+    graphs = {f"consistent/{m}": each.edges.to_matrix(n_items) for m, each in found.items()}
+    return graphs | {"cooccurrence": common_neighbours(interactions, CooccurrenceParams()).edges.to_matrix(n_items)}
+
+
 def mixed(graphs: dict[str, csr_array]) -> csr_array:
     """The modalities' graphs as `mmprep graph --graph mixed` sums them."""
     params = MixedParams()
@@ -198,7 +211,13 @@ def generate_features(case: Case) -> dict[str, Any]:
     return {}
 
 
-GENERATED = {"interactions": generate_interactions, "features": generate_features}
+def generate_denoised(case: Case) -> dict[str, Any]:
+    """Write the items' graphs that DA-MRS reads beside the others."""
+    write(denoised(case.folder), case.folder)
+    return {}
+
+
+GENERATED = {"interactions": generate_interactions, "features": generate_features, "denoised": generate_denoised}
 
 
 def write(matrices: dict[str, csr_array], folder: Path) -> None:
@@ -275,6 +294,8 @@ def measured(names: Sequence[str], usual: Case) -> Iterator[tuple[str, dict[str,
         # Only where it is read: features of many items take gigabytes.
         if any(CATALOGUE[name].multimodal for name in names):
             run(replace(usual, step="features"))
+        if any("consistent" in CATALOGUE[name].graphs for name in names):
+            run(replace(usual, step="denoised"))
         n_users, n_items = made["shape"]
         print(f"generated {made['interactions']:,} train interactions of {n_users:,} users and {n_items:,} items")
         for side in ("user", "item"):

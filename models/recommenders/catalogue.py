@@ -66,6 +66,13 @@ DESCRIPTIONS = (
     RecommenderDescription(
         "lgmrec", "LGMRec", "Guo et al., LGMRec, AAAI 2024", multimodal=True, graphs=("interaction",)
     ),
+    RecommenderDescription(
+        "da_mrs",
+        "DAMRS",
+        "Xv et al., DA-MRS, KDD 2024",
+        multimodal=True,
+        graphs=("interaction", "knn", "consistent", "cooccurrence"),
+    ),
 )
 
 CATALOGUE = {description.name: description for description in DESCRIPTIONS}
