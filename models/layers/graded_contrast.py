@@ -56,9 +56,11 @@ class _GradedContrast(torch.autograd.Function):
             cosines[:, :, n:] = -torch.inf
             if grades.exclude_self:
                 cosines[:, range(len(index)), index] = -torch.inf
-            value += contrast(cosines, others, grades, space)
-            by_views[:, index] = cosines @ columns.transpose(1, 2)
-            by_columns.baddbmm_(anchors.transpose(1, 2), cosines)
+            loss, slopes = contrast(cosines, others, grades, space)
+            value += loss
+            # Rows are scaled beside the products, where they are short.
+            by_views[:, index] = slopes * (cosines @ columns.transpose(1, 2))
+            by_columns.baddbmm_((slopes * anchors).transpose(1, 2), cosines)
         count = len(views) * len(rows)
         ctx.save_for_backward(by_views.add_(by_columns[:, :, :n].transpose(1, 2)).div_(count))
         return value / count
@@ -69,8 +71,12 @@ class _GradedContrast(torch.autograd.Function):
         return gradient * by_views, None, None, None
 
 
-def contrast(cosines: Tensor, others: Tensor | None, grades: Grades, space: Tensor | None = None) -> Tensor:
-    """The sum of the losses of rows of cosines [views, rows, width]; the cosines become its gradient by them.
+def contrast(
+    cosines: Tensor, others: Tensor | None, grades: Grades, space: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The sum of the losses of rows of cosines [views, rows, width], and slopes [views, rows, 1].
+
+    The cosines become what times the slopes is the gradient by them.
 
     Args:
         cosines: -inf for what is no item.
@@ -95,9 +101,8 @@ def contrast(cosines: Tensor, others: Tensor | None, grades: Grades, space: Tens
         positive = top if grades.mode == "mp" else top + middle
         loss, slope = (whole / positive).log(), 1 / whole
         slopes = slope - 1 / positive, slope if grades.mode == "mp" else slope - 1 / positive
-    at_multi, at_single = (of * by / grades.temperature for of, by in zip((of_multi, of_single), slopes, strict=True))
-    powers.mul_(slope / grades.temperature).scatter_(2, multi, at_multi).scatter_(2, single, at_single)
-    return loss.sum()
+    powers.scatter_(2, multi, of_multi * slopes[0] / slope).scatter_(2, single, of_single * slopes[1] / slope)
+    return loss.sum(), slope / grades.temperature
 
 
 def graded_contrast(views: Sequence[Tensor], rows: Tensor, grades: Grades, *, within: bool) -> Tensor:
