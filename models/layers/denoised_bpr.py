@@ -107,6 +107,10 @@ def denoised_bpr(lead: Tensor, f: Tensor, g: Tensor, form: Form) -> Tensor:
     right, wrong = logsigmoid(lead), logsigmoid(-lead)
     if form == "official":
         return -(f * right + g * wrong).mean()
-    # The logarithm of 0 would make gradients of 0 times infinity.
-    least = torch.finfo(lead.dtype).tiny
-    return -torch.logaddexp(f.clamp_min(least).log() + right, g.clamp_min(least).log() + wrong).mean()
+    return -torch.logaddexp(logarithm(f) + right, logarithm(g) + wrong).mean()
+
+
+def logarithm(chance: Tensor) -> Tensor:
+    """Ln of probabilities, -infinity without a gradient for those that are 0, where autograd would find none or NaN."""
+    never = chance == 0
+    return chance.masked_fill(never, 1).log().masked_fill(never, -torch.inf)

@@ -25,8 +25,8 @@ class Grades:
         multi: how many items are similar by several views (MP).
         single: how many others are similar by one view (SP).
         temperature: tau; at least 0.05, so that no exponential leaves the range of f32.
-        mode: `both` contrasts MP with all, and SP with all but MP; `mp` and `sp` have MP, or MP and SP, as the positives
-            of a single contrast with all.
+        mode: `both` contrasts MP with all, and SP with all but MP; `mp` and `sp` have MP, or MP and SP, as positives of
+            a single contrast with all.
         exclude_self: whether an item counts nowhere in its own contrast; else it is in its own MP.
     """
 
@@ -38,7 +38,7 @@ class Grades:
 
 
 class _GradedContrast(torch.autograd.Function):
-    """Has the gradients computed beside the value, so that a cosine is computed once: to choose by and to learn from."""
+    """Has the gradients computed beside the value, so that a cosine to choose by and to learn from is computed once."""
 
     @staticmethod
     def forward(ctx: Any, views: Tensor, rows: Tensor, others: Tensor | None, grades: Grades) -> Tensor:  # noqa: ANN401
@@ -108,8 +108,8 @@ def contrast(
 def graded_contrast(views: Sequence[Tensor], rows: Tensor, grades: Grades, *, within: bool) -> Tensor:
     """How far items are from those similar to them, the mean over items and views (DA-MRS; specs 4.4, L_AI; 4.7, D8).
 
-    For phi = exp(cos / tau) it is -ln(sum_MP / D1) - ln(sum_SP / D2), where D1 is the sum over all that count and D2 the
-    same without MP. Which items are similar is chosen anew from the views each time, and gets no gradient.
+    For phi = exp(cos / tau) it is -ln(sum_MP / D1) - ln(sum_SP / D2), where D1 is the sum over all that count, and D2
+    the same without MP. Which items are similar is chosen anew from the views each time, and gets no gradient.
 
     Args:
         views: [n_items, d] a view.

@@ -1,4 +1,4 @@
-"""Alignment of two views of items by what users prefer in each, in blocks: [users, items] scores are never held at once.
+"""Alignment of two views of items by what users prefer in each, in blocks: [users, items] scores are never held.
 
 KL(p, q) + KL(q, p) is (p - q) (a - b), for Bernoulli distributions with logits a and b, and summed over items for
 softmax ones, where what normalises them cancels. So no logarithm of a probability is taken, which may be 0.

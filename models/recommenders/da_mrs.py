@@ -128,10 +128,10 @@ class DAMRSParams(MultimodalParams):
 class DAMRS(Recommender):
     """A backbone whose items also have views: their neighbours in a graph a modality, and in that of behaviour.
 
-    A user is the backbone's, an item the sum of the backbone's and the mean of the views. Views tell how far feedback is
-    to be believed (eq 6-8, specs 4.4), are aligned with the backbone's items by what users prefer (eq 9-10), and with
-    each other by how similar items are in them. Losses are minimised and means everywhere (specs 4.7, D1, D10); the
-    paper prints log-likelihoods and sums. With `vbpr` the views are of both halves of an item, which no code shows (4.3).
+    A user is the backbone's, an item the sum of the backbone's and the mean of the views. Views tell how far feedback
+    is to be believed (eq 6-8, specs 4.4), are aligned with the backbone's items by what users prefer (eq 9-10), and
+    bring together what is similar in them. Losses are minimised, and means everywhere (specs 4.7, D1, D10); the paper
+    prints log-likelihoods and sums. With `vbpr` views are of both halves of an item, which no code shows (specs 4.3).
     """
 
     params_type = DAMRSParams
@@ -205,7 +205,7 @@ class DAMRS(Recommender):
 
     @torch.inference_mode()
     def reliabilities(self, users: Tensor, positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
-        """f and g of observed interactions as training estimates them, [interactions] each; yn is of all of them.
+        """F and g of observed interactions as training estimates them, [interactions] each; yn is of all of them.
 
         Args:
             users: [interactions] indices.
