@@ -17,6 +17,7 @@ from stages.terminal import (
     print_table,
     show,
     show_cached,
+    show_doubts,
     show_encoder,
     show_finding,
     show_neighbours,
@@ -382,6 +383,23 @@ def recommend(root: Path, file: Path | None, dataset: str | None, user: str, rec
     from stages import recommend as verb
 
     show_recommendations(verb.find(layout, recommender, user, k))
+
+
+@main.command()
+@stage_options
+@click.option("--limit", type=click.IntRange(min=0), default=0, help="Also list so many of the least reliable.")
+def denoise(root: Path, file: Path | None, dataset: str | None, limit: int) -> None:
+    """How far a trained da_mrs believes each train interaction.
+
+    Example: mmprep denoise --limit 10
+    """
+    _, layout = prepare(root, file, dataset)
+    from stages import denoise as verb
+
+    with timed("denoise") as done:
+        done(verb.run(layout, bar))
+    if limit:
+        show_doubts(verb.least_reliable(layout, limit))
 
 
 @main.command()
