@@ -17,7 +17,6 @@ from models.recommenders.base import TrainingData
 from models.recommenders.catalogue import describe
 from models.recommenders.da_mrs import DAMRS, DAMRSParams
 from models.training.sampling import NegativeSampler
-from models.training.trainer import build
 from pipeline.errors import DataError
 from pipeline.files import require, sha256
 from pipeline.layout import Layout, RunLayout
@@ -106,7 +105,7 @@ def read_run(layout: Layout) -> Trained:
         raise DataError(f"{files.checkpoint}: not what training wrote; run `{TRAIN_AGAIN}` again")
     read = read_training_data(describe(RECOMMENDER), config["features"], layout)
     try:
-        recommender = build(DAMRS, read.data, DAMRSParams.model_validate(config["params"]), 0)
+        recommender = DAMRS(read.data, DAMRSParams.model_validate(config["params"]))
         recommender.load_state_dict(load_file(files.checkpoint))
     except (ValidationError, SafetensorError, RuntimeError) as error:
         # Of another version, whose parameters or tables had other names.
