@@ -13,9 +13,10 @@ from scipy.sparse import csr_array, load_npz, save_npz
 
 from models.recommenders.base import TrainingData
 from models.recommenders.catalogue import RecommenderDescription
-from pipeline.graph_params import KnnParams, MixedParams
+from pipeline.cooccurrence import common_neighbours
+from pipeline.graph_params import ConsistentParams, CooccurrenceParams, KnnParams, MixedParams
 from pipeline.graphs import interaction_graphs, normalised, weighted
-from pipeline.neighbors import nearest
+from pipeline.neighbors import consistent, nearest
 from pipeline.similarity import Cosines
 
 LEAST_TRAIN, LEAST_VAL = 3, 1  # of a user
@@ -99,11 +100,29 @@ def build_interaction(made: Generated) -> Mapping[str, csr_array]:
 def build_knn(made: Generated) -> Mapping[str, csr_array]:
     """Each modality's nearest neighbours."""
     params, graphs = KnnParams(), {}
-    for modality, vectors in made.features().items():
-        cosines = Cosines.of(vectors, np.arange(len(vectors), dtype=np.int32), Path("generated"))
+    for modality, cosines in cosines_of(made).items():
         found = nearest(cosines, params.k, include_self=params.include_self)
-        graphs[f"knn/{modality}"] = found.edges.to_matrix(len(vectors))
+        graphs[f"knn/{modality}"] = found.edges.to_matrix(len(cosines))
     return graphs
+
+
+def build_consistent(made: Generated) -> Mapping[str, csr_array]:
+    """Each modality's nearest neighbours on which all modalities agree."""
+    views = cosines_of(made)
+    found = zip(views, consistent(list(views.values()), ConsistentParams().k), strict=True)
+    return {f"consistent/{modality}": each.edges.to_matrix(made.size.items) for modality, each in found}
+
+
+def build_cooccurrence(made: Generated) -> Mapping[str, csr_array]:
+    """Items joined by their common users."""
+    found = common_neighbours(made.interactions()[0], CooccurrenceParams())
+    return {"cooccurrence": found.edges.to_matrix(made.size.items)}
+
+
+def cosines_of(made: Generated) -> dict[str, Cosines]:
+    """The similarities of items by each modality."""
+    every = np.arange(made.size.items, dtype=np.int32)
+    return {modality: Cosines.of(vectors, every, Path("generated")) for modality, vectors in made.features().items()}
 
 
 def build_mixed(made: Generated) -> Mapping[str, csr_array]:
@@ -118,6 +137,8 @@ GRAPHS: Mapping[str, Callable[[Generated], Mapping[str, csr_array]]] = {
     "interaction": build_interaction,
     "knn": build_knn,
     "mixed": build_mixed,
+    "consistent": build_consistent,
+    "cooccurrence": build_cooccurrence,
 }
 
 

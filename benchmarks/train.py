@@ -59,6 +59,7 @@ MMREC = {
     ("mgcn", False): Theirs(19.8, 3.6),
     ("mgcn", True): Theirs(30, 3.6),
     ("lattice", True): Theirs(68, 71),
+    ("da_mrs", False): Theirs(83, 3.5),
 }
 
 

@@ -103,6 +103,11 @@ class Layout:
         """The folder of a graph that has parts."""
         return self.root / "graphs" / self.dataset / kind
 
+    @property
+    def reliabilities(self) -> Path:
+        """Table RELIABILITIES: a row a train interaction, and how far it is believed."""
+        return self.root / "denoised" / self.dataset / "reliabilities.parquet"
+
     def run(self, recommender: str) -> "RunLayout":
         """The files of one trained recommender."""
         return RunLayout(self.root / "runs" / self.dataset / recommender)

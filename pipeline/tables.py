@@ -272,6 +272,21 @@ INTRA_EDGES = Table(
     "mmprep graph",
 )
 
+RELIABILITIES = Table(
+    "reliabilities",
+    pa.schema(
+        [
+            column("user", pa.int32()),
+            column("item", pa.int32()),
+            column("user_id", pa.large_string()),
+            column("item_id", pa.large_string()),
+            column("f", pa.float32()),  # how likely the interaction is observed if the user likes the item
+            column("g", pa.float32()),  # how likely if not
+        ]
+    ),
+    "mmprep denoise",
+)
+
 RECOMMENDATIONS = Table(
     "recommendations",
     pa.schema(

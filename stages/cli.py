@@ -12,7 +12,7 @@ from pipeline.errors import ParamsError
 from stages.cli_cache import cache_
 from stages.cli_group import Commands, prepare, stage_options
 from stages.cli_look import encoders, graphs, inspect, neighbors, recommend, recommenders, report, tsne, verify
-from stages.terminal import bar, show, timed
+from stages.terminal import bar, show, show_doubts, timed
 
 if TYPE_CHECKING:
     from models.encoders.catalogue import Modality
@@ -268,6 +268,25 @@ def evaluate(root: Path, file: Path | None, dataset: str | None, recommender: st
 
 main.add_command(recommend)
 main.add_command(tsne)
+
+
+@main.command()
+@stage_options
+@click.option("--limit", type=click.IntRange(min=0), default=0, help="Also list so many of the least reliable.")
+def denoise(root: Path, file: Path | None, dataset: str | None, limit: int) -> None:
+    """How far a trained da_mrs believes each train interaction.
+
+    Example: mmprep denoise --limit 10
+    """
+    _, layout = prepare(root, file, dataset)
+    from stages import denoise as verb
+
+    with timed("denoise") as done:
+        done(verb.run(layout, bar))
+    if limit:
+        show_doubts(verb.least_reliable(layout, limit))
+
+
 main.add_command(recommenders)
 main.add_command(report)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from models.recommenders.catalogue import RecommenderDescription
     from pipeline.progress import Advance
     from stages.cache import FolderStats
+    from stages.denoise import Doubt
     from stages.neighbors import ItemNeighbours
     from stages.recommend import UserRecommendations
     from stages.verify import Finding
@@ -108,6 +109,13 @@ def show_recommendations(found: "UserRecommendations") -> None:
     show_rows("history", found.history_columns, found.history_rows())
     if found.recommended:
         show_rows(found.title, found.columns, found.rows())
+
+
+def show_doubts(found: "Sequence[Doubt]") -> None:
+    """Print the interactions that are believed least."""
+    from stages.denoise import Doubt
+
+    show_rows(f"least reliable: {len(found)}", Doubt.columns, (each.row() for each in found))
 
 
 def show_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

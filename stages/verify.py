@@ -22,6 +22,7 @@ from pipeline.tables import (
     RAW_ITEMS,
     RECOMMENDATIONS,
     REJECTS,
+    RELIABILITIES,
     SPLIT_INTERACTIONS,
     USERS,
 )
@@ -107,6 +108,9 @@ def artefacts(layout: Layout, soundness: Soundness) -> Iterator[Artefact]:
         yield path, f"mmprep graph --graph {asked}", partial(soundness.table, path, table)
     for folder in folders(layout.root / "runs" / layout.dataset):
         yield from run_artefacts(RunLayout(folder), soundness)
+    if layout.reliabilities.exists():
+        check = partial(soundness.table, layout.reliabilities, RELIABILITIES)
+        yield layout.reliabilities, RELIABILITIES.made_by, check
     for path in files(layout.root / "metrics" / layout.dataset, "json"):
         yield path, made_metrics(path.stem), partial(soundness.metrics, path)
 

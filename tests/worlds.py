@@ -14,12 +14,16 @@ from scipy.sparse import csr_array
 
 from models.recommenders.base import TrainingData
 from models.recommenders.catalogue import describe
+from pipeline.cooccurrence import common_neighbours
 from pipeline.feature_writer import write_features
 from pipeline.files import sha256
+from pipeline.graph_params import CooccurrenceParams
 from pipeline.graphs import interaction_graphs, normalised, weighted
 from pipeline.layout import Layout
+from pipeline.neighbors import consistent
 from pipeline.provenance import Provenance
 from pipeline.rows import Rows, Shape
+from pipeline.similarity import Cosines
 from pipeline.tables import ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
 
 Pairs = Iterable[tuple[int, int]]
@@ -107,11 +111,33 @@ def neighbours_as_graphs(train: csr_array, features: Mapping[str, Floats], k: in
 def mixed_as_graphs(train: csr_array, features: Mapping[str, Floats], k: int) -> dict[str, csr_array]:
     neighbours = neighbours_as_graphs(train, features, k)
     shares = {"knn/image": 0.1, "knn/text": 0.9}
-    parts = [shares[key] * normalised(weighted(graph, "binary"), "sym_out") for key, graph in neighbours.items()]
+    parts = [
+        share * normalised(weighted(neighbours[key], "binary"), "sym_out")
+        for key, share in shares.items()
+        if key in neighbours
+    ]
     return {"mixed": csr_array(sum(parts[1:], start=parts[0]))}
 
 
-GRAPHS = {"interaction": interactions_as_graphs, "knn": neighbours_as_graphs, "mixed": mixed_as_graphs}
+def consistent_as_graphs(train: csr_array, features: Mapping[str, Floats], k: int) -> dict[str, csr_array]:
+    cosines = [Cosines.of(vectors, np.arange(len(vectors), dtype=np.int32), Path(m)) for m, vectors in features.items()]
+    found = zip(features, consistent(cosines, k), strict=True)
+    return {f"consistent/{modality}": each.edges.to_matrix(train.shape[1]) for modality, each in found}
+
+
+def cooccurrence_as_graphs(train: csr_array, features: Mapping[str, Floats], k: int) -> dict[str, csr_array]:
+    del features, k  # all neighbours are kept, as equal counts at a cut would make the order of items matter
+    found = common_neighbours(train, CooccurrenceParams(k=train.shape[1])).edges
+    return {"cooccurrence": found.to_matrix(train.shape[1])}
+
+
+GRAPHS = {
+    "interaction": interactions_as_graphs,
+    "knn": neighbours_as_graphs,
+    "mixed": mixed_as_graphs,
+    "consistent": consistent_as_graphs,
+    "cooccurrence": cooccurrence_as_graphs,
+}
 
 
 def dense_neighbours(vectors: Floats, k: int) -> csr_array:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding, linear
 
 
 class ItemFeatures(nn.Module):
@@ -32,3 +33,24 @@ class ItemFeatures(nn.Module):
     def size(self, modality: str) -> int:
         """The dimension of a modality."""
         return int(self[modality].shape[1])
+
+
+class FeatureProjection(nn.Linear):
+    """A trainable linear map of all modalities, one after the other in one vector (VBPR, as MMRec has it)."""
+
+    def __init__(self, features: ItemFeatures, size: int) -> None:
+        """Make the map to vectors of a length."""
+        sizes = [features.size(modality) for modality in features.modalities]
+        super().__init__(sum(sizes), size)
+        self.sizes = sizes
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, features: ItemFeatures, items: Tensor) -> Tensor:  # type: ignore[override]
+        """The projected features [n, size] of items [n]."""
+        # A modality at a time, so that the long vectors of all need not be joined.
+        weights = torch.split(self.weight, self.sizes, dim=1)
+        projected = [
+            linear(embedding(items, features[modality]), weight)
+            for modality, weight in zip(features.modalities, weights, strict=True)
+        ]
+        return sum(projected, start=self.bias)

@@ -76,6 +76,13 @@ DESCRIPTIONS = (
         multimodal=True,
         graphs=("interaction", "knn"),
     ),
+    RecommenderDescription(
+        "da_mrs",
+        "DAMRS",
+        "Xv et al., DA-MRS, KDD 2024",
+        multimodal=True,
+        graphs=("interaction", "knn", "consistent", "cooccurrence"),
+    ),
 )
 
 CATALOGUE = {description.name: description for description in DESCRIPTIONS}

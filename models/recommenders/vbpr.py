@@ -4,10 +4,9 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch import Tensor
 
-from models.layers.features import ItemFeatures
+from models.layers.features import FeatureProjection, ItemFeatures
 from models.layers.losses import bpr, embedding_norm
 from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, inner, look_up
 
@@ -37,9 +36,7 @@ class VBPR(Recommender):
         self.features = ItemFeatures(data.features, finetune=params.finetune_features)
         self.users = embedding_table(data.n_users, 2 * params.embedding_size)
         self.items = embedding_table(data.n_items, params.embedding_size)
-        self.sizes = [self.features.size(modality) for modality in self.features.modalities]
-        self.projection = nn.Linear(sum(self.sizes), params.embedding_size)
-        nn.init.xavier_uniform_(self.projection.weight)
+        self.projection = FeatureProjection(self.features, params.embedding_size)
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The ranking loss and the norms of the batch's embeddings."""
@@ -54,12 +51,7 @@ class VBPR(Recommender):
 
     def item_embeddings(self, items: Tensor) -> Tensor:
         """The free and the projected half of items [n], [n, 2 d]."""
-        # A modality at a time, so that the long vectors of all need not be joined.
-        weights = dict(
-            zip(self.features.modalities, torch.split(self.projection.weight, self.sizes, dim=1), strict=True)
-        )
-        projected = [linear(look_up(self.features[m], items), weight) for m, weight in weights.items()]
-        return torch.cat([look_up(self.items, items), sum(projected, start=self.projection.bias)], dim=1)
+        return torch.cat([look_up(self.items, items), self.projection(self.features, items)], dim=1)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """Both halves of users and items."""

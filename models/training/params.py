@@ -26,7 +26,7 @@ class TrainParams(Params):
 
     collaborative: tuple[str, ...] = ("bpr", "lightgcn")
     multimodal: tuple[str, ...] = ("vbpr",)
-    item_graphs: tuple[str, ...] = ("freedom",)
+    item_graphs: tuple[str, ...] = ("freedom", "da_mrs")
     image: str = "vgg16"
     text: str = "minilm"
     batch_size: Annotated[int, Field(ge=1)] = 2048

@@ -26,10 +26,12 @@ STAGES = {
     "train@lightgcn",
     "train-multimodal@vbpr",
     "train-item_graphs@freedom",
+    "train-item_graphs@da_mrs",
     "evaluate@bpr",
     "evaluate@lightgcn",
     "evaluate-multimodal@vbpr",
     "evaluate-item_graphs@freedom",
+    "evaluate-item_graphs@da_mrs",
 }
 
 
@@ -90,16 +92,15 @@ def test_touching_one_encoder_reruns_only_what_depends_on_it(project: Path) -> N
 def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_more(project: Path) -> None:
     change(project, "template: all", 'template: "{title}"')
     graphs = {"graph@minilm", "graph-mixed", "graph-consistent", "homophily"}
-    multimodal = {
-        f"{verb}-{name}" for verb in ("train", "evaluate") for name in ("multimodal@vbpr", "item_graphs@freedom")
-    }
+    names = ("multimodal@vbpr", "item_graphs@freedom", "item_graphs@da_mrs")
+    multimodal = {f"{verb}-{name}" for verb in ("train", "evaluate") for name in names}
     assert stages_run(run(project, "dvc", "repro")) == {"extract@minilm", *graphs, *multimodal}
 
 
 def test_changing_a_graph_reruns_what_reads_it_and_no_more(project: Path) -> None:
     change(project, "image_weight: 0.1", "image_weight: 0.5")
-    expected = {"graph-mixed", "homophily", "train-item_graphs@freedom", "evaluate-item_graphs@freedom"}
-    assert stages_run(run(project, "dvc", "repro")) == expected
+    trained = {f"{verb}-item_graphs@{name}" for verb in ("train", "evaluate") for name in ("freedom", "da_mrs")}
+    assert stages_run(run(project, "dvc", "repro")) == {"graph-mixed", "homophily", *trained}
 
 
 def test_metrics_and_plots_show(project: Path) -> None:

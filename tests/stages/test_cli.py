@@ -308,6 +308,14 @@ def test_inspect_tells_files_of_others(in_folder: Path) -> None:
     assert failure(3, "inspect", "nothing") == "nothing: not found; run `dvc repro` first"
 
 
+def test_denoise_needs_a_trained_da_mrs(project: Path) -> None:
+    config = TOYS.run("da_mrs").config
+    assert failure(3, "denoise", "--limit", "3").startswith(
+        f"{config}: not found; run `mmprep train --recommender da_mrs`"
+    )
+    assert project == Path.cwd()
+
+
 def test_report_prints_every_recommender_and_place(project: Path) -> None:
     names = [f"{metric}@{k}" for metric in ("recall", "precision", "ndcg") for k in (5, 10, 20, 50)]
     path = TOYS.run("bpr").metrics
@@ -533,6 +541,7 @@ def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
         *stages,
         "recommend",
         "tsne",
+        "denoise",
         "recommenders",
         "report",
         "export",

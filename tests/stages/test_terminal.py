@@ -7,7 +7,18 @@ import pytest
 
 from models.encoders.catalogue import CATALOGUE
 from stages.cache import FolderStats
-from stages.terminal import bar, new_table, print_table, show, show_cached, show_encoder, show_finding, timed
+from stages.denoise import Doubt
+from stages.terminal import (
+    bar,
+    new_table,
+    print_table,
+    show,
+    show_cached,
+    show_doubts,
+    show_encoder,
+    show_finding,
+    timed,
+)
 from stages.verify import Finding
 
 
@@ -99,3 +110,12 @@ def test_a_finding_says_what_to_run(capsys: pytest.CaptureFixture[str]) -> None:
         "stale    b",
         "         made of another a; run `mmprep filter`",
     ]
+
+
+def test_interactions_that_are_believed_least_are_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    show_doubts([Doubt("u7", "i1", "Mug [red]", 0.41234, 0.3), Doubt("u8", "i2", "Cup", 0.5, 0.0)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1] == "least reliable: 2"
+    shown = [[cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")] for line in lines]
+    assert ["user", "item", "title", "f", "g"] in shown
+    assert ["u7", "i1", "Mug [red]", "0.4123", "0.3000"] in shown

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.sparse import csr_array
 from torch import Tensor
-from worlds import GROUP_ITEMS, GROUP_USERS, binary, dense_neighbours, training_data, two_groups
+from worlds import GROUP_ITEMS, GROUP_USERS, binary, training_data, two_groups
 
 from models.recommenders.base import Recommender, TrainingData
 from models.recommenders.catalogue import CATALOGUE, describe
@@ -27,8 +27,13 @@ EXACT = {"rtol": 0.0, "atol": 1e-10}
 # Whose scores come from the interactions' and items' graphs: features are in the losses alone.
 TRAINED_BY_FEATURES_ONLY = {"bm3", "freedom"}
 
+# Who reads graphs of the features, but by default not the features themselves.
+READS_GRAPHS_OF_FEATURES = {"da_mrs"}
+
 every_recommender = pytest.mark.parametrize("name", CATALOGUE)
-every_multimodal = pytest.mark.parametrize("name", [name for name, row in CATALOGUE.items() if row.multimodal])
+MULTIMODAL = [name for name, row in CATALOGUE.items() if row.multimodal]
+every_multimodal = pytest.mark.parametrize("name", MULTIMODAL)
+every_feature_reader = pytest.mark.parametrize("name", sorted(set(MULTIMODAL) - READS_GRAPHS_OF_FEATURES))
 
 # Modalities, and the widths of their features. The graph `mixed` knows the first two alone.
 WIDTHS = {"image": 5, "text": 3, "audio": 4}
@@ -142,11 +147,7 @@ def with_modalities(name: str, modalities: tuple[str, ...]) -> TrainingData:
         modality: np.random.default_rng(width).normal(size=(ITEMS, width)).astype(np.float32)
         for modality, width in WIDTHS.items()
     }
-    mixed = training_data(name, data.train, data.val, {m: vectors[m] for m in modalities if m != "audio"})
-    graphs = {**mixed.graphs}
-    if "knn" in describe(name).graphs:
-        graphs |= {f"knn/{m}": dense_neighbours(vectors[m], 5) for m in modalities}
-    return replace(mixed, features={m: vectors[m] for m in modalities}, graphs=graphs)
+    return training_data(name, data.train, data.val, {m: vectors[m] for m in modalities})
 
 
 def copy_remaining(full: Recommender, reduced: Recommender, kept: str) -> None:
@@ -188,7 +189,7 @@ def test_any_modalities_give_finite_losses_gradients_and_embeddings(name: str, m
     # What chooses among modalities, or parts them, has nothing to learn from a single one: its gradient may be 0.
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values()), gradients.keys()
     read = [key for key in gradients if key.split(".")[0] in {"projection", "projections"} and "weight" in key]
-    assert len(read) in (1, len(modalities))
+    assert len(read) in (1, len(modalities)) or name in READS_GRAPHS_OF_FEATURES
     assert all(gradients[key].count_nonzero() for key in read)  # type: ignore[union-attr]
     assert all(table.isfinite().all() for table in recommender.eval().embeddings())
 
@@ -200,7 +201,7 @@ def test_order_in_which_modalities_are_given_changes_nothing(name: str) -> None:
     torch.testing.assert_close(*tables, rtol=0, atol=0)
 
 
-@every_multimodal
+@every_feature_reader
 def test_trained_features_start_as_the_frozen_ones_and_get_gradients(name: str) -> None:
     data, kind = random_data(name), describe(name).load()
     frozen, trained = (
@@ -274,7 +275,8 @@ def test_scores_depend_on_features_only_where_the_catalogue_says_so(name: str) -
         make(name, replace(data, features=each)).eval().embeddings()[1]
         for each in (given, {m: -v for m, v in given.items()})
     ]
-    assert torch.equal(*tables) != (describe(name).multimodal and name not in TRAINED_BY_FEATURES_ONLY)
+    without = TRAINED_BY_FEATURES_ONLY | READS_GRAPHS_OF_FEATURES
+    assert torch.equal(*tables) != (describe(name).multimodal and name not in without)
 
 
 @every_recommender
@@ -285,7 +287,7 @@ def test_losses_depend_on_features_only_where_the_catalogue_says_so(name: str) -
         total_loss(make(name, replace(data, features=each)).eval(), triples(data))
         for each in (given, {m: -v for m, v in given.items()})
     ]
-    assert torch.equal(*totals) != describe(name).multimodal
+    assert torch.equal(*totals) != (describe(name).multimodal and name not in READS_GRAPHS_OF_FEATURES)
 
 
 @every_recommender

@@ -1,0 +1,174 @@
+"""Verb `denoise`: how far a trained DA-MRS believes each train interaction."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from models.recommenders.base import TrainingData
+from models.recommenders.catalogue import describe
+from models.recommenders.da_mrs import DAMRS, DAMRSParams
+from models.training.sampling import NegativeSampler
+from pipeline.errors import DataError
+from pipeline.files import require, sha256
+from pipeline.layout import Layout, RunLayout
+from pipeline.progress import Progress, silent
+from pipeline.provenance import record
+from pipeline.tables import ITEMS, RELIABILITIES, USERS
+from stages.item_lookup import printable
+from stages.soundness import Fault, Soundness
+from stages.training_data import read_training_data
+
+RECOMMENDER = "da_mrs"
+TRAIN_AGAIN = f"mmprep train --recommender {RECOMMENDER}"
+QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A train interaction and how far it is believed.
+
+    Attributes:
+        user_id: the user's original id.
+        item_id: the item's.
+        title: the item's.
+        f: how likely the interaction is observed if the user likes the item.
+        g: how likely if not.
+    """
+
+    user_id: str
+    item_id: str
+    title: str
+    f: float
+    g: float
+
+    columns = ("user", "item", "title", "f", "g")
+
+    def row(self) -> tuple[str, ...]:
+        """The columns, safe to print."""
+        texts = (printable(text) for text in (self.user_id, self.item_id, self.title))
+        return (*texts, f"{self.f:.4f}", f"{self.g:.4f}")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained run: the recommender, what it was trained on, and its config."""
+
+    recommender: DAMRS
+    data: TrainingData
+    config: Mapping[str, Any]
+    inputs: list[Path]
+
+    @property
+    def seed(self) -> int:
+        """That of the training."""
+        return int(self.config["train"]["seed"])
+
+
+def run(layout: Layout, progress: Progress = silent) -> dict[str, Any]:
+    """Write f and g of all train interactions; a summary of them.
+
+    They are estimated as in training (specs 4.4), by the best epoch's parameters; yn is the mean over one negative an
+    interaction, drawn by the seed of the training.
+
+    Raises:
+        MissingInputError: da_mrs is not trained, or what it was trained on is gone.
+        DataError: its files are damaged, or it was trained on other interactions, features or graphs than there are.
+    """
+    del progress  # seconds
+    trained = read_run(layout)
+    params = trained.recommender.params
+    rows = estimate(trained, layout)
+    inputs = [layout.run(RECOMMENDER).checkpoint, *trained.inputs]
+    note = {"recommender": RECOMMENDER, "seed": trained.seed}
+    RELIABILITIES.write(rows, layout.reliabilities, record("denoise", layout, params, inputs, ("torch",), **note))
+    return summary(rows) | places(layout)
+
+
+def read_run(layout: Layout) -> Trained:
+    """The recommender with the parameters of the best epoch, and its data; raises what `run` raises."""
+    files = layout.run(RECOMMENDER)
+    config = read_config(files)
+    try:
+        Soundness(layout).require_inputs(dict(config))
+    except Fault as fault:
+        raise DataError(f"{files.folder}: {fault}; run `{TRAIN_AGAIN}` again") from fault
+    if sha256(require(files.checkpoint, TRAIN_AGAIN)) != config["outputs"].get(files.checkpoint.name):
+        raise DataError(f"{files.checkpoint}: not what training wrote; run `{TRAIN_AGAIN}` again")
+    read = read_training_data(describe(RECOMMENDER), config["features"], layout)
+    try:
+        recommender = DAMRS(read.data, DAMRSParams.model_validate(config["params"]))
+        recommender.load_state_dict(load_file(files.checkpoint))
+    except (ValidationError, SafetensorError, RuntimeError) as error:
+        # Of another version, whose parameters or tables had other names.
+        raise DataError(f"{files.folder}: does not fit this version of mmprep; run `{TRAIN_AGAIN}` again") from error
+    return Trained(recommender, read.data, config, read.inputs)
+
+
+def read_config(files: RunLayout) -> Mapping[str, Any]:
+    """What made the run.
+
+    Raises:
+        MissingInputError: there is none.
+        DataError: it is damaged.
+    """
+    try:
+        config = json.loads(require(files.config, TRAIN_AGAIN).read_text(encoding="utf-8"))
+        if all(isinstance(config[key], dict) for key in ("inputs", "outputs", "params", "features")):
+            int(config["train"]["seed"])
+            return dict(config)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise DataError(f"{files.config}: damaged; run `{TRAIN_AGAIN}` again")
+
+
+def estimate(trained: Trained, layout: Layout) -> pl.DataFrame:
+    """Table RELIABILITIES, by user, then item."""
+    train = trained.data.train.tocoo()
+    order = np.lexsort((train.col, train.row))
+    users, items = train.row[order].astype(np.int64), train.col[order].astype(np.int64)
+    negatives = NegativeSampler(trained.data.train).sample(users, np.random.default_rng(trained.seed))
+    triples = (torch.from_numpy(each) for each in (users, items, negatives))
+    f, g = trained.recommender.eval().reliabilities(*triples)
+    pairs = {"user": users.astype(np.int32), "item": items.astype(np.int32)}
+    rows = pl.DataFrame({**pairs, "f": f.numpy(), "g": g.numpy()})
+    named = rows.join(USERS.read(layout.users), on="user", how="left", maintain_order="left")
+    ids = ITEMS.read(layout.items, ["item", "item_id"])
+    return named.join(ids, on="item", how="left", maintain_order="left").select(RELIABILITIES.schema.names)
+
+
+def summary(rows: pl.DataFrame) -> dict[str, Any]:
+    """How many interactions there are, how f and g are spread, and the share of those that are rather disbelieved."""
+    found: dict[str, Any] = {"interactions": len(rows)}
+    for name in ("f", "g"):
+        found |= {f"{name}_p{100 * q:.0f}": float(np.quantile(rows[name].to_numpy(), q)) for q in QUANTILES}
+    return found | {"share_g_above_f": float((rows["g"] > rows["f"]).to_numpy().mean())}
+
+
+def places(layout: Layout) -> dict[str, str]:
+    """Where the table lies, and where the graphs that DA-MRS denoises, if they are built."""
+    graphs = layout.graph_folder("consistent")
+    there = str(graphs) if any(graphs.glob("*.parquet")) else "none; run `mmprep graph --graph consistent`"
+    return {"table": str(layout.reliabilities), "consistent_graphs": there}
+
+
+def least_reliable(layout: Layout, limit: int) -> list[Doubt]:
+    """The interactions of the smallest f - g, the smallest first, by the table that `run` has written.
+
+    Args:
+        layout: the dataset's paths.
+        limit: how many, at most.
+    """
+    rows = RELIABILITIES.read(layout.reliabilities)
+    worst = rows.sort(pl.col("f") - pl.col("g"), "user", "item").head(limit)
+    titles = ITEMS.read(layout.items, ["item", "title"])
+    named = worst.join(titles, on="item", how="left", maintain_order="left").select(Doubt.__match_args__)
+    return [Doubt(*row) for row in named.iter_rows()]
