@@ -1,6 +1,6 @@
 """Tiny datasets with a known structure, as matrices and as the tables that stages read."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +17,13 @@ from models.recommenders.catalogue import describe
 from pipeline.feature_writer import write_features
 from pipeline.files import sha256
 from pipeline.graphs import interaction_graphs, normalised, weighted
+from pipeline.intra_edges import IntraItemEdges
+from pipeline.intra_item import edges_within
 from pipeline.layout import Layout
 from pipeline.provenance import Provenance
-from pipeline.rows import Rows, Shape
+from pipeline.rows import Items, Rows, Shape
 from pipeline.tables import ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
+from pipeline.token_store import TokenSource
 
 Pairs = Iterable[tuple[int, int]]
 Floats = npt.NDArray[np.float32]
@@ -91,7 +94,44 @@ def training_data(
     graphs = {}
     for kind in described.graphs:
         graphs |= GRAPHS[kind](train, features, k)
-    return TrainingData(train, val, features if described.multimodal else {}, graphs)
+    tokens = tokens_of(features) if described.tokens else {}
+    return TrainingData(train, val, features if described.multimodal or tokens else {}, graphs, tokens)
+
+
+@dataclass(frozen=True)
+class GivenVectors:
+    """Patches or tokens in memory, as pipeline.token_features gives them of a file."""
+
+    items: Items
+    rows: Rows
+
+    def gather(self, items: Sequence[int] | Items) -> Rows:
+        return self.rows.take(np.searchsorted(self.items, np.asarray(items)))
+
+
+def token_source(vectors: Iterable[Floats], k: int = 2, memory: int = 10**9, scratch: Path = Path()) -> TokenSource:
+    """The source of some items' patches or tokens, [length, dimension] each; those of length 0 are of no item."""
+    given = {item: each for item, each in enumerate(vectors) if len(each)}
+    items = np.array(list(given), dtype=np.int32)
+    rows = Rows(np.concatenate(list(given.values())), np.array([len(each) for each in given.values()]))
+    return TokenSource(GivenVectors(items, rows), IntraItemEdges([edges_within(items, rows, k)], k), memory, scratch)
+
+
+def tokens_of(features: Mapping[str, Floats]) -> dict[str, TokenSource]:
+    """Four patches and up to five tokens an item, made of its features alone; those of zeros have none.
+
+    Nor have some others, by their features, so that what stands in for them is trained.
+    """
+    sources = {}
+    for part, modality, most in (("patches", "image", 4), ("words", "text", 5)):
+        vectors = features[modality]
+        turns = np.random.default_rng(most).normal(size=(most, vectors.shape[1], vectors.shape[1])) / 2
+        told = [vectors[item] + np.tanh(vectors[item] @ turns).astype(np.float32) for item in range(len(vectors))]
+        lengths = [most if part == "patches" else 2 + int(np.abs(row).sum() * 100) % 4 for row in vectors]
+        none = ~vectors.any(axis=1) | (np.abs(vectors[:, 0]) > 1.4)
+        kept = [0 if lacks else length for lacks, length in zip(none, lengths, strict=True)]
+        sources[part] = token_source(each[:length] for each, length in zip(told, kept, strict=True))
+    return sources
 
 
 def interactions_as_graphs(train: csr_array, features: Mapping[str, Floats], k: int) -> dict[str, csr_array]:
@@ -111,7 +151,17 @@ def mixed_as_graphs(train: csr_array, features: Mapping[str, Floats], k: int) ->
     return {"mixed": csr_array(sum(parts[1:], start=parts[0]))}
 
 
-GRAPHS = {"interaction": interactions_as_graphs, "knn": neighbours_as_graphs, "mixed": mixed_as_graphs}
+def none_as_graphs(train: csr_array, features: Mapping[str, Floats], k: int) -> dict[str, csr_array]:
+    del train, features, k
+    return {}
+
+
+GRAPHS = {
+    "interaction": interactions_as_graphs,
+    "knn": neighbours_as_graphs,
+    "mixed": mixed_as_graphs,
+    "intra_item": none_as_graphs,  # they come with the tokens
+}
 
 
 def dense_neighbours(vectors: Floats, k: int) -> csr_array:

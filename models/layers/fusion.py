@@ -1,6 +1,7 @@
 """Fusion of modalities into what they share and what each alone has."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,3 +48,24 @@ class SharedExclusiveFusion(nn.Module):
             for prefers, view in zip(self.preferences.values(), views, strict=True)
         ]
         return shared, torch.stack(exclusive).sum(dim=0)
+
+
+class Mixture(nn.Module):
+    """w a + (1 - w) b, with a learned w between 0 and 1 (MDR-CHCA, specs 5.2)."""
+
+    def __init__(self, size: int, weights: Literal["scalar", "vector", "gate"]) -> None:
+        """Make the weights.
+
+        Args:
+            size: the length of what is mixed, d.
+            weights: w is one number, or one a dimension, which start at 0.5; or one an item that its a and b tell.
+        """
+        super().__init__()
+        self.gate = xavier_linear(2 * size, 1) if weights == "gate" else None
+        self.logit = nn.Parameter(torch.zeros(size if weights == "vector" else ())) if self.gate is None else None
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """The mixture [n, d] of two views [n, d] of nodes."""
+        logits = self.gate(torch.cat([first, second], dim=1)) if self.gate else self.logit
+        share = torch.sigmoid(logits)
+        return share * first + (1 - share) * second

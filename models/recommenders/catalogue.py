@@ -23,6 +23,7 @@ class RecommenderDescription:
         paper: where it was published.
         multimodal: whether it reads item features.
         graphs: the kinds of graph that it reads, see pipeline.graph_catalogue.
+        tokens: whether it reads items' patches and tokens, and the graphs among them.
     """
 
     name: str
@@ -30,10 +31,18 @@ class RecommenderDescription:
     paper: str
     multimodal: bool
     graphs: tuple[str, ...] = ()
+    tokens: bool = False
+
+    @property
+    def reads(self) -> str:
+        """What it reads beside graphs."""
+        return "interactions" + ", features" * self.multimodal + ", patches and tokens" * self.tokens
 
     @property
     def group(self) -> str:
         """The list in section `train` under which it belongs."""
+        if self.tokens:
+            return "tokens"
         if not self.multimodal:
             return "collaborative"
         return "item_graphs" if ITEM_GRAPHS & set(self.graphs) else "multimodal"
@@ -65,6 +74,14 @@ DESCRIPTIONS = (
     RecommenderDescription("mgcn", "MGCN", "Yu et al., MGCN, MM 2023", multimodal=True, graphs=("interaction", "knn")),
     RecommenderDescription(
         "lgmrec", "LGMRec", "Guo et al., LGMRec, AAAI 2024", multimodal=True, graphs=("interaction",)
+    ),
+    RecommenderDescription(
+        "mdr_chca",
+        "MDRCHCA",
+        "MDR-CHCA, Multimodal Denoising Recommendation by Cross-Modal Alignment",
+        multimodal=False,
+        graphs=("interaction", "intra_item"),
+        tokens=True,
     ),
 )
 
