@@ -188,9 +188,8 @@ def room(shape: tuple[int, int, int], stored_as: np.dtype[Any], source: TokenSou
             os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, dtype=stored_as, mode="r+", shape=shape)
     except OSError as error:
-        raise DataError(
-            f"{source.scratch}: no room for {size:,} bytes of patches or tokens ({error.strerror})"
-        ) from error
+        problem = f"no room for {size:,} bytes of patches or tokens ({error.strerror})"
+        raise DataError(f"{source.scratch}: {problem}; raise train.token_memory or free the disk") from error
 
 
 def padded(rows: Rows, length: int) -> Padded:

@@ -157,7 +157,16 @@ def check_names(parameters: Parameters) -> None:
     for key in ("recommenders", "search"):
         for name in getattr(sections, key):
             describe_recommender(name, f"{source}: {key}")
-    train = sections.train
+    check_training(parameters)
+
+
+def check_training(parameters: Parameters) -> None:
+    """Check that recommenders stand in their lists, and that what they read is extracted.
+
+    Raises:
+        ParamsError: the first one that does not, or is not.
+    """
+    train, source = parameters.sections.train, parameters.source
     for key in ("collaborative", "multimodal", "item_graphs", "tokens"):
         for name in getattr(train, key):
             group = describe_recommender(name, f"{source}: train.{key}").group

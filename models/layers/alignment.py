@@ -80,9 +80,9 @@ class Aligned:
 
 def rows(table: Tensor, index: Tensor) -> Tensor:
     """The rows of a tensor [n, ...]; see models.recommenders.base.look_up."""
-    return (
-        embedding(index, table.flatten(1)).unflatten(1, table.shape[1:]) if table.is_floating_point() else table[index]
-    )
+    if not table.is_floating_point():
+        return table[index]
+    return embedding(index, table.flatten(1)).unflatten(1, table.shape[1:])
 
 
 class HierarchicalAlignment(nn.Module):

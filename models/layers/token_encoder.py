@@ -51,7 +51,7 @@ class TokenEncoder(nn.Module):
             self.register_buffer("means", means, persistent=False)
 
     def forward(self, items: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoded vectors of items [n], as `TokenInput` gives the projected ones: [n, length, d] and [n, length]."""
+        """The encoded vectors of items [n], and whether there is one: [n, length, d] and [n, length]."""
         vectors, there = self.input(items)
         if self.neighbours is None:
             vectors = self.convolution(vectors, self.input.neighbours(items, vectors.shape[1]))

@@ -13,7 +13,7 @@ BLOCK_ITEMS = 64
 
 
 class _Projection(torch.autograd.Function):
-    """Raw vectors times a weight. They are read again for its gradient, not kept: they are far wider than the result."""
+    """Raw vectors times a weight. They are read again for its gradient, not kept, as they are far wider than it."""
 
     @staticmethod
     def forward(ctx: Any, store: TokenStore, items: Tensor, length: int, weight: Tensor) -> Tensor:  # noqa: ANN401
