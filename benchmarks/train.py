@@ -6,7 +6,8 @@
     python benchmarks/train.py --scale 1 4 16
 
 Interactions and features are generated: as many as Baby's, with long tails of users and items, photos of 4,096 numbers
-and texts of 384. Timings mean something, metrics do not. Each recommender runs in a process of its own, by the trainer
+and texts of 384; for MDR-CHCA, by its preset cpu_small, 49 patches of 768 numbers and up to 16 tokens of 384.
+Timings mean something, metrics do not. Each recommender runs in a process of its own, by the trainer
 that `mmprep train` runs and on graphs built as `mmprep graph` builds them; an epoch is sampling and training, an
 evaluation is all embeddings and the full ranking for validation. The first epoch is not counted.
 
@@ -42,22 +43,35 @@ from models.training.batches import Batches
 from models.training.course import Course, Steps
 from models.training.params import TrainParams
 from models.training.trainer import build, deterministic, train_epoch, validate
-from pipeline.graph_params import KnnParams, MixedParams
+from pipeline.feature_writer import write_features
+from pipeline.graph_params import IntraItemParams, KnnParams, MixedParams
 from pipeline.graphs import interaction_graphs, normalised, weighted
+from pipeline.intra_edges import IntraItemEdges
+from pipeline.intra_item import edges_within
 from pipeline.neighbors import nearest
+from pipeline.provenance import Provenance
+from pipeline.rows import Form, Rows, Shape
 from pipeline.similarity import Cosines
+from pipeline.tables import INTRA_EDGES
+from pipeline.token_features import TokenFeatures
+from pipeline.token_store import TokenSource
 
 USERS, ITEMS, TRAIN, VAL = 19_445, 7_050, 118_551, 20_559  # Amazon Baby of 2014, 5-core
 LEAST_TRAIN, LEAST_VAL = 3, 1  # of a user
 USER_SPREAD, ITEM_SPREAD = 1.1, 1.0  # of the logarithms of how active users and how popular items are
 LEAST_POPULAR = 0.2  # of the mean
 DIMENSIONS = {"image": 4096, "text": 384}
+TOKENS: dict[str, tuple[Form, int, int]] = {"patches": ("patches", 49, 768), "words": ("tokens", 16, 384)}
+NEIGHBOURS = IntraItemParams().k
+BLOCK_ITEMS = 256
 CLUSTERS = 40
 BATCH = 2048
 TIMES = ("epoch", "evaluation")
 
 # Where MMRec was measured with other parameters than our defaults.
 COMPARED: dict[str, dict[str, object]] = {"lightgcn": {"layers": 1}}
+# What fits a machine of two cores.
+PRESETS = {"mdr_chca": "cpu_small"}
 
 
 @dataclass(frozen=True)
@@ -198,7 +212,27 @@ def generate_features(case: Case) -> dict[str, Any]:
     return {}
 
 
-GENERATED = {"interactions": generate_interactions, "features": generate_features}
+def generate_tokens(case: Case) -> dict[str, Any]:
+    """Write patches and tokens as `mmprep extract` does, and the graphs among them."""
+    chance, items = np.random.default_rng(0), np.arange(case.scale * ITEMS, dtype=np.int32)
+    for part, (form, length, dimension) in TOKENS.items():
+        shape, origin = Shape(form, dimension, "f16"), Provenance("benchmark", {"k": NEIGHBOURS}, {}, {}, {})
+        with (
+            write_features(case.folder / part, shape, origin) as features,
+            INTRA_EDGES.writer(case.folder / f"{part}.parquet", origin) as edges,
+        ):
+            for block in np.array_split(items, len(items) // BLOCK_ITEMS + 1):
+                lengths = (
+                    np.full(len(block), length) if part == "patches" else chance.integers(2, length + 1, len(block))
+                )
+                vectors = chance.standard_normal((lengths.sum(), dimension), dtype=np.float32)
+                rows = Rows(vectors, lengths, np.zeros((len(vectors), 2), np.int32) if form == "tokens" else None)
+                features.append(block, rows, [""] * len(block))
+                edges(edges_within(block, rows, NEIGHBOURS))
+    return {}
+
+
+GENERATED = {"interactions": generate_interactions, "features": generate_features, "tokens": generate_tokens}
 
 
 def write(matrices: dict[str, csr_array], folder: Path) -> None:
@@ -217,11 +251,15 @@ def read(description: RecommenderDescription, folder: Path) -> TrainingData:
     """
     features = {m: np.load(folder / f"{m}.npy") for m in DIMENSIONS} if description.multimodal else {}
     names: list[str] = []
-    for kind in description.graphs:
+    for kind in set(description.graphs) - {"intra_item"}:
         parts = sorted((folder / kind).glob("*.npz"))
         names += [f"{kind}/{path.stem}" for path in parts] or [kind]
     graphs = {name: load_npz(folder / f"{name}.npz") for name in names}
-    return TrainingData(load_npz(folder / "train.npz"), load_npz(folder / "val.npz"), features, graphs)
+    tokens = {}
+    for part in TOKENS if description.tokens else ():
+        vectors, edges = TokenFeatures(folder / part), IntraItemEdges.read(folder / f"{part}.parquet")
+        tokens[part] = TokenSource(vectors, edges, TrainParams().token_memory, folder)
+    return TrainingData(load_npz(folder / "train.npz"), load_npz(folder / "val.npz"), features, graphs, tokens)
 
 
 def train(case: Case) -> dict[str, Any]:
@@ -229,7 +267,8 @@ def train(case: Case) -> dict[str, Any]:
     description = CATALOGUE[case.step]
     data, kind = read(description, case.folder), description.load()
     switch = {"finetune_features": case.finetune} if description.multimodal else {}
-    section = kind.params_type.model_validate({**COMPARED.get(case.step, {}), **switch})
+    preset = kind.params_type.presets.get(PRESETS.get(case.step, ""), {})
+    section = kind.params_type.model_validate({**preset, **COMPARED.get(case.step, {}), **switch})
     params, device = TrainParams(batch_size=case.batch), best_device()
     start = time.perf_counter()
     recommender, batches = build(kind, data, section, params.seed).to(device), Batches(data, params, device)
@@ -275,6 +314,8 @@ def measured(names: Sequence[str], usual: Case) -> Iterator[tuple[str, dict[str,
         # Only where it is read: features of many items take gigabytes.
         if any(CATALOGUE[name].multimodal for name in names):
             run(replace(usual, step="features"))
+        if any(CATALOGUE[name].tokens for name in names):
+            run(replace(usual, step="tokens"))
         n_users, n_items = made["shape"]
         print(f"generated {made['interactions']:,} train interactions of {n_users:,} users and {n_items:,} items")
         for side in ("user", "item"):

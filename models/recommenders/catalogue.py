@@ -78,7 +78,7 @@ DESCRIPTIONS = (
     RecommenderDescription(
         "mdr_chca",
         "MDRCHCA",
-        "MDR-CHCA, Multimodal Denoising Recommendation by Cross-Modal Alignment",
+        "Multimodal Denoising Recommendation Based on Confidence and Hierarchical Cross-Modal Alignment",
         multimodal=False,
         graphs=("interaction", "intra_item"),
         tokens=True,

@@ -1,4 +1,7 @@
-"""MDR-CHCA: words and regions aligned by way of phrases, and a contrast weighted by confidence (specs 5)."""
+"""MDR-CHCA: words and regions aligned by way of phrases, and a contrast weighted by confidence (specs 5).
+
+Multimodal Denoising Recommendation Based on Confidence and Hierarchical Cross-Modal Alignment.
+"""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
@@ -75,7 +78,7 @@ class MDRCHCAParams(RecommenderParams):
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "paper": {"embedding_size": 64, "learning_rate": 0.001, "k_r": 10, "k_s": 5, "tau_conf": 0.5, "tau_cl": 0.5},
+        "paper": {"learning_rate": 0.001, "k_r": 10, "k_s": 5, "tau_conf": 0.5, "tau_cl": 0.5},
         "cpu_small": {"n_patches": 49, "n_tokens": 16, "n_phrases": 4, "self_attention": False},
     }
 
