@@ -21,7 +21,7 @@ from pipeline.intra_edges import IntraItemEdges
 from pipeline.intra_item import edges_within
 from pipeline.layout import Layout
 from pipeline.provenance import Provenance
-from pipeline.rows import Items, Rows, Shape
+from pipeline.rows import Form, Items, Rows, Shape
 from pipeline.tables import ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
 from pipeline.token_store import TokenSource
 
@@ -224,6 +224,18 @@ def write_vectors(
     provenance = made_by_hand(layout, made_for, missing=missing)
     with write_features(layout.features(encoder), Shape("vector", vectors.shape[1]), provenance) as writer:
         writer.append(index, Rows(vectors))
+
+
+def write_tokens(layout: Layout, features: Mapping[str, Floats], encoders: Mapping[str, str]) -> None:
+    """Write the patches and tokens that are made of features, by the encoder of each."""
+    made_for = made_by_hand(layout, [layout.items], missing="mean")
+    for part, source in tokens_of(features).items():
+        items = source.vectors.items
+        rows = source.vectors.gather(items)
+        form: Form = "patches" if part == "patches" else "tokens"
+        spans = None if part == "patches" else np.zeros((len(rows.vectors), 2), dtype=np.int32)
+        with write_features(layout.features(encoders[part]), Shape(form, rows.dimension), made_for) as writer:
+            writer.append(items, Rows(rows.vectors, rows.lengths, spans), ["text"] * len(items))
 
 
 @contextmanager
