@@ -222,9 +222,7 @@ def generate_tokens(case: Case) -> dict[str, Any]:
             INTRA_EDGES.writer(case.folder / f"{part}.parquet", origin) as edges,
         ):
             for block in np.array_split(items, len(items) // BLOCK_ITEMS + 1):
-                lengths = (
-                    np.full(len(block), length) if part == "patches" else chance.integers(2, length + 1, len(block))
-                )
+                lengths = chance.integers(length if form == "patches" else 2, length + 1, len(block))
                 vectors = chance.standard_normal((lengths.sum(), dimension), dtype=np.float32)
                 rows = Rows(vectors, lengths, np.zeros((len(vectors), 2), np.int32) if form == "tokens" else None)
                 features.append(block, rows, [""] * len(block))

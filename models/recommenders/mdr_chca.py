@@ -74,6 +74,8 @@ class MDRCHCAParams(RecommenderParams):
         tau_conf: the temperature of the regions' confidence.
         tau_cl: that of the contrast (E10).
         cc_items_per_step: items of a batch that a step contrasts, drawn at random. None takes all.
+        pretrain_epochs: in which the contrast alone trains the content, which then stays as it is while embeddings are
+            trained (specs 5.7, for finding faults). They count for `patience`.
         regularisation: lambda2, weight of the squared final embeddings in the loss.
     """
 
@@ -114,6 +116,7 @@ class MDRCHCAParams(RecommenderParams):
     tau_conf: Temperature = 0.5
     tau_cl: Temperature = 0.5
     cc_items_per_step: Annotated[int, Field(ge=1)] | None = 512
+    pretrain_epochs: Annotated[int, Field(ge=0)] = 0
     regularisation: Annotated[float, Field(ge=0)] = 1e-4
 
     @field_validator("heads")
@@ -134,6 +137,14 @@ class MDRCHCAParams(RecommenderParams):
             raise ValueError(f"at most theta_plus, {theta_plus}")
         return theta_minus
 
+    @field_validator("pretrain_epochs")
+    @classmethod
+    def trained_by_something(cls, pretrain_epochs: int, others: ValidationInfo) -> int:
+        """Check that there is a contrast to train by alone; raises ValueError."""
+        if pretrain_epochs and not others.data.get("lambda_cc", 1):
+            raise ValueError("0, as lambda_cc is")
+        return pretrain_epochs
+
     @property
     def alignment(self) -> AlignmentSettings:
         """How words and regions are aligned."""
@@ -153,7 +164,7 @@ class MDRCHCA(Recommender):
     """LightGCN's embeddings and, added to an item's, what its words see of its photo and the photo's regions of them.
 
     The paper's equations are lost in the text that we have; what it leaves open is decided in specs 5.6. In training
-    only the batch's items are encoded. Without training no confidence counts but in `pool: conf`, and nothing is drawn.
+    only the batch's items are encoded. Ranking draws nothing, and needs no confidences but by `pool: conf`.
     """
 
     params_type = MDRCHCAParams
@@ -177,24 +188,49 @@ class MDRCHCA(Recommender):
         self.alignment = HierarchicalAlignment(size, params.alignment)
         self.fusion = Mixture(size, params.fusion_w)
         self.thresholds = Thresholds(params.theta_plus, params.theta_minus)
+        self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
+        self.pretrained: Tensor | None = None
+
+    def begin_epoch(self) -> None:
+        """Count the epoch; after those of `pretrain_epochs`, keep the content as it is then."""
+        epochs = self.get_buffer("epochs")
+        epochs += 1
+        if self.pretrained is None and 0 < self.params.pretrain_epochs < epochs:
+            with torch.no_grad():
+                self.pretrained = self.contents()
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The ranking loss, the contrast of words and regions, and the final embeddings' squares."""
         batch = BatchNodes.of(users, positives, negatives)
+        if self.params.pretrain_epochs:
+            return self.terms_of_stage(batch)
         aligned = self.aligned(batch.items)
+        terms = self.ranking_terms(batch, self.content(aligned))
+        return terms | self.contrast_term(aligned) if self.params.lambda_cc else terms
+
+    def terms_of_stage(self, batch: BatchNodes) -> dict[str, Tensor]:
+        """The contrast, or the other terms once content is trained; those that do not count as 0, for the history."""
+        nothing = self.users.new_zeros(())
+        if self.pretrained is None:
+            return {"bpr": nothing, "norm": nothing} | self.contrast_term(self.aligned(batch.items))
+        return self.ranking_terms(batch, look_up(self.pretrained, batch.items)) | {"contrast": nothing}
+
+    def contrast_term(self, aligned: Aligned) -> dict[str, Tensor]:
+        """The weighted contrast of a batch's items."""
+        return {"contrast": self.params.lambda_cc * self.contrast(self.contrasted(aligned))}
+
+    def ranking_terms(self, batch: BatchNodes, content: Tensor) -> dict[str, Tensor]:
+        """The ranking loss and the final embeddings' squares; the content [b, d] is that of the batch's items."""
         behaviour = look_up(self.behaviour(), batch.nodes(self.n_users))
         of_users, of_items = torch.split(behaviour, [len(batch.users), len(batch.items)])
-        final = torch.cat([of_users, self.final(of_items, aligned)])
+        final = torch.cat([of_users, self.final(of_items, content)])
         user, positive, negative = (
             look_up(final, rows) for rows in (batch.user_rows, batch.positive_rows, batch.negative_rows)
         )
-        terms = {
+        return {
             "bpr": bpr(inner(user, positive), inner(user, negative)),
             "norm": self.params.regularisation * l2_batch(user, positive, negative),
         }
-        if self.params.lambda_cc:
-            terms["contrast"] = self.params.lambda_cc * self.contrast(self.contrasted(aligned))
-        return terms
 
     def behaviour(self) -> Tensor:
         """The propagated free embeddings of users, then items, [n_users + n_items, d]."""
@@ -204,19 +240,23 @@ class MDRCHCA(Recommender):
         """The aligned words and regions of items [n] (specs 5.3 steps 2-8)."""
         return self.alignment(*self.words(items), *self.patches(items))  # type: ignore[no-any-return]
 
-    def final(self, behaviour: Tensor, aligned: Aligned) -> Tensor:
-        """The final embeddings [n, d] of items (specs 5.3 steps 9-10).
-
-        Args:
-            behaviour: their propagated free embeddings, [n, d].
-            aligned: their words and regions.
-        """
-        shares = Confidences(aligned.words_there.to(behaviour), aligned.patches_there.to(behaviour))
+    def content(self, aligned: Aligned) -> Tensor:
+        """The fused words and regions of items, [n, d] (specs 5.3 step 9)."""
+        shares = Confidences(aligned.words_there.to(aligned.words), aligned.patches_there.to(aligned.words))
         if self.params.pool == "conf":
             shares = self.confidences(aligned)
         text = weighted_mean(aligned.seen_by_words, shares.words)
         photo = weighted_mean(aligned.seen_by_patches, shares.regions)
-        content: Tensor = self.fusion(text, photo)
+        fused: Tensor = self.fusion(text, photo)
+        return fused
+
+    def contents(self) -> Tensor:
+        """The content of all items, encoded in chunks, [n_items, d]."""
+        chunks = torch.arange(self.n_items, device=self.items.device).split(CHUNK_ITEMS)
+        return torch.cat([self.content(self.aligned(items)) for items in chunks])
+
+    def final(self, behaviour: Tensor, content: Tensor) -> Tensor:
+        """The final embeddings of items with such behaviour and content, [n, d] each (specs 5.3 step 10)."""
         return behaviour + content if self.params.use_item_id else content
 
     def confidences(self, aligned: Aligned) -> Confidences:
@@ -287,11 +327,9 @@ class MDRCHCA(Recommender):
         return powers(words @ negatives.mT, self.params.tau_cl).sum(dim=2, keepdim=True)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """The users' propagated embeddings, and the items' final ones, encoded in chunks."""
-        users, behaviour = torch.split(self.behaviour(), [self.n_users, self.n_items])
-        chunks = torch.arange(self.n_items, device=users.device).split(CHUNK_ITEMS)
-        found = [self.final(look_up(behaviour, items), self.aligned(items)) for items in chunks]
-        return users, torch.cat(found)
+        """The users' propagated embeddings, and the items' final ones."""
+        users, items = torch.split(self.behaviour(), [self.n_users, self.n_items])
+        return users, self.final(items, self.contents())
 
 
 def weighted_mean(vectors: Tensor, weights: Tensor) -> Tensor:

@@ -437,25 +437,49 @@ def test_negatives_of_the_batch_are_regions_of_other_items() -> None:
     assert not alone.any()
 
 
-def test_unfinished_training_ends_as_one_that_was_not_interrupted(tmp_path: Path) -> None:
+def trained(epochs: int, file: UnfinishedFile, pretrain: int) -> MDRCHCA:
     world = two_groups()
     data = training_data("mdr_chca", world.train, world.val, world.features)
-    params, steps = TrainParams(batch_size=128, max_epochs=4, checkpoint_every=1), Steps(0.01)
+    section = MDRCHCAParams(embedding_size=8, cc_items_per_step=20, pretrain_epochs=pretrain)
+    recommender = build(MDRCHCA, data, section, 0)
+    assert isinstance(recommender, MDRCHCA)
+    fit(
+        recommender,
+        data,
+        TrainParams(batch_size=200, max_epochs=epochs, checkpoint_every=1),
+        Steps(0.01),
+        unfinished=file,
+    )
+    return recommender
 
-    def trained(epochs: int, file: UnfinishedFile) -> MDRCHCA:
-        recommender = build(MDRCHCA, data, MDRCHCAParams(embedding_size=8, cc_items_per_step=20), 0)
-        fit(recommender, data, params.model_copy(update={"max_epochs": epochs}), steps, unfinished=file)
-        assert isinstance(recommender, MDRCHCA)
-        return recommender
 
-    whole = trained(4, UnfinishedFile(tmp_path / "a", {}))
+@pytest.mark.parametrize("pretrain", [0, 2])
+def test_unfinished_training_ends_as_one_that_was_not_interrupted(tmp_path: Path, pretrain: int) -> None:
+    whole = trained(4, UnfinishedFile(tmp_path / "a", {}), pretrain)
     broken = UnfinishedFile(tmp_path / "b", {})
-    trained(3, broken)
-    continued = trained(4, broken)
-    states = [recommender.state_dict() for recommender in (whole, continued)]
+    trained(3, broken, pretrain)
+    states = [each.state_dict() for each in (whole, trained(4, broken, pretrain))]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     assert float(states[0]["thresholds.positive"]) != 0.5
+
+
+def test_content_may_be_trained_first_and_embeddings_then() -> None:
+    recommender = made(pretrain_epochs=1, **MIXED).train()
+
+    def trained_ones() -> set[str]:
+        recommender.begin_epoch()
+        terms = recommender.losses(*BATCH)
+        assert terms.keys() == {"bpr", "norm", "contrast"}
+        recommender.zero_grad(set_to_none=True)
+        torch.stack(list(terms.values())).sum().backward()
+        return {name.split(".")[0] for name, value in recommender.named_parameters() if value.grad is not None}
+
+    assert trained_ones() == {"words", "patches", "alignment"}
+    assert trained_ones() == {"users", "items"}
+    whole = made(**MIXED)
+    whole.load_state_dict(recommender.state_dict())
+    torch.testing.assert_close(recommender.losses(*BATCH)["bpr"], whole.losses(*BATCH)["bpr"], **EXACT)
 
 
 def test_defaults_are_the_papers_where_it_says_any() -> None:
@@ -475,6 +499,7 @@ def test_defaults_are_the_papers_where_it_says_any() -> None:
         ({"tau_cl": 0.01}, "greater than or equal to 0.05"),
         ({"graph_level": "both"}, "graph_level"),
         ({"k_r": 0}, "k_r"),
+        ({"lambda_cc": 0, "pretrain_epochs": 3}, "0, as lambda_cc is"),
     ],
 )
 def test_impossible_parameters_are_refused(mistake: dict[str, object], message: str) -> None:
