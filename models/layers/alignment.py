@@ -82,7 +82,7 @@ def rows(table: Tensor, index: Tensor) -> Tensor:
     """The rows of a tensor [n, ...]; see models.recommenders.base.look_up."""
     if not table.is_floating_point():
         return table[index]
-    return embedding(index, table.flatten(1)).unflatten(1, table.shape[1:])
+    return embedding(index, table.flatten(1)).view(len(index), *table.shape[1:])
 
 
 class HierarchicalAlignment(nn.Module):
@@ -152,11 +152,11 @@ class HierarchicalAlignment(nn.Module):
         allowed = one.there[:, :, None]
         if not self.settings.full:
             allowed = allowed & coarse.phrases.repeat_interleave(phrases.there.shape[2], dim=2)[:, None]
-        seen, _ = self.of_patches(
+        seen: Tensor = self.of_patches(
             patches[:, None],
             one.tokens,
             allowed,
             one.there.shape[2] if self.settings.full else self.settings.connections,
             renormalise=self.settings.renormalise,
-        )
+        )[0]
         return seen[:, 0]

@@ -66,6 +66,6 @@ class Mixture(nn.Module):
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """The mixture [n, d] of two views [n, d] of nodes."""
-        logits = self.gate(torch.cat([first, second], dim=1)) if self.gate else self.logit
-        share = torch.sigmoid(logits)
+        logits: Tensor = self.get_parameter("logit") if self.gate is None else self.gate(torch.cat([first, second], 1))
+        share = logits.sigmoid()
         return share * first + (1 - share) * second

@@ -83,7 +83,7 @@ class CrossAttention(nn.Module):
 
     def parts(self, vectors: Tensor) -> Tensor:
         """Vectors [n, g, s, d] by head, [n, g, h, s, d / h]."""
-        return vectors.unflatten(-1, (self.heads, -1)).transpose(2, 3)
+        return vectors.view(*vectors.shape[:-1], self.heads, -1).transpose(2, 3)
 
 
 def largest(weights: Tensor, most: int, *, renormalise: bool) -> Tensor:

@@ -71,7 +71,7 @@ class TokenInput(nn.Module):
     def means(self) -> Tensor:
         """The mean raw vector of every item, [n_items, dimension]; zeros for those that have none."""
         found = torch.zeros(len(self.store.lengths), self.store.dimension)
-        for items in torch.arange(len(found)).split(BLOCK_ITEMS):
+        for items in torch.split(torch.arange(len(found)), BLOCK_ITEMS):
             total = self.store.gather(items, self.store.length).float().sum(dim=1)
             found[items] = total / self.store.lengths[items, None].clamp_min(1)
         return found

@@ -168,7 +168,7 @@ class Item:
 def contrast(recommender: MDRCHCA, items: list[Item]) -> Tensor:
     """L_cc of some items, pair by pair; without training a word's random negatives are the first regions."""
     params = recommender.params
-    above, below = float(recommender.thresholds.positive), float(recommender.thresholds.negative)
+    above, below = float(recommender.contrast.thresholds.positive), float(recommender.contrast.thresholds.negative)
     total, weight_of_all = torch.zeros(()).double(), 0.0
     for item in items:
         n_words, n_patches = item.weights.shape
@@ -247,7 +247,7 @@ def test_losses_and_gradients_are_those_of_the_equations(params: dict[str, objec
 
 
 def test_toy_has_positive_pairs_hard_ones_and_others() -> None:
-    pairs = (recommender := made(**MIXED)).pairs(recommender.aligned(torch.arange(ITEMS)))
+    pairs = (recommender := made(**MIXED)).contrast.pairs(recommender.aligned(torch.arange(ITEMS)))
     assert pairs.positive.any()
     assert pairs.hard.any()
     assert not (pairs.positive & pairs.hard).any()
@@ -353,7 +353,7 @@ def test_pooling_by_confidence_weights_words_and_regions() -> None:
     recommender = made(pool="conf", use_item_id=False)
     _, found = recommender.embeddings()
     aligned = recommender.aligned(torch.arange(ITEMS))
-    sure = recommender.confidences(aligned)
+    sure = recommender.contrast.confidences(aligned)
     share = torch.sigmoid(recommender.fusion.logit)
     for number in range(ITEMS):
         means = [
@@ -372,12 +372,15 @@ def test_residual_keeps_a_words_own_vector() -> None:
 def test_without_confidence_all_connections_are_positive_and_alike() -> None:
     recommender = made(confidence="none").train()
     aligned = recommender.aligned(torch.arange(ITEMS))
-    pairs = recommender.pairs(aligned)
+    pairs = recommender.contrast.pairs(aligned)
     expected = (aligned.dense_weights > 0) & aligned.words_there[:, :, None]
     assert torch.equal(pairs.positive, expected)
     assert torch.equal(pairs.weights > 0, expected)
     assert not pairs.hard.any()
-    assert (float(recommender.thresholds.positive), float(recommender.thresholds.negative)) == pytest.approx((0.5, 0.2))
+    assert (
+        float(recommender.contrast.thresholds.positive),
+        float(recommender.contrast.thresholds.negative),
+    ) == pytest.approx((0.5, 0.2))
 
 
 def test_graph_of_items_adds_what_similar_items_have_in_common() -> None:
@@ -401,11 +404,11 @@ def test_graph_of_items_adds_what_similar_items_have_in_common() -> None:
 
 def test_thresholds_move_in_training_alone_and_belong_to_the_state() -> None:
     recommender = made(**MIXED)
-    names = ("thresholds.positive", "thresholds.negative")
+    names = ("contrast.thresholds.positive", "contrast.thresholds.negative")
     recommender.losses(*BATCH)
     assert [float(recommender.state_dict()[name]) for name in names] == pytest.approx([0.6, 0.55])
     aligned = recommender.aligned(torch.unique(torch.cat(BATCH[1:])))
-    pairs = recommender.pairs(aligned)
+    pairs = recommender.contrast.pairs(aligned)
     considered = (aligned.dense_weights > 0) & aligned.words_there[:, :, None]
     mean, noise = pairs.weights[considered].mean(), pairs.hard[considered].double().mean()
     recommender.train().losses(*BATCH)
@@ -417,8 +420,8 @@ def test_thresholds_move_in_training_alone_and_belong_to_the_state() -> None:
 def test_a_training_step_contrasts_at_most_so_many_items(most: int | None) -> None:
     recommender = made(cc_items_per_step=most).train()
     aligned = recommender.aligned(torch.arange(ITEMS))
-    assert len(recommender.contrasted(aligned).words) == (most or ITEMS)
-    assert recommender.eval().contrasted(aligned) is aligned
+    assert len(recommender.contrast.contrasted(aligned).words) == (most or ITEMS)
+    assert recommender.eval().contrast.contrasted(aligned) is aligned
     torch.testing.assert_close(aligned.take(torch.tensor([3, 1])).related, aligned.related[[3, 1]])
 
 
@@ -428,11 +431,11 @@ def test_negatives_of_the_batch_are_regions_of_other_items() -> None:
     marks = torch.nn.functional.one_hot(torch.arange(ITEMS), ITEMS).double()[:, None].expand(-1, 4, -1)
     words = torch.eye(ITEMS).double().expand(ITEMS, -1, -1)  # word w of each item is as the regions of item w
     there = aligned.patches_there
-    found = recommender.powers_of_other_items(words, marks * there[..., None], there)[:, :, 0]
+    found = recommender.contrast.powers_of_other_items(words, marks * there[..., None], there)[:, :, 0]
     least = 40 * exp(-1 / 0.5)  # a cosine of 0 with all
     assert (found.diagonal() - least).abs().max() < 1e-9
     assert (found[~torch.eye(ITEMS, dtype=torch.bool)] > least + 0.5).all()
-    alone = recommender.powers_of_other_items(words[:1], marks[:1], there[:1])
+    alone = recommender.contrast.powers_of_other_items(words[:1], marks[:1], there[:1])
     assert alone.shape == (1, ITEMS, 1)
     assert not alone.any()
 
@@ -461,7 +464,7 @@ def test_unfinished_training_ends_as_one_that_was_not_interrupted(tmp_path: Path
     states = [each.state_dict() for each in (whole, trained(4, broken, pretrain))]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-    assert float(states[0]["thresholds.positive"]) != 0.5
+    assert float(states[0]["contrast.thresholds.positive"]) != 0.5
 
 
 def test_content_may_be_trained_first_and_embeddings_then() -> None:
