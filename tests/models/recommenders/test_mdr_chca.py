@@ -253,6 +253,16 @@ def test_toy_has_positive_pairs_hard_ones_and_others() -> None:
     assert not (pairs.positive & pairs.hard).any()
 
 
+def test_only_connections_are_positive_or_hard() -> None:
+    recommender = made(theta_plus=0.9, theta_minus=0.9, k_s=1)
+    aligned = recommender.aligned(torch.arange(ITEMS))
+    pairs, least = recommender.contrast.pairs(aligned), recommender.contrast.confidences(aligned).least
+    considered = (aligned.dense_weights > 0) & aligned.words_there[:, :, None]
+    assert ((least > 0) & (least < 0.9) & ~considered).any()
+    assert torch.equal(pairs.hard, considered & (least < 0.9))
+    assert torch.equal(pairs.positive, considered & (least > 0.9))
+
+
 def test_contrast_trains_neither_users_nor_free_items_but_the_attention() -> None:
     recommender = made(**MIXED)
     term = recommender.losses(*BATCH)["contrast"]
