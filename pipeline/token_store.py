@@ -55,9 +55,9 @@ class TokenStore:
     """The vectors of all items, padded to one length.
 
     A batch takes its items from everywhere, so that Parquet's row groups would be read anew for each. Where they fit,
-    the vectors are held in memory as f32, which spares each batch the conversion; else in the type in which they are
-    stored, in a scratch file that is mapped into memory, of which the system keeps as much as there is room for. That
-    file has no name: it vanishes with the process, however it ends, and is never stale.
+    the vectors are held in memory, in the type in which they are stored; else in a scratch file that is mapped into
+    memory, of which the system keeps as much as there is room for. That file has no name: it vanishes with the process,
+    however it ends, and is never stale.
 
     Attributes:
         lengths: how many vectors each item has, [n_items]; 0 for those without a photo or text.
@@ -172,15 +172,14 @@ def require_items_below(items: Items, n_items: int) -> Items:
 
 
 def room(shape: tuple[int, int, int], stored_as: np.dtype[Any], source: TokenSource) -> Padded:
-    """Zeros of a shape, in memory as f32 if they fit, else in a file without a name, in the type given.
+    """Zeros of a shape and type, in memory if they fit, else in a file without a name.
 
     Raises:
         DataError: there is no room for the file.
     """
-    numbers = shape[0] * shape[1] * shape[2]
-    if np.dtype(np.float32).itemsize * numbers <= source.memory:
-        return np.zeros(shape, dtype=np.float32)
-    size = stored_as.itemsize * numbers
+    size = stored_as.itemsize * shape[0] * shape[1] * shape[2]
+    if size <= source.memory:
+        return np.zeros(shape, dtype=stored_as)
     try:
         source.scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=source.scratch) as file:
@@ -241,6 +240,5 @@ def pooled(rows: Rows, found: int, side: int) -> Rows:
         return rows
     grid = isqrt(found) // side
     squares = rows.vectors.reshape(len(lengths), grid, side, grid, side, rows.dimension)
-    # Rounded as the patches are, so that it makes no difference where they are kept.
     means = squares.mean(axis=(2, 4), dtype=np.float32).astype(rows.vectors.dtype)
     return Rows(means.reshape(-1, rows.dimension), np.full(len(lengths), grid**2))

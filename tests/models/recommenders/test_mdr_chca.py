@@ -407,6 +407,7 @@ def test_graph_of_items_adds_what_similar_items_have_in_common() -> None:
     weight = recommender.words.input.projection.weight
     common = torch.from_numpy(graph) @ torch.from_numpy(means).double() @ weight.T
     found, there = recommender.words(torch.arange(ITEMS))
+    assert not found[~there].any()
     for item, given in enumerate(RAW["words"]):
         own = torch.from_numpy(given).double() @ weight.T if len(given) else recommender.words.input.missing
         torch.testing.assert_close(found[item][there[item]], own + common[item], rtol=0, atol=1e-6)
