@@ -29,6 +29,8 @@ GENERATE = "generate"
 
 # Where MMRec was measured with other parameters than our defaults, or the defaults are for a GPU.
 COMPARED: dict[str, dict[str, object]] = {"lightgcn": {"layers": 1}, "camgr": {"attn_scope": "neigh"}}
+# What fits a machine of two cores.
+PRESETS = {"mdr_chca": "cpu_small"}
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def begin(case: Case, data: TrainingData) -> tuple[Recommender, Course]:
     description = CATALOGUE[case.task]
     kind = description.load()
     switch = {"finetune_features": case.finetune} if description.multimodal else {}
-    section = kind.params_type.model_validate({**COMPARED.get(case.task, {}), **switch})
+    preset = kind.params_type.presets.get(PRESETS.get(case.task, ""), {})
+    section = kind.params_type.model_validate({**preset, **COMPARED.get(case.task, {}), **switch})
     recommender = build(kind, data, section, TrainParams().seed).to(best_device())
     return recommender, Course(recommender, Steps.of(section))
 

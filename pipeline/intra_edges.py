@@ -1,7 +1,6 @@
-"""Reading graph `intra_item` for a batch of items, and the operator that a recommender multiplies their vectors by."""
+"""Reading graph `intra_item` for a batch of items."""
 
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from pipeline.rows import Items
 from pipeline.tables import INTRA_EDGES
 
 NONE = -1  # where there is no neighbour
-BLOCK_PAIRS = 2**22  # of places looked at at once, a byte each: what caches hold
 
 Places = npt.NDArray[np.int64]
 
@@ -27,24 +25,37 @@ class IntraItemEdges:
 
     A batch takes its items from all over the file, so that nearly all of it would be read for each. Without the
     weights, at 16 bits a neighbour, it is 72 MB for 23,033 items of 196 patches with 8 neighbours each.
+
+    Attributes:
+        k: the most neighbours that a vector has.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read the neighbours, a piece of the file at a time.
+    def __init__(self, pieces: Iterable[pl.DataFrame], k: int) -> None:
+        """Take the neighbours out of tables INTRA_EDGES.
 
-        Raises:
-            MissingInputError: there is no such file.
-            DataError: it is damaged, or no such table.
+        Args:
+            pieces: of such a table, no item in two of them.
+            k: the most neighbours that a vector has.
         """
-        INTRA_EDGES.check(path)
-        k = int(read_provenance(path)["params"]["k"])
-        read = [to_rows(edges, k) for edges in whole_items(path)]
+        self.k = k
+        read = [to_rows(edges, k) for edges in pieces if len(edges)]
         items = np.concatenate([np.empty(0, dtype=np.int64), *(items for items, _, _ in read)])
         self._count = np.zeros(items.max(initial=-1) + 2, dtype=np.int64)  # the last is of all who have none
         self._count[items] = np.concatenate([np.empty(0, dtype=np.int64), *(counts for _, counts, _ in read)])
         self._first = np.cumsum(self._count) - self._count
         # A last row for whatever has no neighbours.
         self._rows = np.concatenate([*(rows for _, _, rows in read), np.full((1, k), NONE, dtype=np.int16)])
+
+    @classmethod
+    def read(cls, path: Path) -> "IntraItemEdges":
+        """Read a file, a piece at a time.
+
+        Raises:
+            MissingInputError: there is no such file.
+            DataError: it is damaged, or no such table.
+        """
+        INTRA_EDGES.check(path)
+        return cls(whole_items(path), int(read_provenance(path)["params"]["k"]))
 
     @classmethod
     def of(cls, layout: Layout, encoder: str) -> "IntraItemEdges":
@@ -55,7 +66,7 @@ class IntraItemEdges:
             DataError: it is damaged, or was built of something else than there is now.
         """
         path = layout.graph(f"intra_item/{encoder}")
-        edges = cls(path)
+        edges = cls.read(path)
         require_built_of_present(layout, path, read_provenance(path))
         return edges
 
@@ -106,62 +117,3 @@ def to_rows(edges: pl.DataFrame, k: int) -> tuple[Places, Places, npt.NDArray[np
     rows = np.full((int(counts.sum()), k), NONE, dtype=np.int16)
     rows[row, rank] = edges["target"].to_numpy()
     return item[starts].astype(np.int64), counts, rows
-
-
-def block_diagonal(neighbours: Tensor) -> Tensor:
-    """D^-1/2 A D^-1/2 of each item's graph, one behind the other, on the device of the neighbours (specs 5.3 step 2).
-
-    A joins two vectors with weight 1 if either is a neighbour of the other, and each with itself; D holds its row sums.
-    So places without a vector are joined to themselves alone, and vectors of zeros there stay zeros. Symmetric, so that
-    it is its own transpose in a backward pass.
-
-    Dense blocks of 3,660 items of 196 patches would be 562 MB, and their products mostly with zeros; this takes about
-    90 MB (specs 5.7).
-
-    Args:
-        neighbours: places [n, length, k], NONE where there is none.
-
-    Returns:
-        A sparse CSR matrix of f32, [n * length, n * length].
-    """
-    n, length, _ = neighbours.shape
-    step = max(1, BLOCK_PAIRS // max(1, length * length))
-    found = [joined(neighbours[start : start + step], start * length) for start in range(0, n, step)]
-    degree = torch.cat([neighbours.new_empty(0, dtype=torch.int32), *(degrees for degrees, _ in found)])
-    column = torch.cat([neighbours.new_empty(0, dtype=torch.int32), *(columns for _, columns in found)])
-    scale = degree.double().rsqrt().float()
-    with warnings.catch_warnings():
-        # torch says once that its CSR support is in beta; nothing here depends on what may change.
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.cat([degree.new_zeros(1), degree.cumsum(0, dtype=torch.int32)]),
-            column,
-            scale.repeat_interleave(degree) * scale[column],
-            size=(n * length, n * length),
-            check_invariants=False,  # sorted and unique as they come from nonzero
-        )
-
-
-def joined(neighbours: Tensor, offset: int) -> tuple[Tensor, Tensor]:
-    """Who is joined to whom in some items.
-
-    Args:
-        neighbours: places [n, length, k].
-        offset: number of the first item's first place.
-
-    Returns:
-        How many each place is joined to, [n * length] i32, and their numbers, [sum of those] i32.
-    """
-    n, length, _ = neighbours.shape
-    chosen = torch.zeros(n, length, length + 1, dtype=torch.bool, device=neighbours.device)
-    # A last column takes what is no neighbour.
-    chosen.scatter_(2, neighbours.long().masked_fill_(neighbours == NONE, length), True)
-    chosen = chosen[:, :, :length]
-    either = (chosen | chosen.mT).contiguous()
-    either.diagonal(dim1=1, dim2=2).fill_(True)
-    degree = either.sum(2, dtype=torch.int32).view(-1)
-    row = torch.arange(n * length, dtype=torch.int32, device=neighbours.device)
-    # Of the place (item, source, target) in `either`, what to take away for the target's number.
-    before = row * length - row // length * length - offset
-    column = either.view(-1).nonzero().view(-1).int() - before.repeat_interleave(degree)
-    return degree, column

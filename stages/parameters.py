@@ -157,8 +157,17 @@ def check_names(parameters: Parameters) -> None:
     for key in ("recommenders", "search"):
         for name in getattr(sections, key):
             describe_recommender(name, f"{source}: {key}")
-    train = sections.train
-    for key in ("collaborative", "multimodal", "item_graphs"):
+    check_training(parameters)
+
+
+def check_training(parameters: Parameters) -> None:
+    """Check that recommenders stand in their lists, and that what they read is extracted.
+
+    Raises:
+        ParamsError: the first one that does not, or is not.
+    """
+    train, source = parameters.sections.train, parameters.source
+    for key in ("collaborative", "multimodal", "item_graphs", "tokens"):
         for name in getattr(train, key):
             group = describe_recommender(name, f"{source}: train.{key}").group
             if group != key:
@@ -170,6 +179,8 @@ def check_names(parameters: Parameters) -> None:
             check_modality(name, modality, parameters)
     if reading_features and not train.modalities:
         raise ParamsError(f"{source}: train.image and train.text are both empty; multimodal recommenders need features")
+    if train.tokens:
+        check_tokens(parameters)
 
 
 def check_distinct(key: str, names: tuple[str, ...], source: str) -> None:
@@ -212,6 +223,26 @@ def check_modality(name: str, modality: str, parameters: Parameters) -> None:
         raise ParamsError(f"{place}: found {name!r}, an encoder of {found}, expected one of {modality}")
     check_extracted(name, place, parameters)
     check_form(name, place, parameters, vector=True)
+
+
+def check_tokens(parameters: Parameters) -> None:
+    """Check that patches and words are extracted, and have a graph each.
+
+    Raises:
+        ParamsError: the first encoder that does not fit.
+    """
+    joined = parameters.sections.graphs.intra_item.encoders
+    for key, name in parameters.sections.train.token_encoders.items():
+        place, modality = f"{parameters.source}: train.{key}", {"patches": "image", "words": "text"}[key]
+        found = parameters.describe_encoder(name, place).modality
+        if found != modality:
+            raise ParamsError(f"{place}: found {name!r}, an encoder of {found}, expected one of {modality}")
+        check_extracted(name, place, parameters)
+        check_form(name, place, parameters, vector=False)
+        if name not in joined:
+            raise ParamsError(
+                f"{place}: found {name!r}, expected one of graphs.intra_item.encoders ({', '.join(joined) or 'empty'})"
+            )
 
 
 def check_form(name: str, place: str, parameters: Parameters, *, vector: bool) -> None:

@@ -134,7 +134,7 @@ def show_recommender(row: "RecommenderDescription") -> None:
     kind = row.load().params_type
     values = {
         "paper": row.paper,
-        "reads": ", ".join(["interactions", *(["features"] if row.multimodal else []), *row.graphs]),
+        "reads": ", ".join([row.reads, *row.graphs]),
         "list": f"train.{row.group}",
         "keys": ", ".join(f"{key}: {value}" for key, value in kind().model_dump(mode="json").items()),
         **({"presets": ", ".join(kind.presets)} if kind.presets else {}),

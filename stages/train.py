@@ -110,8 +110,8 @@ def prepare(name: str, params: TrainParams, recommender_params: RecommenderParam
         DataError: one is damaged or of another dataset.
     """
     description = describe(name)
-    encoders = params.modalities if description.multimodal else {}
-    read = read_training_data(description, encoders, layout)
+    encoders = params.token_encoders if description.tokens else params.modalities if description.multimodal else {}
+    read = read_training_data(description, encoders, layout, params.token_memory)
     origin = record("train", layout, recommender_params, read.inputs, ("torch",), recommender=name, features=encoders)
     return Training(description, params, recommender_params, read.data, origin)
 

@@ -6,10 +6,13 @@ from pathlib import Path
 
 from models.recommenders.base import TrainingData
 from models.recommenders.catalogue import RecommenderDescription
-from pipeline.features import features_of, part_paths
+from pipeline.features import features_of, part_paths, require_made_for
 from pipeline.graph_files import read_graph, read_raw
+from pipeline.intra_edges import IntraItemEdges
 from pipeline.layout import Layout
 from pipeline.matrices import read_splits
+from pipeline.token_features import TokenFeatures
+from pipeline.token_store import TokenSource
 
 Encoders = Mapping[str, str]
 """The encoder of each modality that is used."""
@@ -23,8 +26,16 @@ class Read:
     inputs: list[Path]
 
 
-def read_training_data(description: RecommenderDescription, encoders: Encoders, layout: Layout) -> Read:
+def read_training_data(
+    description: RecommenderDescription, encoders: Encoders, layout: Layout, token_memory: int
+) -> Read:
     """Read the interactions, and the features and graphs that a recommender asks for.
+
+    Args:
+        description: of the recommender.
+        encoders: of the modalities, or of patches and words.
+        layout: of the dataset.
+        token_memory: bytes of patches, and of tokens, that may be held in memory.
 
     Raises:
         MissingInputError: a file is not there.
@@ -37,19 +48,40 @@ def read_training_data(description: RecommenderDescription, encoders: Encoders, 
         for modality, encoder in encoders.items():
             features[modality] = features_of(layout, encoder).matrix(splits.n_items)
             inputs += part_paths(layout.features(encoder))
+    tokens = {}
+    if description.tokens:
+        for part, encoder in encoders.items():
+            tokens[part] = read_tokens(encoder, layout, token_memory)
+            inputs += [*part_paths(layout.features(encoder)), layout.graph(f"intra_item/{encoder}")]
     files = {key: name for kind in description.graphs for key, name in graph_files(kind, encoders)}
     graphs = {key: (read_raw if name.startswith("knn/") else read_graph)(layout, name) for key, name in files.items()}
     inputs += [layout.graph(name) for name in files.values()]
-    return Read(TrainingData(splits.train, splits.val, features, graphs), inputs)
+    return Read(TrainingData(splits.train, splits.val, features, graphs, tokens), inputs)
+
+
+def read_tokens(encoder: str, layout: Layout, memory: int) -> TokenSource:
+    """Open an encoder's patches or tokens, and read their graph.
+
+    Raises:
+        MissingInputError: either is not there.
+        DataError: either is damaged, or of another dataset.
+    """
+    folder = layout.features(encoder)
+    vectors = TokenFeatures(folder)
+    require_made_for(layout, folder, vectors.provenance)
+    return TokenSource(vectors, IntraItemEdges.of(layout, encoder), memory, folder.parent)
 
 
 def graph_files(kind: str, encoders: Encoders) -> Iterator[tuple[str, str]]:
-    """The name of each graph of a kind, as recommenders ask for it and as its file is called."""
+    """The name of each graph of a kind, as recommenders ask for it and as its file is called.
+
+    None of `intra_item`, which come with the patches and tokens among which they are.
+    """
     if kind == "knn":
         yield from ((f"knn/{modality}", f"knn/{encoder}") for modality, encoder in encoders.items())
     elif kind == "consistent":
         yield from ((f"consistent/{modality}", f"consistent/{modality}") for modality in encoders)
     elif kind == "interaction":
         yield from ((f"interaction/{part}", f"interaction/{part}") for part in ("symmetric", "user_mean", "item_mean"))
-    else:
+    elif kind != "intra_item":
         yield kind, kind

@@ -9,7 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from worlds import two_groups, write_vectors, write_world
+from worlds import two_groups, write_tokens, write_vectors, write_world
 
 from models.recommenders.base import RecommenderParams, TrainingData
 from models.recommenders.bpr import BPR, BPRParams
@@ -23,6 +23,13 @@ from stages import graph, train
 
 PARAMS = TrainParams(batch_size=128, max_epochs=9, patience=9, seed=1, checkpoint_every=2)
 ENCODERS = {"image": "vgg16", "text": "minilm"}
+TOKEN_ENCODERS = {"patches": "vit_b16_patches", "words": "minilm_tokens"}
+# The graphs of a kind, where it is not one, and those that it is made of.
+GRAPHS = {
+    "knn": [f"knn/{encoder}" for encoder in ENCODERS.values()],
+    "mixed": [*(f"knn/{encoder}" for encoder in ENCODERS.values()), "mixed"],
+    "intra_item": [f"intra_item/{encoder}" for encoder in TOKEN_ENCODERS.values()],
+}
 
 
 def write_trainable(layout: Layout, names: Iterable[str] = tuple(CATALOGUE)) -> None:
@@ -33,9 +40,10 @@ def write_trainable(layout: Layout, names: Iterable[str] = tuple(CATALOGUE)) -> 
     write_vectors(layout, "minilm", world.features["text"][:, :4])
     params = GraphsParams(encoders=tuple(ENCODERS.values()))
     for kind in dict.fromkeys(kind for name in names for kind in describe(name).graphs):
-        parts = ENCODERS.values() if kind == "knn" else ["knn/vgg16", "knn/minilm", kind] if kind == "mixed" else [kind]
-        for each in parts:
-            graph.run(f"knn/{each}" if kind == "knn" else each, params, ENCODERS, layout)
+        if kind == "intra_item":
+            write_tokens(layout, world.features, TOKEN_ENCODERS)
+        for each in GRAPHS.get(kind, (kind,)):
+            graph.run(each, params, ENCODERS, layout)
 
 
 def params_of(name: str, **more: Any) -> RecommenderParams:  # noqa: ANN401 - of any recommender

@@ -1,6 +1,6 @@
 """Tiny datasets with a known structure, as matrices and as the tables that stages read."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +19,15 @@ from pipeline.feature_writer import write_features
 from pipeline.files import sha256
 from pipeline.graph_params import CooccurrenceParams
 from pipeline.graphs import interaction_graphs, normalised, weighted
+from pipeline.intra_edges import IntraItemEdges
+from pipeline.intra_item import edges_within
 from pipeline.layout import Layout
 from pipeline.neighbors import consistent
 from pipeline.provenance import Provenance
-from pipeline.rows import Rows, Shape
+from pipeline.rows import Form, Items, Rows, Shape
 from pipeline.similarity import Cosines
 from pipeline.tables import ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
+from pipeline.token_store import TokenSource
 
 Pairs = Iterable[tuple[int, int]]
 Floats = npt.NDArray[np.float32]
@@ -95,7 +98,44 @@ def training_data(
     graphs = {}
     for kind in described.graphs:
         graphs |= GRAPHS[kind](train, features, k)
-    return TrainingData(train, val, features if described.multimodal else {}, graphs)
+    tokens = tokens_of(features) if described.tokens else {}
+    return TrainingData(train, val, features if described.multimodal or tokens else {}, graphs, tokens)
+
+
+@dataclass(frozen=True)
+class GivenVectors:
+    """Patches or tokens in memory, as pipeline.token_features gives them of a file."""
+
+    items: Items
+    rows: Rows
+
+    def gather(self, items: Sequence[int] | Items) -> Rows:
+        return self.rows.take(np.searchsorted(self.items, np.asarray(items)))
+
+
+def token_source(vectors: Iterable[Floats], k: int = 2, memory: int = 10**9, scratch: Path = Path()) -> TokenSource:
+    """The source of some items' patches or tokens, [length, dimension] each; those of length 0 are of no item."""
+    given = {item: each for item, each in enumerate(vectors) if len(each)}
+    items = np.array(list(given), dtype=np.int32)
+    rows = Rows(np.concatenate(list(given.values())), np.array([len(each) for each in given.values()]))
+    return TokenSource(GivenVectors(items, rows), IntraItemEdges([edges_within(items, rows, k)], k), memory, scratch)
+
+
+def tokens_of(features: Mapping[str, Floats]) -> dict[str, TokenSource]:
+    """Four patches and up to five tokens an item, made of its features alone; those of zeros have none.
+
+    Nor have some others, by their features, so that what stands in for them is trained.
+    """
+    sources = {}
+    for part, modality, most in (("patches", "image", 4), ("words", "text", 5)):
+        vectors = features[modality]
+        turns = np.random.default_rng(most).normal(size=(most, vectors.shape[1], vectors.shape[1])) / 2
+        told = [vectors[item] + np.tanh(vectors[item] @ turns).astype(np.float32) for item in range(len(vectors))]
+        lengths = [most if part == "patches" else 2 + int(np.abs(row).sum() * 100) % 4 for row in vectors]
+        none = ~vectors.any(axis=1) | (np.abs(vectors[:, 0]) > 1.4)
+        kept = [0 if lacks else length for lacks, length in zip(none, lengths, strict=True)]
+        sources[part] = token_source(each[:length] for each, length in zip(told, kept, strict=True))
+    return sources
 
 
 def interactions_as_graphs(train: csr_array, features: Mapping[str, Floats], k: int) -> dict[str, csr_array]:
@@ -131,12 +171,18 @@ def cooccurrence_as_graphs(train: csr_array, features: Mapping[str, Floats], k: 
     return {"cooccurrence": found.to_matrix(train.shape[1])}
 
 
+def none_as_graphs(train: csr_array, features: Mapping[str, Floats], k: int) -> dict[str, csr_array]:
+    del train, features, k
+    return {}
+
+
 GRAPHS = {
     "interaction": interactions_as_graphs,
     "knn": neighbours_as_graphs,
     "mixed": mixed_as_graphs,
     "consistent": consistent_as_graphs,
     "cooccurrence": cooccurrence_as_graphs,
+    "intra_item": none_as_graphs,  # they come with the tokens
 }
 
 
@@ -200,6 +246,18 @@ def write_vectors(
     provenance = made_by_hand(layout, made_for, missing=missing)
     with write_features(layout.features(encoder), Shape("vector", vectors.shape[1]), provenance) as writer:
         writer.append(index, Rows(vectors))
+
+
+def write_tokens(layout: Layout, features: Mapping[str, Floats], encoders: Mapping[str, str]) -> None:
+    """Write the patches and tokens that are made of features, by the encoder of each."""
+    made_for = made_by_hand(layout, [layout.items], missing="mean")
+    for part, source in tokens_of(features).items():
+        items = source.vectors.items
+        rows = source.vectors.gather(items)
+        form: Form = "patches" if part == "patches" else "tokens"
+        spans = None if part == "patches" else np.zeros((len(rows.vectors), 2), dtype=np.int32)
+        with write_features(layout.features(encoders[part]), Shape(form, rows.dimension), made_for) as writer:
+            writer.append(items, Rows(rows.vectors, rows.lengths, spans), ["text"] * len(items))
 
 
 @contextmanager

@@ -65,3 +65,24 @@ def combined(shared: Tensor, exclusive: Tensor, modalities: int, scale: Scale) -
     if scale == "paper":
         return shared + exclusive / modalities
     return (shared + exclusive) / (1 + modalities)
+
+
+class Mixture(nn.Module):
+    """w a + (1 - w) b, with a learned w between 0 and 1 (MDR-CHCA, specs 5.2)."""
+
+    def __init__(self, size: int, weights: Literal["scalar", "vector", "gate"]) -> None:
+        """Make the weights.
+
+        Args:
+            size: the length of what is mixed, d.
+            weights: w is one number, or one a dimension, which start at 0.5; or one an item that its a and b tell.
+        """
+        super().__init__()
+        self.gate = xavier_linear(2 * size, 1) if weights == "gate" else None
+        self.logit = nn.Parameter(torch.zeros(size if weights == "vector" else ())) if self.gate is None else None
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """The mixture [n, d] of two views [n, d] of nodes."""
+        logits: Tensor = self.get_parameter("logit") if self.gate is None else self.gate(torch.cat([first, second], 1))
+        share = logits.sigmoid()
+        return share * first + (1 - share) * second

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from pipeline.params import Params
+
+if TYPE_CHECKING:
+    from pipeline.token_store import TokenSource
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class TrainingData:
         graphs: what the recommender's description asks for, weights [sources, targets] each: `interaction/symmetric`,
             `interaction/user_mean` and `interaction/item_mean` (pipeline.graphs.interaction_graphs), `knn/MODALITY`
             with cosines as weights, `mixed`, `consistent/MODALITY`, `cooccurrence` with counts as weights.
+        tokens: the patches (`patches`) and tokens (`words`) of items, with their graphs, if the description asks.
     """
 
     train: csr_array
     val: csr_array
     features: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     graphs: Mapping[str, csr_array] = field(default_factory=dict)
+    tokens: Mapping[str, "TokenSource"] = field(default_factory=dict)
 
     @property
     def n_users(self) -> int:

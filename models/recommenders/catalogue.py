@@ -23,6 +23,7 @@ class RecommenderDescription:
         paper: where it was published.
         multimodal: whether it reads item features.
         graphs: the kinds of graph that it reads, see pipeline.graph_catalogue.
+        tokens: whether it reads items' patches and tokens, and the graphs among them.
     """
 
     name: str
@@ -30,10 +31,18 @@ class RecommenderDescription:
     paper: str
     multimodal: bool
     graphs: tuple[str, ...] = ()
+    tokens: bool = False
+
+    @property
+    def reads(self) -> str:
+        """What it reads beside graphs."""
+        return "interactions" + ", features" * self.multimodal + ", patches and tokens" * self.tokens
 
     @property
     def group(self) -> str:
         """The list in section `train` under which it belongs."""
+        if self.tokens:
+            return "tokens"
         if not self.multimodal:
             return "collaborative"
         return "item_graphs" if ITEM_GRAPHS & set(self.graphs) else "multimodal"
@@ -82,6 +91,14 @@ DESCRIPTIONS = (
         "Xv et al., DA-MRS, KDD 2024",
         multimodal=True,
         graphs=("interaction", "knn", "consistent", "cooccurrence"),
+    ),
+    RecommenderDescription(
+        "mdr_chca",
+        "MDRCHCA",
+        "Multimodal Denoising Recommendation Based on Confidence and Hierarchical Cross-Modal Alignment",
+        multimodal=False,
+        graphs=("interaction", "intra_item"),
+        tokens=True,
     ),
 )
 

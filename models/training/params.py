@@ -15,8 +15,12 @@ class TrainParams(Params):
         collaborative: recommenders to train that read interactions alone.
         multimodal: recommenders to train that read features too.
         item_graphs: recommenders to train that read features and graphs of items.
+        tokens: recommenders to train that read items' patches and tokens.
         image: the encoder whose vectors are the image modality; empty for none.
         text: the encoder whose vectors are the text modality; empty for none.
+        patches: the encoder of those patches.
+        words: the encoder of those tokens.
+        token_memory: bytes of patches, and of tokens, that are held in memory; more lie in a scratch file.
         batch_size: positives a step, each with one negative.
         max_epochs: the most passes over the train interactions.
         patience: epochs without a better validation Recall@20 after which training stops.
@@ -27,8 +31,12 @@ class TrainParams(Params):
     collaborative: tuple[str, ...] = ("bpr", "lightgcn")
     multimodal: tuple[str, ...] = ("vbpr",)
     item_graphs: tuple[str, ...] = ("freedom", "da_mrs")
+    tokens: tuple[str, ...] = ()
     image: str = "vgg16"
     text: str = "minilm"
+    patches: str = "vit_b16_patches"
+    words: str = "minilm_tokens"
+    token_memory: Annotated[int, Field(ge=0)] = 4_000_000_000
     batch_size: Annotated[int, Field(ge=1)] = 2048
     max_epochs: Annotated[int, Field(ge=1)] = 1000
     patience: Annotated[int, Field(ge=1)] = 20
@@ -38,12 +46,17 @@ class TrainParams(Params):
     @property
     def recommenders(self) -> tuple[str, ...]:
         """All that are trained."""
-        return (*self.collaborative, *self.multimodal, *self.item_graphs)
+        return (*self.collaborative, *self.multimodal, *self.item_graphs, *self.tokens)
 
     @property
     def modalities(self) -> dict[str, str]:
         """The encoder of each modality that is used."""
         return {modality: name for modality, name in (("image", self.image), ("text", self.text)) if name}
+
+    @property
+    def token_encoders(self) -> dict[str, str]:
+        """The encoder of what recommenders of `tokens` read."""
+        return {"patches": self.patches, "words": self.words}
 
 
 def ascending(bounds: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,10 +1,8 @@
-"""The neighbours of a batch of items, and their operator against dense matrices."""
+"""The neighbours of a batch of items."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pytest
 import torch
@@ -12,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import made_by_hand, write_items
 
-from pipeline import intra_edges, tables
+from pipeline import tables
 from pipeline.errors import DataError, MissingInputError
-from pipeline.intra_edges import NONE, IntraItemEdges, block_diagonal
+from pipeline.intra_edges import NONE, IntraItemEdges
 from pipeline.layout import Layout
 from pipeline.provenance import Provenance
 from pipeline.tables import INTRA_EDGES
@@ -44,7 +42,7 @@ def write(path: Path, provenance: Provenance | None = None) -> None:
 def edges(tmp_path_factory: pytest.TempPathFactory) -> IntraItemEdges:
     path = tmp_path_factory.mktemp("graph") / "patches.parquet"
     write(path)
-    return IntraItemEdges(path)
+    return IntraItemEdges.read(path)
 
 
 def expected(items: Sequence[int], length: int) -> list[list[list[int]]]:
@@ -69,59 +67,13 @@ def test_neighbours_come_in_the_order_asked_for_and_as_often(
 def test_a_file_read_in_pieces_gives_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     monkeypatch.setattr(tables, "PIECE", rows)
     write(tmp_path / "patches.parquet")
-    assert IntraItemEdges(tmp_path / "patches.parquet").gather(range(7), 4).tolist() == expected(range(7), 4)
+    assert IntraItemEdges.read(tmp_path / "patches.parquet").gather(range(7), 4).tolist() == expected(range(7), 4)
 
 
 def test_a_graph_without_an_edge_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "tokens.parquet"
     INTRA_EDGES.write(pl.DataFrame(INTRA_EDGES.schema.empty_table()), path, Provenance("graph", {"k": 3}, {}, {}, {}))
-    assert IntraItemEdges(path).gather([0, 7], 2).tolist() == [[[NONE] * 3] * 2] * 2
-
-
-def dense(neighbours: npt.NDArray[np.int16]) -> npt.NDArray[np.float64]:
-    """One item's operator, step by step as the specs have it."""
-    adjacency = np.eye(len(neighbours))
-    for source, targets in enumerate(neighbours):
-        for target in targets[targets != NONE]:
-            adjacency[source, target] = adjacency[target, source] = 1
-    degree = adjacency.sum(axis=1)
-    return np.asarray(adjacency / np.sqrt(np.outer(degree, degree)))
-
-
-@pytest.mark.parametrize("pairs", [1, 30, 2**22])
-@pytest.mark.parametrize(("n", "length", "k"), [(0, 4, 2), (1, 1, 1), (5, 7, 3), (9, 12, 1)])
-def test_operator_is_that_of_each_item_and_nothing_between(
-    monkeypatch: pytest.MonkeyPatch, n: int, length: int, k: int, pairs: int
-) -> None:
-    monkeypatch.setattr(intra_edges, "BLOCK_PAIRS", pairs)
-    neighbours = np.random.default_rng(n).integers(NONE, length, size=(n, length, k)).astype(np.int16)
-    found = block_diagonal(torch.from_numpy(neighbours))
-    assert (found.dtype, found.layout, found.shape) == (torch.float32, torch.sparse_csr, (n * length, n * length))
-    whole = np.zeros(found.shape)
-    for item, each in enumerate(neighbours):
-        whole[item * length : (item + 1) * length, item * length : (item + 1) * length] = dense(each)
-    np.testing.assert_allclose(found.to_dense(), whole, atol=1e-7)
-    np.testing.assert_array_equal(found.to_dense(), found.to_dense().T)
-    torch.sparse_csr_tensor(
-        found.crow_indices(), found.col_indices(), found.values(), found.shape, check_invariants=True
-    )
-
-
-def test_operator_by_hand() -> None:
-    # 0 chose 1, 1 chose 2, 2 chose 1: degrees with themselves are 2, 3 and 2, and of the place without a vector 1.
-    half, other = 1 / 2, 1 / 6**0.5
-    found = block_diagonal(torch.tensor([[[1], [2], [1], [NONE]]], dtype=torch.int16)).to_dense()
-    by_hand = [[half, other, 0, 0], [other, 1 / 3, other, 0], [0, other, half, 0], [0, 0, 0, 1]]
-    np.testing.assert_allclose(found, by_hand, rtol=1e-6)
-
-
-def test_places_beyond_an_items_vectors_change_nothing(edges: IntraItemEdges) -> None:
-    vectors = torch.randn(3, 4, 5, generator=torch.Generator().manual_seed(0))
-    short = block_diagonal(edges.gather([1, 3, 5], 4)) @ vectors.view(12, 5)
-    padded = torch.nn.functional.pad(vectors, (0, 0, 0, 3)).view(21, 5)
-    longer = block_diagonal(edges.gather([1, 3, 5], 7)) @ padded
-    torch.testing.assert_close(longer.view(3, 7, 5)[:, :4], short.view(3, 4, 5), rtol=0, atol=0)
-    assert not longer.view(3, 7, 5)[:, 4:].any()
+    assert IntraItemEdges.read(path).gather([0, 7], 2).tolist() == [[[NONE] * 3] * 2] * 2
 
 
 @pytest.fixture

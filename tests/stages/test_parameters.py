@@ -27,6 +27,11 @@ TIMM = {"library": "timm", "model": "vit_small_patch14_dinov2.lvd142m"}
 SENTENCE = {"library": "sentence-transformers", "model": "intfloat/e5-small-v2"}
 FILE = {"library": "file", "path": "image_feat.npy", "modality": "image"}
 BOTH = ("vgg16", "minilm")
+TOKENS = {
+    "extract__encoders": [*BOTH, "vit_b16_patches", "minilm_tokens"],
+    "graphs__intra_item": {"encoders": ["vit_b16_patches", "minilm_tokens"]},
+    "train__tokens": ["mdr_chca"],
+}
 ALLOWED_RECOMMENDERS = ", ".join(RECOMMENDERS)
 
 
@@ -363,6 +368,24 @@ def test_an_encoder_that_is_known_takes_no_other_library(tmp_path: Path) -> None
             {"extract__encoders": [*BOTH, "mine"], "encoders__mine": SENTENCE, "train__image": "mine"},
             "train.image: found 'mine', an encoder of text, expected one of image",
         ),
+        ({"train__tokens": ["bpr"]}, "train.tokens: found 'bpr', which belongs under train.collaborative"),
+        ({"train__multimodal": ["mdr_chca"]}, "train.multimodal: found 'mdr_chca', which belongs under train.tokens"),
+        (
+            {"train__tokens": ["mdr_chca"]},
+            "train.patches: found 'vit_b16_patches', expected one of extract.encoders (vgg16, minilm)",
+        ),
+        (
+            TOKENS | {"train__patches": "minilm_tokens"},
+            "train.patches: found 'minilm_tokens', an encoder of text, expected one of image",
+        ),
+        (
+            TOKENS | {"train__words": "minilm"},
+            "train.words: found 'minilm', which gives one vector an item; expected an encoder of patches or tokens",
+        ),
+        (
+            TOKENS | {"graphs__intra_item": {"encoders": ["vit_b16_patches"]}},
+            "train.words: found 'minilm_tokens', expected one of graphs.intra_item.encoders (vit_b16_patches)",
+        ),
         (
             {"train__image": "", "train__text": ""},
             "train.image and train.text are both empty; multimodal recommenders need features",
@@ -381,6 +404,8 @@ def test_sections_that_do_not_fit_each_other_are_named(tmp_path: Path, changes: 
         {"extract__encoders": ["minilm"], "graphs__encoders": [], "train__multimodal": [], "train__item_graphs": []},
         {"train__image": "", "train__text": "", "train__multimodal": [], "train__item_graphs": []},
         {"train__collaborative": []},
+        {"train__patches": "nothing"},
+        TOKENS,
     ],
 )
 def test_a_modality_may_be_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from trainable import ENCODERS, GRAPHS, TOKEN_ENCODERS, params_of, result_of, write_trainable
 from trainable import PARAMS as SLOW_PARAMS
-from trainable import params_of, result_of, write_trainable
 from worlds import one_thread, two_groups, write_vectors, write_world
 
 from models.recommenders.bpr import BPRParams
@@ -79,14 +79,14 @@ def test_config_tells_what_made_the_run(layout: Layout, name: str) -> None:
     train(layout, name)
     files = layout.run(name)
     config = json.loads(files.config.read_text())
-    multimodal = describe(name).multimodal
-    parts = [path for each in ("vgg16", "minilm") for path in part_paths(layout.features(each))] if multimodal else []
+    encoders = TOKEN_ENCODERS if describe(name).tokens else ENCODERS if describe(name).multimodal else {}
+    parts = [path for each in encoders.values() for path in part_paths(layout.features(each))]
     parts += [layout.graph(each) for each in graphs_of(name)]
     assert config["stage"] == "train"
     assert config["recommender"] == name
     assert config["params"] == params_of(name).model_dump()
     assert config["train"] == {"batch_size": 128, "max_epochs": 4, "patience": 2, "seed": 1}
-    assert config["features"] == ({"image": "vgg16", "text": "minilm"} if multimodal else {})
+    assert config["features"] == encoders
     assert config["inputs"].keys() == {*PROCESSED, *(layout.relative(path) for path in parts)}
     assert all(digest == digest_of(layout.root / path) for path, digest in config["inputs"].items())
     assert config["outputs"] == {path.name: sha256(path) for path in (files.checkpoint, files.embeddings)}
@@ -95,8 +95,8 @@ def test_config_tells_what_made_the_run(layout: Layout, name: str) -> None:
 
 def graphs_of(name: str) -> list[str]:
     """The graphs that a recommender reads, as their files are called."""
-    encoders = {"image": "vgg16", "text": "minilm"}
-    return [file for kind in describe(name).graphs for _, file in graph_files(kind, encoders)]
+    within = GRAPHS["intra_item"] if describe(name).tokens else []
+    return [*within, *(file for kind in describe(name).graphs for _, file in graph_files(kind, ENCODERS))]
 
 
 def test_history_and_training_tell_the_best_epoch(layout: Layout) -> None:

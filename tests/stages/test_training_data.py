@@ -1,14 +1,16 @@
 from pathlib import Path
 
 import pytest
-from worlds import two_groups, write_vectors, write_world
+from trainable import TOKEN_ENCODERS
+from worlds import two_groups, write_items, write_tokens, write_vectors, write_world
 
 from models.recommenders.catalogue import describe
 from pipeline.errors import DataError, MissingInputError
+from pipeline.features import part_paths
 from pipeline.graph_params import GraphsParams, KnnParams
 from pipeline.layout import Layout
 from stages import graph
-from stages.training_data import read_training_data
+from stages.training_data import read_tokens, read_training_data
 
 ENCODERS = {"image": "vgg16", "text": "minilm"}
 BINARY = GraphsParams(knn=KnnParams(weight="binary"))
@@ -26,21 +28,44 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def test_recommender_gets_the_graphs_that_it_asks_for_by_modality(layout: Layout) -> None:
-    read = read_training_data(describe("lattice"), ENCODERS, layout)
+    read = read_training_data(describe("lattice"), ENCODERS, layout, 0)
     parts = {f"interaction/{part}" for part in ("symmetric", "user_mean", "item_mean")}
     assert set(read.data.graphs) == {*parts, "knn/image", "knn/text"}
     assert set(read.data.features) == set(ENCODERS)
     assert {layout.graph("knn/vgg16"), layout.graph("interaction/symmetric")} <= set(read.inputs)
-    alone = read_training_data(describe("bpr"), ENCODERS, layout)
+    alone = read_training_data(describe("bpr"), ENCODERS, layout, 0)
     assert (alone.data.graphs, alone.data.features) == ({}, {})
 
 
 def test_neighbours_without_their_cosines_are_refused(layout: Layout) -> None:
     graph.run("knn/vgg16", BINARY, ENCODERS, layout)
     with pytest.raises(DataError, match="found weight binary, expected cosine"):
-        read_training_data(describe("lattice"), ENCODERS, layout)
+        read_training_data(describe("lattice"), ENCODERS, layout, 0)
 
 
 def test_graph_that_is_not_built_is_missed_before_training(layout: Layout) -> None:
     with pytest.raises(MissingInputError, match=r"mixed\.parquet: not found; run `mmprep graph` first"):
-        read_training_data(describe("freedom"), ENCODERS, layout)
+        read_training_data(describe("freedom"), ENCODERS, layout, 0)
+
+
+def test_patches_and_tokens_come_with_their_graphs(layout: Layout) -> None:
+    write_tokens(layout, two_groups().features, TOKEN_ENCODERS)
+    for encoder in TOKEN_ENCODERS.values():
+        with pytest.raises(MissingInputError, match=rf"intra_item/{encoder}\.parquet: not found; run `mmprep graph`"):
+            read_training_data(describe("mdr_chca"), TOKEN_ENCODERS, layout, 0)
+        graph.run(f"intra_item/{encoder}", GraphsParams(), ENCODERS, layout)
+    read = read_training_data(describe("mdr_chca"), TOKEN_ENCODERS, layout, 7)
+    assert {part: source.vectors.gather([3]).dimension for part, source in read.data.tokens.items()} == {
+        "patches": 6,
+        "words": 6,
+    }
+    assert [source.memory for source in read.data.tokens.values()] == [7, 7]
+    assert {layout.graph(f"intra_item/{encoder}") for encoder in TOKEN_ENCODERS.values()} <= set(read.inputs)
+    assert part_paths(layout.features("vit_b16_patches"))[0] in read.inputs
+
+
+def test_patches_of_other_items_are_refused(layout: Layout) -> None:
+    write_tokens(layout, two_groups().features, TOKEN_ENCODERS)
+    write_items(layout, [{}] * 3)
+    with pytest.raises(DataError, match="vit_b16_patches: made for other items"):
+        read_tokens("vit_b16_patches", layout, 0)

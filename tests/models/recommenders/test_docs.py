@@ -32,7 +32,7 @@ def test_table_of_recommenders_is_the_catalogue() -> None:
         [
             row.name,
             row.paper,
-            "interactions, features" if row.multimodal else "interactions",
+            row.reads,
             ", ".join(row.graphs) or "none",
             f"train.{row.group}",
         ]

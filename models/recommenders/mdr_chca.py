@@ -1,0 +1,221 @@
+"""MDR-CHCA: words and regions aligned by way of phrases, and a contrast weighted by confidence (specs 5).
+
+Multimodal Denoising Recommendation Based on Confidence and Hierarchical Cross-Modal Alignment.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field, ValidationInfo, field_validator
+from torch import Tensor
+
+from models.layers.alignment import Aligned, AlignmentSettings, HierarchicalAlignment
+from models.layers.batch import BatchNodes
+from models.layers.confidence import Confidences
+from models.layers.fusion import Mixture
+from models.layers.losses import bpr, l2_batch
+from models.layers.propagation import SparseOperator, lightgcn
+from models.layers.token_contrast import ContrastParams, TokenContrast
+from models.layers.token_encoder import TokenEncoder
+from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner, look_up
+from pipeline.token_store import TokenStore
+
+CHUNK_ITEMS = 1024  # encoded at once for ranking
+
+
+class MDRCHCAParams(RecommenderParams, ContrastParams):
+    """Section `recommenders.mdr_chca`; the keys of the contrast are those of `ContrastParams`.
+
+    Attributes:
+        layers: hops of the free embeddings over the user-item graph.
+        n_patches: patches a photo; fewer than the encoder gives are means of squares of them. None takes all.
+        n_tokens: tokens of a text that are read, L.
+        token_layers: of the convolution among an item's patches or tokens, Lg.
+        graph_level: whether that goes over each item's own graph, or `item`: items over one of items (E3).
+        item_k: neighbours an item in the latter, itself among them.
+        self_attention: whether patches and tokens are mixed with their self-attention.
+        n_phrases: of a text, Kp.
+        k_r: regions a phrase.
+        k_p: phrases a region.
+        k_s: connections a word or region.
+        heads: of the attention between words and regions; they divide `embedding_size`.
+        align: `full` is the variant MDR-CHCA-A: every word sees every region.
+        renormalise: whether the k_s connections sum to 1 again (E6).
+        residual: whether words and regions keep their own vectors beside what they see.
+        pool: whether an item's words and regions are averaged alike, or by confidence (E4).
+        fusion_w: what weights text and photo.
+        use_item_id: whether an item's free embedding is added to its content; `false` is the paper's letter (E2).
+        lambda_cc: weight of the contrast; 0 leaves it out. 0.01, 0.05 and 0.1 are worth trying.
+        pretrain_epochs: in which the contrast alone trains the content, which then stays as it is while embeddings are
+            trained (specs 5.7, for finding faults). They count for `patience`.
+        regularisation: lambda2, weight of the squared final embeddings in the loss.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
+        "paper": {"learning_rate": 0.001, "k_r": 10, "k_s": 5, "tau_conf": 0.5, "tau_cl": 0.5},
+        "cpu_small": {"n_patches": 49, "n_tokens": 16, "n_phrases": 4, "self_attention": False},
+    }
+
+    layers: Annotated[int, Field(ge=0)] = 2
+    n_patches: Annotated[int, Field(ge=1)] | None = None
+    n_tokens: Annotated[int, Field(ge=1)] = 32
+    token_layers: Annotated[int, Field(ge=0)] = 1
+    graph_level: Literal["intra", "item"] = "intra"
+    item_k: Annotated[int, Field(ge=1)] = 10
+    self_attention: bool = True
+    n_phrases: Annotated[int, Field(ge=1)] = 8
+    k_r: Annotated[int, Field(ge=1)] = 10
+    k_p: Annotated[int, Field(ge=1)] = 2
+    k_s: Annotated[int, Field(ge=1)] = 5
+    heads: Annotated[int, Field(ge=1, validate_default=True)] = 4
+    align: Literal["hierarchical", "full"] = "hierarchical"
+    renormalise: bool = True
+    residual: bool = False
+    pool: Literal["mean", "conf"] = "mean"
+    fusion_w: Literal["scalar", "vector", "gate"] = "scalar"
+    use_item_id: bool = True
+    lambda_cc: Annotated[float, Field(ge=0)] = 0.05
+    pretrain_epochs: Annotated[int, Field(ge=0)] = 0
+    regularisation: Annotated[float, Field(ge=0)] = 1e-4
+
+    @field_validator("heads")
+    @classmethod
+    def dividing(cls, heads: int, others: ValidationInfo) -> int:
+        """Check that heads share the dimensions out; raises ValueError."""
+        size = others.data.get("embedding_size", heads)
+        if size % heads:
+            raise ValueError(f"a divisor of embedding_size, {size}")
+        return heads
+
+    @field_validator("pretrain_epochs")
+    @classmethod
+    def trained_by_something(cls, pretrain_epochs: int, others: ValidationInfo) -> int:
+        """Check that there is a contrast to train by alone; raises ValueError."""
+        if pretrain_epochs and not others.data.get("lambda_cc", 1):
+            raise ValueError("0, as lambda_cc is")
+        return pretrain_epochs
+
+    @property
+    def alignment(self) -> AlignmentSettings:
+        """How words and regions are aligned."""
+        return AlignmentSettings(
+            phrases=self.n_phrases,
+            regions_of_phrase=self.k_r,
+            phrases_of_region=self.k_p,
+            connections=self.k_s,
+            heads=self.heads,
+            full=self.align == "full",
+            renormalise=self.renormalise,
+            residual=self.residual,
+        )
+
+
+class MDRCHCA(Recommender):
+    """LightGCN's embeddings and, added to an item's, what its words see of its photo and the photo's regions of them.
+
+    The paper's equations are lost in the text that we have; what it leaves open is decided in specs 5.6. In training
+    only the batch's items are encoded. Ranking draws nothing, and needs no confidences but by `pool: conf`.
+    """
+
+    params_type = MDRCHCAParams
+
+    def __init__(self, data: TrainingData, params: MDRCHCAParams) -> None:
+        super().__init__(data, params)
+        self.params = params
+        size = params.embedding_size
+        self.adjacency = SparseOperator(data.graphs["interaction/symmetric"])
+        self.users = embedding_table(data.n_users, size)
+        self.items = embedding_table(data.n_items, size)
+        stores = (
+            TokenStore.first_tokens(data.tokens["words"], data.n_items, params.n_tokens),
+            TokenStore.patches_of(data.tokens["patches"], data.n_items, params.n_patches),
+        )
+        neighbours = params.item_k if params.graph_level == "item" else None
+        self.words, self.patches = (
+            TokenEncoder(store, size, params.token_layers, attention=params.self_attention, item_neighbours=neighbours)
+            for store in stores
+        )
+        self.alignment = HierarchicalAlignment(size, params.alignment)
+        self.fusion = Mixture(size, params.fusion_w)
+        self.contrast = TokenContrast(params)
+        self.register_buffer("epochs", torch.zeros((), dtype=torch.int64))
+        self.pretrained: Tensor | None = None
+
+    def begin_epoch(self) -> None:
+        """Count the epoch; after those of `pretrain_epochs`, keep the content as it is then."""
+        epochs = self.get_buffer("epochs")
+        epochs += 1
+        if self.pretrained is None and 0 < self.params.pretrain_epochs < epochs:
+            with torch.no_grad():
+                self.pretrained = self.contents()
+
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        """The ranking loss, the contrast of words and regions, and the final embeddings' squares."""
+        batch = BatchNodes.of(users, positives, negatives)
+        if self.params.pretrain_epochs:
+            return self.terms_of_stage(batch)
+        aligned = self.aligned(batch.items)
+        terms = self.ranking_terms(batch, self.content(aligned))
+        return terms | self.contrast_term(aligned) if self.params.lambda_cc else terms
+
+    def terms_of_stage(self, batch: BatchNodes) -> dict[str, Tensor]:
+        """The contrast, or the other terms once content is trained; those that do not count as 0, for the history."""
+        nothing = self.users.new_zeros(())
+        if self.pretrained is None:
+            return {"bpr": nothing, "norm": nothing} | self.contrast_term(self.aligned(batch.items))
+        return self.ranking_terms(batch, look_up(self.pretrained, batch.items)) | {"contrast": nothing}
+
+    def contrast_term(self, aligned: Aligned) -> dict[str, Tensor]:
+        """The weighted contrast of a batch's items."""
+        return {"contrast": self.params.lambda_cc * self.contrast(aligned)}
+
+    def ranking_terms(self, batch: BatchNodes, content: Tensor) -> dict[str, Tensor]:
+        """The ranking loss and the final embeddings' squares; the content [b, d] is that of the batch's items."""
+        behaviour = look_up(self.behaviour(), batch.nodes(self.n_users))
+        of_users, of_items = torch.split(behaviour, [len(batch.users), len(batch.items)])
+        final = torch.cat([of_users, self.final(of_items, content)])
+        user, positive, negative = (
+            look_up(final, rows) for rows in (batch.user_rows, batch.positive_rows, batch.negative_rows)
+        )
+        return {
+            "bpr": bpr(inner(user, positive), inner(user, negative)),
+            "norm": self.params.regularisation * l2_batch(user, positive, negative),
+        }
+
+    def behaviour(self) -> Tensor:
+        """The propagated free embeddings of users, then items, [n_users + n_items, d]."""
+        return lightgcn(self.adjacency, torch.cat([self.users, self.items]), self.params.layers)
+
+    def aligned(self, items: Tensor) -> Aligned:
+        """The aligned words and regions of items [n] (specs 5.3 steps 2-8)."""
+        return self.alignment(*self.words(items), *self.patches(items))  # type: ignore[no-any-return]
+
+    def content(self, aligned: Aligned) -> Tensor:
+        """The fused words and regions of items, [n, d] (specs 5.3 step 9)."""
+        shares = Confidences(aligned.words_there.to(aligned.words), aligned.patches_there.to(aligned.words))
+        if self.params.pool == "conf":
+            shares = self.contrast.confidences(aligned)
+        text = weighted_mean(aligned.seen_by_words, shares.words)
+        photo = weighted_mean(aligned.seen_by_patches, shares.regions)
+        fused: Tensor = self.fusion(text, photo)
+        return fused
+
+    def contents(self) -> Tensor:
+        """The content of all items, encoded in chunks, [n_items, d]."""
+        chunks = torch.split(torch.arange(self.n_items, device=self.items.device), CHUNK_ITEMS)
+        return torch.cat([self.content(self.aligned(items)) for items in chunks])
+
+    def final(self, behaviour: Tensor, content: Tensor) -> Tensor:
+        """The final embeddings of items with such behaviour and content, [n, d] each (specs 5.3 step 10)."""
+        return behaviour + content if self.params.use_item_id else content
+
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """The users' propagated embeddings, and the items' final ones."""
+        users, items = torch.split(self.behaviour(), [self.n_users, self.n_items])
+        return users, self.final(items, self.contents())
+
+
+def weighted_mean(vectors: Tensor, weights: Tensor) -> Tensor:
+    """The mean [n, d] of vectors [n, length, d] with weights [n, length], not all 0."""
+    return torch.bmm(weights[:, None], vectors)[:, 0] / weights.sum(dim=1, keepdim=True)
