@@ -169,7 +169,9 @@ def check_names(parameters: Parameters) -> None:
         if reading_features:
             check_modality(name, modality, parameters)
     if reading_features and not train.modalities:
-        raise ParamsError(f"{source}: train.image and train.text are both empty; multimodal recommenders need features")
+        raise ParamsError(
+            f"{source}: train.image, train.text and train.audio are all empty; multimodal recommenders need features"
+        )
 
 
 def check_distinct(key: str, names: tuple[str, ...], source: str) -> None:

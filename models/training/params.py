@@ -17,6 +17,7 @@ class TrainParams(Params):
         item_graphs: recommenders to train that read features and graphs of items.
         image: the encoder whose vectors are the image modality; empty for none.
         text: the encoder whose vectors are the text modality; empty for none.
+        audio: the encoder whose vectors are the audio modality; empty for none.
         batch_size: positives a step, each with one negative.
         max_epochs: the most passes over the train interactions.
         patience: epochs without a better validation Recall@20 after which training stops.
@@ -29,6 +30,7 @@ class TrainParams(Params):
     item_graphs: tuple[str, ...] = ("freedom",)
     image: str = "vgg16"
     text: str = "minilm"
+    audio: str = ""
     batch_size: Annotated[int, Field(ge=1)] = 2048
     max_epochs: Annotated[int, Field(ge=1)] = 1000
     patience: Annotated[int, Field(ge=1)] = 20
@@ -43,7 +45,8 @@ class TrainParams(Params):
     @property
     def modalities(self) -> dict[str, str]:
         """The encoder of each modality that is used."""
-        return {modality: name for modality, name in (("image", self.image), ("text", self.text)) if name}
+        named = {"image": self.image, "text": self.text, "audio": self.audio}
+        return {modality: name for modality, name in named.items() if name}
 
 
 def ascending(bounds: tuple[int, ...]) -> tuple[int, ...]:
