@@ -450,9 +450,9 @@ def export(
     from stages import export as verb
 
     given = ((image, section.image), (text, section.text), (audio, section.audio))
-    chosen = [usual if encoder is None else encoder for encoder, usual in given]
+    photos, texts, recordings = (usual if encoder is None else encoder for encoder, usual in given)
     with timed(f"export to {out}") as done:
-        done(verb.run(target, layout, out, *chosen, bar))
+        done(verb.run(target, layout, out, photos, texts, recordings, bar))
 
 
 @main.command()
