@@ -52,7 +52,7 @@ DESCRIPTIONS = (
     GraphDescription(
         kind="mixed",
         nodes="items",
-        reads="graphs knn/ENCODER of train.image and train.text",
+        reads="graphs knn/ENCODER of train.image, train.text and train.audio",
         a_part_each="",
         asked_by_part=False,
         what="the weighted sum of the modalities' neighbours",
@@ -61,7 +61,7 @@ DESCRIPTIONS = (
     GraphDescription(
         kind="consistent",
         nodes="items",
-        reads="features of train.image and train.text",
+        reads="features of train.image, train.text and train.audio",
         a_part_each="MODALITY",
         asked_by_part=False,
         what="the k most similar items among those that no modality finds less similar than its mean",

@@ -34,7 +34,7 @@ class MixedParams(Params):
     """Section `graphs.mixed`: the weighted sum of the modalities' nearest neighbours (FREEDOM).
 
     Attributes:
-        image_weight: of the image graph; the text graph has the rest.
+        image_weight: of the image graph; those of text and audio have equal parts of the rest.
         weight: of an edge before normalisation.
         normalise: of each modality's graph, before they are summed.
     """

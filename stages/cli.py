@@ -140,7 +140,7 @@ def split(root: Path, file: Path | None, dataset: str | None) -> None:
 @main.command()
 @stage_options
 @click.option("--encoder", help="Only this one, also if extract.encoders does not list it.")
-@click.option("--modality", type=click.Choice(["image", "text"]), help="Only the encoders of photos or of texts.")
+@click.option("--modality", type=click.Choice(["image", "text", "audio"]), help="Only the encoders of one.")
 def extract(
     root: Path, file: Path | None, dataset: str | None, encoder: str | None, modality: "Modality | None"
 ) -> None:
@@ -174,9 +174,12 @@ def graph(root: Path, file: Path | None, dataset: str | None, name: str | None) 
     """
     params, layout = prepare(root, file, dataset)
     from stages import graph as stage
+    from stages.dvc_deps import require_listed
 
     section, modalities = params.sections.graphs, params.sections.train.modalities
     for each in stage.graph_names(section) if name is None else [name]:
+        if each == "consistent":  # the others have dependencies on what they read, whatever the modalities
+            require_listed(params.sections.train.audio, layout, os.environ)
         with timed(f"graph {each}") as done:
             done(stage.run(each, section, modalities, layout, bar))
 
@@ -215,9 +218,13 @@ def train(root: Path, file: Path | None, dataset: str | None, recommender: str |
     params, layout = prepare(root, file, dataset)
     section = params.sections.train
     checked = {name: params.recommender(name) for name in ([recommender] if recommender else section.recommenders)}
+    from models.recommenders.catalogue import CATALOGUE
     from stages import seeds as many
     from stages import train as stage
+    from stages.dvc_deps import require_listed
 
+    if any(CATALOGUE[name].multimodal for name in checked):
+        require_listed(section.audio, layout, os.environ)
     chosen = many.parse_seeds(which, section.seed) if which is not None else None
     for name, own in checked.items():
         with timed(f"train {name}") as done:
@@ -297,6 +304,7 @@ main.add_command(report)
 @click.option("--to", "target", required=True, type=click.Choice(["mmrec", "ducho", "numpy"]), help="Whose form.")
 @click.option("--image", help="The encoder of photos, instead of train.image; '' for none.")
 @click.option("--text", help="The encoder of texts, instead of train.text; '' for none.")
+@click.option("--audio", help="The encoder of recordings, instead of train.audio; '' for none.")
 def export(
     root: Path,
     file: Path | None,
@@ -305,6 +313,7 @@ def export(
     target: "Target",
     image: str | None,
     text: str | None,
+    audio: str | None,
 ) -> None:
     """Dataset and features for MMRec, Ducho or NumPy, into OUT.
 
@@ -314,9 +323,10 @@ def export(
     section = params.sections.train
     from stages import export as verb
 
-    chosen = (section.image if image is None else image), (section.text if text is None else text)
+    given = ((image, section.image), (text, section.text), (audio, section.audio))
+    photos, texts, recordings = (usual if encoder is None else encoder for encoder, usual in given)
     with timed(f"export to {out}") as done:
-        done(verb.run(target, layout, out, *chosen, bar))
+        done(verb.run(target, layout, out, photos, texts, recordings, bar))
 
 
 main.add_command(verify)

@@ -35,11 +35,13 @@ class ExportParams(Params):
         target: whose form.
         image: the encoder of photos; None for none.
         text: the encoder of texts; None for none.
+        audio: the encoder of recordings; None for none.
     """
 
     target: Target
     image: str | None
     text: str | None
+    audio: str | None
 
 
 def run(
@@ -48,6 +50,7 @@ def run(
     out: Path,
     image: str | None = None,
     text: str | None = None,
+    audio: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write a dataset for others into a folder, which appears whole or not at all.
@@ -58,22 +61,23 @@ def run(
         out: the folder; a new one, an empty one, or an earlier export, which is replaced.
         image: the encoder of photos; None or empty leaves the modality out.
         text: the encoder of texts; the same.
+        audio: the encoder of recordings; the same.
         progress: for the command line.
 
     Raises:
-        ParamsError: there is no such target, or an encoder is of the other modality.
+        ParamsError: there is no such target, or an encoder is of another modality, or the target reads no audio.
         MissingInputError: a stage has not run.
         DataError: `out` holds what mmprep did not write, or the dataset is damaged or cannot be told in that form.
     """
     if target not in WRITERS:
         raise ParamsError(f"to: found {target!r}, expected {', '.join(WRITERS)}")
     require_replaceable(out)
-    asked: dict[Modality, str | None] = {"image": image, "text": text}
+    asked: dict[Modality, str | None] = {"image": image, "text": text, "audio": audio}
     encoders = {modality: name for modality, name in asked.items() if name}
     dataset = read_dataset(layout, encoders)
     with atomic_folder(out) as folder:
         found = WRITERS[target](dataset, folder, progress)
-        params = ExportParams(target=target, image=image or None, text=text or None)
+        params = ExportParams(target=target, image=image or None, text=text or None, audio=audio or None)
         inputs = inputs_of(dataset, user_graph=found.get("user_graph", False))
         encoded = {modality: tell(one, target) for modality, one in dataset.encoded.items()}
         provenance = record("export", layout, params, inputs, dataset=layout.dataset, encoded=encoded)

@@ -1,6 +1,6 @@
 """How each graph of pipeline.graph_catalogue is built."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,8 @@ def build_mixed(_: str, asked: Asked) -> Built:
     alone = {
         modality: normalised(weighted(matrix, params.weight), params.normalise) for modality, matrix in raw.items()
     }
-    shares = {"image": params.image_weight, "text": 1 - params.image_weight} if len(alone) > 1 else {}
-    parts = [matrix * np.float32(shares.get(modality, 1)) for modality, matrix in alone.items()]
+    shares = shares_of(tuple(alone), params.image_weight)
+    parts = [matrix * np.float32(shares[modality]) for modality, matrix in alone.items()]
     total = csr_array(sum(parts[1:], start=parts[0]))
     return Built({"": (strongest_first(total), total.shape)}, params, [layout.graph(name) for name in names.values()])
 
@@ -160,8 +160,21 @@ BUILDERS: Mapping[str, Callable[[str, Asked], Built]] = {
 def modalities(asked: Asked, kind: str) -> Mapping[str, str]:
     """The encoder of each modality; raises ParamsError if there is none."""
     if not asked.encoders:
-        raise ParamsError(f"graph {kind}: train.image and train.text are both empty, so there is nothing to join")
+        raise ParamsError(
+            f"graph {kind}: train.image, train.text and train.audio are all empty, so there is nothing to join"
+        )
     return asked.encoders
+
+
+def shares_of(names: Sequence[str], image_weight: float) -> dict[str, float]:
+    """What each modality's graph counts in `mixed`: the image graph `image_weight`, the others the rest in equal parts.
+
+    Without one side, the other has all.
+    """
+    others = [name for name in names if name != "image"]
+    if len(others) in (0, len(names)):
+        return dict.fromkeys(names, 1 / len(names))
+    return {"image": image_weight, **dict.fromkeys(others, (1 - image_weight) / len(others))}
 
 
 def usable_features(layout: Layout, encoder: str) -> tuple[Features, int]:

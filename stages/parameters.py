@@ -178,7 +178,9 @@ def check_training(parameters: Parameters) -> None:
         if reading_features:
             check_modality(name, modality, parameters)
     if reading_features and not train.modalities:
-        raise ParamsError(f"{source}: train.image and train.text are both empty; multimodal recommenders need features")
+        raise ParamsError(
+            f"{source}: train.image, train.text and train.audio are all empty; multimodal recommenders need features"
+        )
     if train.tokens:
         check_tokens(parameters)
 

@@ -26,6 +26,7 @@ COLOURS = {"sound": "green", "stale": "yellow", "damaged": "red"}
 EACH = {
     ("image", "vector"): "photo",
     ("text", "vector"): "text",
+    ("audio", "vector"): "recording",
     ("image", "patches"): "patch",
     ("text", "tokens"): "token",
 }

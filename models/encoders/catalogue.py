@@ -5,8 +5,8 @@ from typing import Literal
 
 from pipeline.rows import Form
 
-Modality = Literal["image", "text"]
-MODALITIES: tuple[Modality, ...] = ("image", "text")
+Modality = Literal["image", "text", "audio"]
+MODALITIES: tuple[Modality, ...] = ("image", "text", "audio")
 Library = Literal["torchvision", "timm", "transformers", "sentence-transformers", "file"]
 
 IMAGENET = "BSD-3-Clause; trained on ImageNet, whose terms allow non-commercial research"
@@ -19,7 +19,7 @@ class EncoderDescription:
 
     Attributes:
         name: as params.yaml and the command line name it.
-        modality: what it encodes.
+        modality: what it encodes; of audio mmprep knows no network, but takes what others have computed.
         library: where the network comes from; `file` has none, somebody else has computed the features.
         model: its name in that library.
         output: which activation is stored.

@@ -81,7 +81,7 @@ DESCRIPTIONS = (
     RecommenderDescription(
         "am2hrec",
         "AM2HRec",
-        "Yu et al., AM2HRec, Engineering Letters 2025",
+        "Yu et al., AM2HRec, Engineering Letters",
         multimodal=True,
         graphs=("interaction", "knn"),
     ),

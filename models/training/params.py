@@ -18,6 +18,7 @@ class TrainParams(Params):
         tokens: recommenders to train that read items' patches and tokens.
         image: the encoder whose vectors are the image modality; empty for none.
         text: the encoder whose vectors are the text modality; empty for none.
+        audio: the encoder whose vectors are the audio modality; empty for none.
         patches: the encoder of those patches.
         words: the encoder of those tokens.
         token_memory: bytes of patches, and of tokens, that are held in memory; more lie in a scratch file.
@@ -34,6 +35,7 @@ class TrainParams(Params):
     tokens: tuple[str, ...] = ()
     image: str = "vgg16"
     text: str = "minilm"
+    audio: str = ""
     patches: str = "vit_b16_patches"
     words: str = "minilm_tokens"
     token_memory: Annotated[int, Field(ge=0)] = 4_000_000_000
@@ -51,7 +53,8 @@ class TrainParams(Params):
     @property
     def modalities(self) -> dict[str, str]:
         """The encoder of each modality that is used."""
-        return {modality: name for modality, name in (("image", self.image), ("text", self.text)) if name}
+        named = {"image": self.image, "text": self.text, "audio": self.audio}
+        return {modality: name for modality, name in named.items() if name}
 
     @property
     def token_encoders(self) -> dict[str, str]:

@@ -90,7 +90,7 @@ def read_dataset(layout: Layout, encoders: Mapping[Modality, str]) -> Dataset:
     """Read all that is exported.
 
     Raises:
-        ParamsError: an encoder is of the other modality.
+        ParamsError: an encoder is of another modality.
         MissingInputError: a stage has not run.
         DataError: what it gave is damaged or of another run of `filter`, or has many vectors an item.
     """

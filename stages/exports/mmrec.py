@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from models.encoders.catalogue import Modality
-from pipeline.errors import DataError
+from pipeline.errors import DataError, ParamsError
 from pipeline.graph_files import require_built_of_present
 from pipeline.graphs import Edges
 from pipeline.progress import Progress
@@ -28,8 +28,11 @@ def write(dataset: Dataset, folder: Path, progress: Progress) -> dict[str, Any]:
     """Write interactions, id tables, features, yaml and, where the graph `user_user` is there, the user graph.
 
     Raises:
+        ParamsError: there are audio features.
         DataError: MMRec would count other users or items than there are, or the graph is of other interactions.
     """
+    if "audio" in dataset.encoded:
+        raise ParamsError("audio: MMRec reads features of images and texts alone; leave it out by --audio ''")
     require_countable(dataset)
     name = dataset.layout.dataset
     rows, left_out = interaction_rows(dataset.interactions)

@@ -307,7 +307,7 @@ def test_an_export_says_what_it_was_made_of_and_what_was_filled(
     export.run(target, toy, tmp_path / "out", "vgg16")
     provenance = json.loads((tmp_path / "out" / "provenance.json").read_text(encoding="utf-8"))
     assert (provenance["stage"], provenance["dataset"]) == ("export", "toy")
-    assert provenance["params"] == {"target": target, "image": "vgg16", "text": None}
+    assert provenance["params"] == {"target": target, "image": "vgg16", "text": None, "audio": None}
     assert provenance["inputs"]["processed/toy/interactions.parquet"] == digest_of(toy.interactions)
     assert provenance["inputs"][toy.relative(part)] == digest_of(part)
     image = provenance["encoded"]["image"]

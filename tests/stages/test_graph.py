@@ -188,7 +188,7 @@ def test_no_modality_is_nothing_to_join(layout: Layout, name: str) -> None:
     with pytest.raises(ParamsError) as caught:
         run(name, PARAMS, {}, layout)
     assert str(caught.value) == (
-        f"graph {name}: train.image and train.text are both empty, so there is nothing to join"
+        f"graph {name}: train.image, train.text and train.audio are all empty, so there is nothing to join"
     )
 
 

@@ -270,7 +270,7 @@ def test_an_encoder_of_ones_own_may_be_drawn_and_trained_on(tmp_path: Path, own:
         (TIMM | {"template": "all"}, f".template: no such key (allowed: {NETWORK}, library, model, form)"),
         (SENTENCE | {"max_tokens": 2}, ".max_tokens: found 2, expected greater than or equal to 3"),
         ({"library": "file", "path": "x.npy"}, ".modality: missing; it must be given"),
-        (FILE | {"modality": "sound"}, ".modality: found \"sound\", expected 'image' or 'text'"),
+        (FILE | {"modality": "sound"}, ".modality: found \"sound\", expected 'image', 'text' or 'audio'"),
         (
             FILE | {"weights": "pretrained"},
             ".weights: no such key (allowed: stored_as, reduce, library, path, modality)",
@@ -388,7 +388,7 @@ def test_an_encoder_that_is_known_takes_no_other_library(tmp_path: Path) -> None
         ),
         (
             {"train__image": "", "train__text": ""},
-            "train.image and train.text are both empty; multimodal recommenders need features",
+            "train.image, train.text and train.audio are all empty; multimodal recommenders need features",
         ),
     ],
 )
