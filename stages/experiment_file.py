@@ -87,7 +87,7 @@ class ExperimentFile(Params):
     def datasets(self) -> tuple[str, ...]:
         """Those that the paper has numbers or settings of, as it calls them."""
         named = (name for row in self.rows for name in chain(row.published, row.curves))
-        return tuple(dict.fromkeys(chain(named, (name for name in self.as_published if name != EVERY))))
+        return tuple(dict.fromkeys(name for name in chain(named, self.as_published) if name != EVERY))
 
     @property
     def is_drawn(self) -> bool:

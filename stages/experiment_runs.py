@@ -1,7 +1,6 @@
 """Experiments: each row of a paper's table, with each seed, run under DVC beside the user's workspace."""
 
 import json
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
-from models.recommenders.catalogue import describe
+from models.recommenders.catalogue import DESCRIPTIONS, describe
 from pipeline.errors import ParamsError
 from pipeline.layout import Layout
 from pipeline.progress import Progress, silent
@@ -18,9 +17,9 @@ from stages.parameters import Parameters, overridden, parse
 from stages.project_copy import Experiment, ExperimentError
 from stages.report import random_weights
 
-GROUPS = ("collaborative", "multimodal", "item_graphs")
-
-logger = logging.getLogger(__name__)
+GROUPS = tuple(dict.fromkeys(description.group for description in DESCRIPTIONS))
+# The keys of section `train` that name the encoders which recommenders of a group read.
+ENCODERS = {"multimodal": ("image", "text"), "item_graphs": ("image", "text"), "tokens": ("patches", "words")}
 
 
 class Place(Protocol):
@@ -133,24 +132,23 @@ def outcomes(
     prepared = False
     for planned in plans:
         digest = place.digest(layout.dataset, planned.overrides, planned.target)
-        metrics_file = layout.run(planned.point.recommender).metrics.as_posix()
+        file = layout.run(planned.point.recommender).metrics.as_posix()
         known = place.find(digest)
-        metrics = place.metrics(known, metrics_file) if known else None
-        if metrics is None:
-            if not prepared:
-                place.prepare()
-                prepared = True
-            title = "-".join([name, slug(planned.point.label), layout.dataset, f"s{planned.seed}", digest])
-            try:
-                logger.info("experiment %s", title)
-                done = place.run(
-                    title, hydra(planned.overrides), planned.target, layout.experiment(name).logs / f"{title}.log"
-                )
-                metrics = place.metrics(done, metrics_file)
-            except ExperimentError as error:
-                yield planned, str(error)
-                continue
-        yield planned, metrics if metrics is not None else f"{metrics_file}: not in the experiment"
+        metrics = place.metrics(known, file) if known else None
+        if metrics is not None:
+            yield planned, metrics
+            continue
+        if not prepared:
+            place.prepare()
+            prepared = True
+        title = "-".join([name, slug(planned.point.label), layout.dataset, f"s{planned.seed}", digest])
+        log = layout.experiment(name).logs / f"{title}.log"
+        try:
+            metrics = place.metrics(place.run(title, hydra(planned.overrides), planned.target, log), file)
+        except ExperimentError as error:
+            yield planned, str(error)
+        else:
+            yield planned, metrics if metrics is not None else f"{file}: not in DVC's cache"
 
 
 def checked(point: Point, values: Mapping[str, Any], source: str) -> Parameters:
@@ -186,10 +184,9 @@ def lists(recommender: str, place: str) -> dict[str, Value]:
 
 def cautions(parameters: Parameters, recommender: str) -> Iterator[str]:
     """What must be known of the features that a recommender reads."""
-    if not describe(recommender).multimodal:
-        return
-    for encoder in parameters.sections.train.modalities.values():
-        kind, _, seed = str(getattr(parameters.encoder(encoder), "weights", "")).partition(":")
+    for key in ENCODERS.get(describe(recommender).group, ()):
+        encoder = getattr(parameters.sections.train, key)
+        kind, _, seed = str(getattr(parameters.encoder(encoder), "weights", "") if encoder else "").partition(":")
         if kind == "random":
             yield random_weights(encoder, seed)
 

@@ -140,11 +140,8 @@ def show_recommender(row: "RecommenderDescription") -> None:
 def show_experiment_file(name: str, file: "ExperimentFile") -> None:
     """Print what a file of experiments shows."""
     rows = ", ".join(row.label if row.recommender else f"{row.label} (not built)" for row in file.rows)
-    values = {
-        "of": f"{file.paper}, {file.source}",
-        "rows": rows,
-        "datasets": ", ".join(file.datasets) or "none printed",
-    }
+    published = ", ".join(file.datasets) or "no numbers"
+    values = {"of": f"{file.paper}, {file.source}", "rows": rows, "published": published}
     if file.x:
         values["along"] = f"{file.x.name}: {', '.join(map(str, file.x.values))}"
     show(f"{name}: {file.shows}", values, width=10)
