@@ -528,6 +528,8 @@ def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
         "recommend",
         "recommenders",
         "report",
+        "experiments",
+        "experiment",
         "export",
         "verify",
         "cache",
