@@ -11,15 +11,15 @@ from checkout import check_out, run
 FILE = """
 paper: Toys
 source: Figure 1
-shows: two recommenders, two lengths
+shows: two recommenders
 metrics: [recall@20, ndcg@20]
 set: {train.max_epochs: 3}
 x:
   name: d
   keys: [recommenders.bpr.embedding_size, recommenders.lightgcn.embedding_size]
-  values: [8, 16]
+  values: [8]
 rows:
-  - {label: BPR, recommender: bpr, curves: {tiny: {recall@20: [0.5, null]}}}
+  - {label: BPR, recommender: bpr, curves: {tiny: {recall@20: [0.5]}}}
   - {label: LightGCN, recommender: lightgcn}
 """
 COMMAND = ("mmprep", "experiment", "toys.yaml", "--dataset", "tiny")
@@ -62,7 +62,7 @@ def test_each_row_is_an_experiment_and_the_workspace_stays_as_it_was(project: Pa
 def test_the_rest_runs_beside_what_has_run_and_a_second_time_nothing_runs(project: Path) -> None:
     run(project, *COMMAND)
     logs = sorted((project / "data/experiments/tiny/toys").glob("*.log"))
-    assert len(logs) == 4
+    assert len(logs) == 2
     times = [log.stat().st_mtime_ns for log in logs]
     table = (project / "data/experiments/tiny/toys.csv").read_bytes()
     run(project, *COMMAND)
@@ -77,7 +77,7 @@ def test_the_rest_runs_beside_what_has_run_and_a_second_time_nothing_runs(projec
 def test_dvc_lists_the_experiments_with_their_parameters_and_the_numbers_of_the_table(project: Path) -> None:
     listed = json.loads(run(project, "dvc", "exp", "show", "--json"))
     experiments = [each["revs"][0] for baseline in listed for each in baseline["experiments"] or []]
-    assert len(experiments) == 4
+    assert len(experiments) == 2
     with (project / "data/experiments/tiny/toys.csv").open() as file:
         ours = {(row["row"].lower(), row["d"]): row["recall@20"] for row in csv.DictReader(file) if row["seeds"]}
     for each in experiments:
