@@ -87,6 +87,11 @@ def test_one_that_fails_says_why_and_stops_no_other(layout: Layout) -> None:
     assert (micro.failed, micro.runs) == ("", ())
 
 
+def test_one_seed_that_fails_leaves_no_mean_of_the_others(layout: Layout) -> None:
+    bpr, *_ = run(FakePlace(broken="-s2-"), layout, 1, 2)
+    assert (bpr.failed, bpr.runs) == ("loss is not finite", ())
+
+
 def test_wrong_parameters_of_any_row_stop_all_before_anything_runs(layout: Layout) -> None:
     place = FakePlace()
     with pytest.raises(ParamsError, match=r"^p-table1: VBPR, k = 1: recommenders.vbpr.layers: no such key"):

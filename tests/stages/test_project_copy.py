@@ -57,9 +57,11 @@ def project(tmp_path: Path) -> Path:
     (folder / ".dvc" / ".gitignore").write_text("tmp\nconfig.local\n")
     (folder / ".gitignore").write_text("/data/?*\n")
     (folder / "params.yaml").write_text("old")
+    (folder / "notes").write_text("old")
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
         git(folder, *command)
     (folder / "params.yaml").write_text("new")
+    (folder / "notes").write_text("new")
     (folder / "data" / "raw" / "toys" / "reviews").write_text("good")
     return folder
 
@@ -94,6 +96,7 @@ def test_an_experiment_sees_the_files_as_they_are_and_leaves_them_so(copy: Proje
     told = run(copy)
     assert told["asked"] == ["exp", "run", "--name", "a", "-S", "++train.seed=1", "evaluate@bpr"]
     assert (told["params"], told["raw"]) == ("new", "good")
+    assert (copy.folder / "notes").read_text() == "new"
     assert str(told["path"]).split(os.pathsep)[0] == str(copy.folder)
     assert (copy.project / "params.yaml").read_text() == "new"
     assert git(copy.project, "status", "--porcelain") == status
