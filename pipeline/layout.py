@@ -120,6 +120,13 @@ class Layout:
         """The files of a search for one recommender's parameters."""
         return SearchLayout(self.root / "searches" / self.dataset / recommender)
 
+    def experiment(self, name: str) -> "ExperimentLayout":
+        """What has come of one file of experiments."""
+        folder = self.root / "experiments" / self.dataset
+        return ExperimentLayout(
+            folder / f"{name}.csv", folder / name, self.root / "plots" / self.dataset / f"{name}.png"
+        )
+
     def metrics(self, stage: str) -> Path:
         """The JSON that a stage reports for `dvc metrics show`."""
         return self.root / "metrics" / self.dataset / f"{stage}.json"
@@ -220,3 +227,18 @@ class SearchLayout:
     def best(self) -> Path:
         """The combination that validation chose, with its test metrics, JSON."""
         return self.folder / "best.json"
+
+
+@dataclass(frozen=True)
+class ExperimentLayout:
+    """What has come of one file of experiments.
+
+    Attributes:
+        table: our numbers and those that were published, CSV.
+        logs: a folder with what each experiment printed.
+        picture: the numbers drawn, PNG.
+    """
+
+    table: Path
+    logs: Path
+    picture: Path

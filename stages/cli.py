@@ -10,6 +10,7 @@ import click
 
 from pipeline.errors import ParamsError
 from stages.cli_cache import cache_
+from stages.cli_experiment import experiment, experiments
 from stages.cli_group import Commands, prepare, stage_options
 from stages.cli_look import encoders, graphs, inspect, neighbors, recommend, recommenders, report, tsne, verify
 from stages.terminal import bar, show, show_doubts, timed
@@ -296,6 +297,8 @@ def denoise(root: Path, file: Path | None, dataset: str | None, limit: int) -> N
 
 main.add_command(recommenders)
 main.add_command(report)
+main.add_command(experiments)
+main.add_command(experiment)
 
 
 @main.command()

@@ -1,6 +1,7 @@
 """The whole of params.yaml, parsed once into typed, frozen objects."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -135,12 +136,42 @@ def load(path: Path) -> Parameters:
         MissingInputError: there is no such file.
         ParamsError: a line for each mistake.
     """
-    source = str(path)
-    sections = parse_section(Sections, read_yaml(path), "", source)
+    return parse(read_yaml(path), str(path))
+
+
+def parse(values: Mapping[str, Any], source: str) -> Parameters:
+    """Check what a parameter file holds.
+
+    Args:
+        values: its sections.
+        source: the file's name, for messages.
+
+    Raises:
+        ParamsError: a line for each mistake.
+    """
+    sections = parse_section(Sections, values, "", source)
     encoders = {name: parse_encoder(name, values, source) for name, values in sections.encoders.items()}
     parameters = Parameters(source, sections.dataset, sections, encoders)
     check_names(parameters)
     return parameters
+
+
+def overridden(values: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """What a parameter file would hold with other values of some dotted keys, as `dvc exp run -S` sets them.
+
+    Raises:
+        ParamsError: a key is below one that is no section.
+    """
+    changed = deepcopy(dict(values))
+    for key, value in overrides.items():
+        *sections, last = key.split(".")
+        place = changed
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ParamsError(f"{source}: {key}: no such key, as {section} is no section")
+        place[last] = value
+    return changed
 
 
 def check_names(parameters: Parameters) -> None:

@@ -64,6 +64,9 @@ def read_metrics(path: Path) -> dict[str, float]:
 def cautions(features: Path) -> list[str]:
     """What to know of one encoder's features."""
     encoder = read_provenance(part_paths(features)[0])["encoder"]
-    if encoder["pretrained"]:
-        return []
-    return [f"{features.name} has random weights (seed {encoder['seed']}): its features carry no learned meaning"]
+    return [] if encoder["pretrained"] else [random_weights(features.name, encoder["seed"])]
+
+
+def random_weights(encoder: str, seed: object) -> str:
+    """What to know of features from random weights."""
+    return f"{encoder} has random weights (seed {seed}): its features carry no learned meaning"

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pipeline.progress import Advance
     from stages.cache import FolderStats
     from stages.denoise import Doubt
+    from stages.experiment import Found
+    from stages.experiment_file import ExperimentFile
+    from stages.experiment_table import Line
     from stages.neighbors import ItemNeighbours
     from stages.recommend import UserRecommendations
     from stages.verify import Finding
@@ -141,6 +144,54 @@ def show_recommender(row: "RecommenderDescription") -> None:
         **({"presets": ", ".join(kind.presets)} if kind.presets else {}),
     }
     show(row.name, values, width=10)
+
+
+def show_experiment_file(name: str, file: "ExperimentFile") -> None:
+    """Print what a file of experiments shows."""
+    rows = ", ".join(row.label if row.recommender else f"{row.label} (not built)" for row in file.rows)
+    published = ", ".join(file.datasets) or "no numbers"
+    values = {"of": f"{file.paper}, {file.source}", "rows": rows, "published": published}
+    if file.x:
+        values["along"] = f"{file.x.name}: {', '.join(map(str, file.x.values))}"
+    show(f"{name}: {file.shows}", values, width=10)
+
+
+def show_experiment(found: "Found") -> None:
+    """Print our numbers and the published ones, and where they lie."""
+    from rich.markup import escape
+
+    file = found.file
+    title = f"{file.paper}, {file.source}: {file.shows}"
+    table = new_table("row", "numbers", *file.metrics, title=escape(title))
+    label = ""
+    for line in found.table:
+        if line.label != label:
+            table.add_section()
+        name, label = ("" if line.label == label else line.label), line.label
+        table.add_row(*map(escape, (name, whose(line), *cells(line))), style="dim" if line.published else None)
+    print_table(table)
+    for note in found.notes:
+        click.echo(f"note: {note}")
+    for path in found.written:
+        click.echo(f"written: {path}")
+
+
+def whose(line: "Line") -> str:
+    """Whose numbers a line has."""
+    if line.published:
+        return f"published, {line.dataset}"
+    return f"ours, {line.dataset}" + (f", {line.seeds} seeds" if line.seeds > 1 else "")
+
+
+def cells(line: "Line") -> list[str]:
+    """A cell a metric; where there are no numbers at all, the reason is in the first."""
+    if line.remark:
+        return [line.remark if line.remark == "not built" else "failed", *[""] * (len(line.means) - 1)]
+    pairs = zip(line.means, line.deviations, strict=True)
+    return [
+        "" if value is None else f"{value:.4f}" + ("" if spread is None else f" +-{spread:.4f}")
+        for value, spread in pairs
+    ]
 
 
 def show(title: str, values: Mapping[str, Any], width: int = 26) -> None:

@@ -19,7 +19,9 @@ def test_no_import_runs_up_a_floor() -> None:
 
 # The command line is these: the commands, and what they show. Stages give values and report progress, so that they run
 # as well in a notebook, in a test or on a worker that has no terminal.
-COMMAND_LINE = {Path(f"stages/{name}.py") for name in ("cli", "cli_cache", "cli_group", "cli_look", "terminal")}
+COMMAND_LINE = {
+    Path(f"stages/{name}.py") for name in ("cli", "cli_cache", "cli_experiment", "cli_group", "cli_look", "terminal")
+}
 
 
 def test_only_the_command_line_knows_click_and_prints() -> None:

@@ -1,4 +1,4 @@
-"""AM2HRec: features that behaviour gates, graphs of users and items and of items alone (Yu et al., Engineering Letters)."""
+"""AM2HRec: features gated by behaviour, graphs of users and items and of items (Yu et al., Engineering Letters)."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self

@@ -544,6 +544,8 @@ def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
         "denoise",
         "recommenders",
         "report",
+        "experiments",
+        "experiment",
         "export",
         "verify",
         "cache",
