@@ -1,34 +1,22 @@
 """Verb `denoise`: how far a trained DA-MRS believes each train interaction."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from models.recommenders.base import TrainingData
-from models.recommenders.catalogue import describe
-from models.recommenders.da_mrs import DAMRS, DAMRSParams
+from models.recommenders.da_mrs import DAMRS
 from models.training.sampling import NegativeSampler
-from pipeline.errors import DataError
-from pipeline.files import require, sha256
-from pipeline.layout import Layout, RunLayout
+from pipeline.layout import Layout
 from pipeline.progress import Progress, silent
 from pipeline.provenance import record
 from pipeline.tables import ITEMS, RELIABILITIES, USERS
 from stages.item_lookup import printable
-from stages.soundness import Fault, Soundness
-from stages.training_data import read_training_data
+from stages.trained import Trained, read_trained
 
 RECOMMENDER = "da_mrs"
-TRAIN_AGAIN = f"mmprep train --recommender {RECOMMENDER}"
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 
 
@@ -58,21 +46,6 @@ class Doubt:
         return (*texts, f"{self.f:.4f}", f"{self.g:.4f}")
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained run: the recommender, what it was trained on, and its config."""
-
-    recommender: DAMRS
-    data: TrainingData
-    config: Mapping[str, Any]
-    inputs: list[Path]
-
-    @property
-    def seed(self) -> int:
-        """That of the training."""
-        return int(self.config["train"]["seed"])
-
-
 def run(layout: Layout, progress: Progress = silent) -> dict[str, Any]:
     """Write f and g of all train interactions; a summary of them.
 
@@ -84,50 +57,13 @@ def run(layout: Layout, progress: Progress = silent) -> dict[str, Any]:
         DataError: its files are damaged, or it was trained on other interactions, features or graphs than there are.
     """
     del progress  # seconds
-    trained = read_run(layout)
-    params = trained.recommender.params
+    trained = read_trained(layout, RECOMMENDER)
+    params = recommender_of(trained).params
     rows = estimate(trained, layout)
     inputs = [layout.run(RECOMMENDER).checkpoint, *trained.inputs]
     note = {"recommender": RECOMMENDER, "seed": trained.seed}
     RELIABILITIES.write(rows, layout.reliabilities, record("denoise", layout, params, inputs, ("torch",), **note))
     return summary(rows) | places(layout)
-
-
-def read_run(layout: Layout) -> Trained:
-    """The recommender with the parameters of the best epoch, and its data; raises what `run` raises."""
-    files = layout.run(RECOMMENDER)
-    config = read_config(files)
-    try:
-        Soundness(layout).require_inputs(dict(config))
-    except Fault as fault:
-        raise DataError(f"{files.folder}: {fault}; run `{TRAIN_AGAIN}` again") from fault
-    if sha256(require(files.checkpoint, TRAIN_AGAIN)) != config["outputs"].get(files.checkpoint.name):
-        raise DataError(f"{files.checkpoint}: not what training wrote; run `{TRAIN_AGAIN}` again")
-    read = read_training_data(describe(RECOMMENDER), config["features"], layout)
-    try:
-        recommender = DAMRS(read.data, DAMRSParams.model_validate(config["params"]))
-        recommender.load_state_dict(load_file(files.checkpoint))
-    except (ValidationError, SafetensorError, RuntimeError) as error:
-        # Of another version, whose parameters or tables had other names.
-        raise DataError(f"{files.folder}: does not fit this version of mmprep; run `{TRAIN_AGAIN}` again") from error
-    return Trained(recommender, read.data, config, read.inputs)
-
-
-def read_config(files: RunLayout) -> Mapping[str, Any]:
-    """What made the run.
-
-    Raises:
-        MissingInputError: there is none.
-        DataError: it is damaged.
-    """
-    try:
-        config = json.loads(require(files.config, TRAIN_AGAIN).read_text(encoding="utf-8"))
-        if all(isinstance(config[key], dict) for key in ("inputs", "outputs", "params", "features")):
-            int(config["train"]["seed"])
-            return dict(config)
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise DataError(f"{files.config}: damaged; run `{TRAIN_AGAIN}` again")
 
 
 def estimate(trained: Trained, layout: Layout) -> pl.DataFrame:
@@ -137,12 +73,17 @@ def estimate(trained: Trained, layout: Layout) -> pl.DataFrame:
     users, items = train.row[order].astype(np.int64), train.col[order].astype(np.int64)
     negatives = NegativeSampler(trained.data.train).sample(users, np.random.default_rng(trained.seed))
     triples = (torch.from_numpy(each) for each in (users, items, negatives))
-    f, g = trained.recommender.eval().reliabilities(*triples)
+    f, g = recommender_of(trained).reliabilities(*triples)
     pairs = {"user": users.astype(np.int32), "item": items.astype(np.int32)}
     rows = pl.DataFrame({**pairs, "f": f.numpy(), "g": g.numpy()})
     named = rows.join(USERS.read(layout.users), on="user", how="left", maintain_order="left")
     ids = ITEMS.read(layout.items, ["item", "item_id"])
     return named.join(ids, on="item", how="left", maintain_order="left").select(RELIABILITIES.schema.names)
+
+
+def recommender_of(trained: Trained) -> DAMRS:
+    """The recommender, as what it is."""
+    return cast(DAMRS, trained.recommender)
 
 
 def summary(rows: pl.DataFrame) -> dict[str, Any]:

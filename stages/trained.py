@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from safetensors.torch import load_file
 
 from models.recommenders.base import Recommender, TrainingData
 from models.recommenders.catalogue import describe
+from models.training.params import TrainParams
 from models.training.trainer import build
 from pipeline.errors import DataError, ParamsError
 from pipeline.files import require
@@ -24,11 +26,15 @@ class Trained:
         recommender: with the best epoch's parameters.
         data: the interactions, features and graphs.
         encoders: of each modality that it reads.
+        seed: of its training.
+        inputs: the files of that data.
     """
 
     recommender: Recommender
     data: TrainingData
     encoders: Mapping[str, str]
+    seed: int
+    inputs: list[Path]
 
 
 def read_trained(layout: Layout, name: str) -> Trained:
@@ -42,11 +48,13 @@ def read_trained(layout: Layout, name: str) -> Trained:
     description, files, again = describe(name), layout.run(name), f"mmprep train --recommender {name}"
     require(files.config, again)
     try:
-        Soundness(layout).trained(files)
         config = read_object(files.config)
+        if not all(isinstance(config.get(key), dict) for key in ("inputs", "outputs", "params", "features", "train")):
+            raise Fault("damaged", f"{files.config.name} lacks what training wrote")
+        Soundness(layout).trained(files)
     except Fault as fault:
         raise DataError(f"{files.folder}: {fault}; run `{again}` again") from fault
-    read = read_training_data(description, config["features"], layout)
+    read = read_training_data(description, config["features"], layout, TrainParams().token_memory)
     kind = description.load()
     try:
         params = parse_section(kind.params_type, config["params"], "params", str(files.config))
@@ -54,4 +62,4 @@ def read_trained(layout: Layout, name: str) -> Trained:
         recommender.load_state_dict(load_file(files.checkpoint))
     except (ParamsError, RuntimeError) as error:
         raise DataError(f"{files.folder}: of another version of {name}; run `{again}` again") from error
-    return Trained(recommender.eval(), read.data, config["features"])
+    return Trained(recommender.eval(), read.data, config["features"], config["train"]["seed"], read.inputs)

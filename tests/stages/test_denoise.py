@@ -17,7 +17,8 @@ from pipeline.layout import Layout
 from pipeline.provenance import read_provenance
 from pipeline.tables import RELIABILITIES
 from stages import train
-from stages.denoise import Doubt, least_reliable, read_run, run
+from stages.denoise import Doubt, least_reliable, recommender_of, run
+from stages.trained import read_trained
 from stages.verify import run as verify
 
 WORLD = two_groups()
@@ -55,7 +56,7 @@ def test_table_has_f_and_g_of_every_train_interaction_in_order(layout: Layout) -
 def test_values_are_those_that_training_would_estimate(layout: Layout) -> None:
     run(layout)
     rows = RELIABILITIES.read(layout.reliabilities)
-    recommender = read_run(layout).recommender.eval()
+    recommender = recommender_of(read_trained(layout, "da_mrs"))
     users, items = (torch.from_numpy(rows[name].cast(pl.Int64).to_numpy().copy()) for name in ("user", "item"))
     with torch.no_grad():
         embeddings, _, sources = recommender.backbone()
@@ -63,14 +64,6 @@ def test_values_are_those_that_training_would_estimate(layout: Layout) -> None:
         liked = torch.stack([(embeddings[users] * view[items]).sum(dim=1).sigmoid() for view in views])
     f = liked.mean(dim=0) * torch.exp(-2 * liked.var(dim=0))
     np.testing.assert_allclose(rows["f"], f.numpy(), rtol=1e-5)
-
-
-def test_checkpoint_is_that_of_the_best_epoch(layout: Layout) -> None:
-    from safetensors.torch import load_file
-
-    users, items = read_run(layout).recommender.eval().embeddings()
-    written = load_file(layout.run("da_mrs").embeddings)
-    torch.testing.assert_close((users.detach(), items.detach()), (written["users"], written["items"]), rtol=0, atol=0)
 
 
 def test_same_run_gives_the_same_bytes(layout: Layout) -> None:
@@ -158,10 +151,10 @@ AGAIN = "; run `mmprep train --recommender da_mrs` again"
         (other_split, "da_mrs: made of another .*interactions.parquet" + AGAIN),
         (other_graph, "da_mrs: made of another .*consistent/image.parquet" + AGAIN),
         (lambda layout: layout.graph("cooccurrence").unlink(), "made of .*cooccurrence.parquet, which is gone" + AGAIN),
-        (other_checkpoint, "checkpoint.safetensors: not what training wrote" + AGAIN),
-        (other_version, "da_mrs: does not fit this version of mmprep" + AGAIN),
-        (spoil_config("{"), "config.json: damaged" + AGAIN),
-        (spoil_config('{"inputs": {}, "outputs": []}'), "config.json: damaged" + AGAIN),
+        (other_checkpoint, "da_mrs: checkpoint.safetensors is not what training wrote" + AGAIN),
+        (other_version, "da_mrs: of another version of da_mrs" + AGAIN),
+        (spoil_config("{"), "da_mrs: .*" + AGAIN),
+        (spoil_config('{"inputs": {}, "outputs": []}'), "da_mrs: config.json lacks what training wrote" + AGAIN),
     ],
     ids=["split", "graph", "graph gone", "checkpoint", "version", "config", "config's keys"],
 )
