@@ -66,6 +66,7 @@ DESCRIPTIONS = (
     RecommenderDescription(
         "lgmrec", "LGMRec", "Guo et al., LGMRec, AAAI 2024", multimodal=True, graphs=("interaction",)
     ),
+    RecommenderDescription("mgnm", "MGNM", "Mo et al., MGNM", multimodal=True, graphs=("interaction",)),
 )
 
 CATALOGUE = {description.name: description for description in DESCRIPTIONS}
