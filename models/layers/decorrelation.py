@@ -14,7 +14,9 @@ def correlation_penalty(embeddings: Tensor) -> Tensor:
     centred = embeddings - embeddings.mean(dim=0)
     products = centred.T @ centred
     lengths = products.diagonal().clamp_min(SMALLEST).sqrt()
-    return torch.linalg.vector_norm((products / torch.outer(lengths, lengths)).triu(diagonal=1))
+    correlations = products / torch.outer(lengths, lengths)
+    penalty: Tensor = torch.linalg.vector_norm(correlations.triu(diagonal=1))
+    return penalty
 
 
 def layered_penalty(layers: Sequence[Tensor]) -> Tensor:

@@ -41,10 +41,9 @@ class LinearPair(nn.Module):
 
     def rest(self, mapped: Tensor) -> Tensor:
         """Outputs [n, outputs] of inputs @ first^T, [n, hidden] with relu, else [n, outputs]."""
-        if self.relu:
-            outputs: Tensor = self.outer((mapped + self.inner.bias).relu())
-            return outputs
-        return mapped + self.outer(self.inner.bias)
+        between = self.inner.bias
+        outputs: Tensor = self.outer((mapped + between).relu()) if self.relu else mapped + self.outer(between)
+        return outputs
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Outputs [n, outputs] of [n, inputs]."""
