@@ -5,10 +5,11 @@ not. It is kept in these two factors: most of what is computed with it costs n_h
 """
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, gumbel_softmax
+from torch.nn.functional import dropout, embedding, gumbel_softmax
 
 from models.layers.full_contrast import contrast_with_all
 
@@ -25,6 +26,11 @@ def soft_incidence(logits: Tensor, temperature: float, *, noise: bool) -> Tensor
         noise: whether Gumbel noise is added, for training.
     """
     return gumbel_softmax(logits, temperature, dim=1) if noise else (logits / temperature).softmax(dim=1)
+
+
+def drawn_incidence(logits: Tensor, temperature: float, keep_rate: float, *, training: bool) -> Tensor:
+    """The incidence [n, n_h] of logits [n, n_h]; in training with noise, and dropout that keeps `keep_rate` of it."""
+    return dropout(soft_incidence(logits, temperature, noise=training), 1 - keep_rate, training)
 
 
 def gather(incidence: Tensor, nodes: Tensor, layers: int) -> Tensor:
@@ -57,6 +63,14 @@ class HyperEmbeddings:
     incidence: Tensor
     hyperedges: Tensor
 
+    def rows(self, nodes: Tensor) -> Tensor:
+        """The embeddings [batch, d] of nodes, given by their indices [batch]."""
+        return embedding(nodes, self.incidence) @ self.hyperedges
+
+    def embeddings(self) -> Tensor:
+        """The embeddings [n, d] of all nodes."""
+        return self.incidence @ self.hyperedges
+
     def directions(self) -> Tensor:
         """The incidence [n, n_h], scaled so that each node's embedding has length 1, or is 0 as it was."""
         squares = (self.incidence @ (self.hyperedges @ self.hyperedges.T) * self.incidence).sum(dim=1, keepdim=True)
@@ -86,3 +100,16 @@ def hypergraph_contrast(
     across = first.hyperedges @ second.hyperedges.T / temperature
     anchors = embedding(nodes, first.directions()) @ across
     return contrast_with_all(anchors, second.directions(), nodes, counts)
+
+
+def pairwise_contrast(hypergraphs: list[HyperEmbeddings], batch: Tensor, temperature: float) -> Tensor:
+    """Each modality's hypergraph against those after it, summed over a batch and the pairs (specs 2.4, HCL).
+
+    Args:
+        hypergraphs: of the same nodes, two or more.
+        batch: [batch] indices of nodes, each as often as it counts.
+        temperature: tau.
+    """
+    nodes, counts = torch.unique(batch, return_counts=True)
+    pairs = combinations(hypergraphs, 2)
+    return torch.stack([hypergraph_contrast(a, b, nodes, temperature, counts.to(a.incidence)) for a, b in pairs]).sum()

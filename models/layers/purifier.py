@@ -23,5 +23,9 @@ class Purifier(nn.Module):
 
     def forward(self, behaviour: Tensor, features: Tensor) -> Tensor:
         """Behaviour [n, d] times sigmoid(W features [n, dimension] + b), elementwise, [n, d]."""
-        purified: Tensor = behaviour * self.gate(features).sigmoid()
-        return purified
+        return purified(behaviour, self.gate(features))
+
+
+def purified(behaviour: Tensor, logits: Tensor) -> Tensor:
+    """Behaviour [n, d] times the gate sigmoid(logits [n, d]), elementwise, [n, d]."""
+    return behaviour * logits.sigmoid()

@@ -100,6 +100,7 @@ DESCRIPTIONS = (
         graphs=("interaction", "intra_item"),
         tokens=True,
     ),
+    RecommenderDescription("mgnm", "MGNM", "Mo et al., MGNM", multimodal=True, graphs=("interaction",)),
 )
 
 CATALOGUE = {description.name: description for description in DESCRIPTIONS}

@@ -1,17 +1,16 @@
 """LGMRec: local user interests from the graph, global ones from hypergraphs of modalities (Guo et al., AAAI 2024)."""
 
 from collections.abc import Mapping
-from itertools import combinations
 from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import dropout, normalize
+from torch.nn.functional import normalize
 
 from models.layers.batch import BatchNodes
 from models.layers.features import ItemFeatures
-from models.layers.hypergraph import HyperEmbeddings, gather, hypergraph_contrast, soft_incidence, total
+from models.layers.hypergraph import HyperEmbeddings, drawn_incidence, gather, pairwise_contrast, total
 from models.layers.linear import xavier_linear
 from models.layers.losses import bpr, embedding_norm
 from models.layers.propagation import SparseOperator, lightgcn
@@ -81,29 +80,14 @@ class LGMRec(Recommender):
         batch = BatchNodes.of(users, positives, negatives)
         free, local, of_users, of_items = self.parts()
         nodes = batch.nodes(self.n_users)
-        hyper = [
-            look_up(side.incidence, chosen) @ side.hyperedges
-            for side, chosen in ((total(of_users), batch.users), (total(of_items), batch.items))
-        ]
-        final = self.combined(look_up(free, nodes), look_up(local, nodes), torch.cat(hyper))
-        user, positive, negative = (
-            look_up(final, rows) for rows in (batch.user_rows, batch.positive_rows, batch.negative_rows)
-        )
-        terms = {
-            "bpr": bpr(inner(user, positive), inner(user, negative)),
-            "norm": self.params.regularisation * embedding_norm(user, positive, negative),
-        }
+        hyper = torch.cat([total(of_users).rows(batch.users), total(of_items).rows(batch.items)])
+        final = self.combined(look_up(free, nodes), look_up(local, nodes), hyper)
+        terms = ranking_terms(final, batch, self.params.regularisation)
         if len(self.features.modalities) > 1:
-            contrasts = [self.contrast(of_users, users), self.contrast(of_items, positives)]
+            tau = self.params.temperature
+            contrasts = [pairwise_contrast(of_users, users, tau), pairwise_contrast(of_items, positives, tau)]
             terms["contrast"] = self.params.cl_weight * torch.stack(contrasts).sum()
         return terms
-
-    def contrast(self, hypergraphs: list[HyperEmbeddings], batch: Tensor) -> Tensor:
-        """Each modality's hypergraph against those after it, for the nodes [batch] of one side (specs 2.4, HCL)."""
-        nodes, counts = torch.unique(batch, return_counts=True)
-        pairs = combinations(hypergraphs, 2)
-        tau = self.params.temperature
-        return torch.stack([hypergraph_contrast(a, b, nodes, tau, counts.to(a.incidence)) for a, b in pairs]).sum()
 
     def parts(self) -> tuple[Tensor, Tensor, list[HyperEmbeddings], list[HyperEmbeddings]]:
         """What the final embeddings are made of.
@@ -154,8 +138,8 @@ class LGMRec(Recommender):
 
     def incidence(self, logits: Tensor) -> Tensor:
         """The incidence [n, n_h] of logits; in training with noise and dropout."""
-        soft = soft_incidence(logits, self.params.gumbel_temperature, noise=self.training)
-        return dropout(soft, 1 - self.params.keep_rate, self.training)
+        temperature, keep_rate = self.params.gumbel_temperature, self.params.keep_rate
+        return drawn_incidence(logits, temperature, keep_rate, training=self.training)
 
     def combined(self, free: Tensor, local: Tensor, hyper: Tensor) -> Tensor:
         """The final embeddings [n, d] of nodes: free ones, each modality's direction, and the global direction."""
@@ -165,6 +149,23 @@ class LGMRec(Recommender):
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """The final embeddings of all nodes (specs 2.3 steps 8-9)."""
         free, local, of_users, of_items = self.parts()
-        hyper = torch.cat([side.incidence @ side.hyperedges for side in (total(of_users), total(of_items))])
+        hyper = torch.cat([total(of_users).embeddings(), total(of_items).embeddings()])
         users, items = torch.split(self.combined(free, local, hyper), [self.n_users, self.n_items])
         return users, items
+
+
+def ranking_terms(final: Tensor, batch: BatchNodes, regularisation: float) -> dict[str, Tensor]:
+    """The ranking loss `bpr` of a batch, and the weighted norms of its embeddings, `norm`.
+
+    Args:
+        final: the final embeddings [a + b, d] of the batch's users and items, each once.
+        batch: says where triples find them.
+        regularisation: the norms' weight.
+    """
+    user, positive, negative = (
+        look_up(final, rows) for rows in (batch.user_rows, batch.positive_rows, batch.negative_rows)
+    )
+    return {
+        "bpr": bpr(inner(user, positive), inner(user, negative)),
+        "norm": regularisation * embedding_norm(user, positive, negative),
+    }
