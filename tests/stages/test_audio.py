@@ -100,7 +100,7 @@ def test_audio_goes_all_the_way_from_a_file_to_every_multimodal_recommender(toys
     features = read_features(toys.features("acoustic"))
     np.testing.assert_array_equal(features.vectors, np.load(toys.raw / "audio_feat.npy"))
     assert features.items.tolist() == list(range(59))
-    for name in ("knn/vgg16", "knn/minilm", "knn/acoustic", "mixed", "consistent", "interaction"):
+    for name in ("knn/vgg16", "knn/minilm", "knn/acoustic", "mixed", "consistent", "cooccurrence", "interaction"):
         done("graph", "--graph", name)
     assert {path.stem for path in toys.graph_folder("consistent").iterdir()} == {"image", "text", "audio"}
     for name in MULTIMODAL:

@@ -19,7 +19,7 @@ from stages.parameters import Parameters, Sections, load
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 # For reasons that params.yaml tells.
-FITTED = {"bm3": ("learning_rate", "dropout", "cl_weight"), "da_mrs": ("learning_rate",)}
+FITTED = {"bm3": ("learning_rate", "dropout", "cl_weight"), "camgr": ("learning_rate",), "da_mrs": ("learning_rate",)}
 SECTIONS = ("download", "ingest", "filter", "split", "extract", "graphs", "train", "evaluate")
 OWN = "or one of your own with a library (timm, sentence-transformers, file)"
 ALLOWED_ENCODERS = f"{', '.join(ENCODERS)}), {OWN}"

@@ -111,7 +111,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("mine", TIMM | {"image_size": 256}, "encoders.mine.image_size: no such key"),
     ("theirs", {"library": "file", "modality": "image"}, "encoders.theirs.path: missing; it must be given"),
     ("theirs", {"library": "file", "path": "x.npy"}, "encoders.theirs.modality: missing; it must be given"),
-    ("theirs", FILE | {"modality": "audio"}, 'encoders.theirs.modality: found "audio", expected'),
+    ("theirs", FILE | {"modality": "video"}, 'encoders.theirs.modality: found "video", expected'),
     ("theirs", FILE | {"weights": "pretrained"}, "encoders.theirs.weights: no such key"),
     ("vgg16", {"image_size": 256}, "encoders.vgg16.image_size: no such key"),
     ("vgg16", {"template": "all"}, "encoders.vgg16.template: no such key"),
