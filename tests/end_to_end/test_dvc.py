@@ -99,7 +99,8 @@ def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_mor
 
 def test_changing_a_graph_reruns_what_reads_it_and_no_more(project: Path) -> None:
     change(project, "image_weight: 0.1", "image_weight: 0.5")
-    trained = {f"{verb}-item_graphs@{name}" for verb in ("train", "evaluate") for name in ("freedom", "da_mrs")}
+    # da_mrs shares the deps of freedom but does not read the graph, so it becomes what it was, and nothing follows.
+    trained = {f"{verb}-item_graphs@freedom" for verb in ("train", "evaluate")} | {"train-item_graphs@da_mrs"}
     assert stages_run(run(project, "dvc", "repro")) == {"graph-mixed", "homophily", *trained}
 
 
