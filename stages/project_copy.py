@@ -26,7 +26,10 @@ from pipeline.files import atomic_folder, remove
 PLACE = Path(".dvc/tmp/experiments")
 CODE = ("dvc.yaml", "params.yaml", "pipeline", "models", "stages")
 # Below data/: what stages and tools make. All else is input, and linked.
-MADE = {"interim", "processed", "features", "graphs", "runs", "metrics", "seeds", "searches", "experiments", "plots"}
+MADE = {
+    *("interim", "processed", "features", "graphs", "runs", "metrics", "seeds", "searches"),
+    *("denoised", "experiments", "plots"),
+}
 REFS = "refs/exps"
 UNFINISHED = f"{REFS}/exec"  # what DVC notes of an experiment that runs
 

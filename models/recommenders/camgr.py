@@ -15,7 +15,7 @@ from models.layers.batch import BatchNodes
 from models.layers.cross_attention import CrossAttentionFusion
 from models.layers.features import ItemFeatures
 from models.layers.fused_losses import fused_losses
-from models.layers.fusion import SharedExclusiveFusion
+from models.layers.fusion import SharedExclusiveFusion, combined
 from models.layers.graph_attention import GraphAttention
 from models.layers.linear import xavier_linear
 from models.layers.neighbourhoods import Neighbourhoods
@@ -201,9 +201,7 @@ class CAmgr(Recommender):
         chosen = [look_up(view, nodes) for view in views.values()]
         if self.params.fusion == "mean":
             return torch.stack(chosen).mean(dim=0)
-        shared, exclusive = self.fusion(chosen, behaviour)
-        mean: Tensor = (shared + exclusive) / (1 + len(chosen))
-        return mean
+        return combined(*self.fusion(chosen, behaviour), len(chosen), "ancestor")
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """Behaviour and fused modalities, added (specs 3.3 step 9)."""

@@ -1,7 +1,9 @@
 """The copy of a project, under git and a stand-in for DVC."""
 
+import inspect
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -10,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from checkout import AUTHOR
+from imports import ROOT
 
 from pipeline.errors import DataError, MissingInputError
-from stages.project_copy import PLACE, ExperimentError, ProjectCopy, experiments, opened
+from pipeline.layout import Layout
+from stages.project_copy import MADE, PLACE, ExperimentError, ProjectCopy, experiments, opened
 
 # Notes what it is asked, writes what a stage would, and records an experiment as DVC does: a commit under refs/exps.
 DVC = """#!{python}
@@ -189,3 +193,9 @@ def test_a_project_without_dvc_or_commits_is_told_what_to_do(tmp_path: Path) -> 
     with pytest.raises(MissingInputError, match="no commit, on which experiments are based"), opened(tmp_path):
         pass
     assert not (tmp_path / PLACE).exists()
+
+
+def test_every_folder_that_mmprep_writes_is_told_from_inputs_and_can_be_cleaned() -> None:
+    named = set(re.findall(r'self\.root / "(\w+)"', inspect.getsource(Layout)))
+    assert named - {"raw"} == MADE
+    assert set(re.findall(r"data/(\w+)", (ROOT / "Makefile").read_text())) == MADE
