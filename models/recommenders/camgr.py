@@ -201,7 +201,8 @@ class CAmgr(Recommender):
         chosen = [look_up(view, nodes) for view in views.values()]
         if self.params.fusion == "mean":
             return torch.stack(chosen).mean(dim=0)
-        return combined(*self.fusion(chosen, behaviour), len(chosen), "ancestor")
+        shared, exclusive = self.fusion(chosen, behaviour)
+        return combined(shared, exclusive, len(chosen), "ancestor")
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """Behaviour and fused modalities, added (specs 3.3 step 9)."""
