@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
+from models.layers.cores import on_all_cores
 from models.layers.item_relations import GROUP, similar_items
 
-BLOCK_COSINES = 2**19
-"""How many cosines of each view are held at once: 2 MiB of them."""
+BLOCK_COSINES = 2**18
+"""How many cosines of each view a core holds at once: 1 MiB of them."""
+
+PARTS = 8
+"""In how many parts the cores have the rows; always as many, so that sums are the same on any number of cores."""
 
 Mode = Literal["both", "sp", "mp"]
 
@@ -42,33 +46,56 @@ class _GradedContrast(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, views: Tensor, rows: Tensor, others: Tensor | None, grades: Grades) -> Tensor:  # noqa: ANN401
-        value, n = views.new_zeros(()), views.shape[1]
+        n = views.shape[1]
         # Products of wide and narrow matrices are several times faster where the long side is contiguous.
-        columns = pad(views.transpose(1, 2), (0, -n % GROUP)).contiguous()
-        by_views, by_columns = torch.zeros_like(views), torch.zeros_like(columns)
-        step = max(1, BLOCK_COSINES // columns.shape[2])
-        memory = views.new_empty(2, len(views) * min(step, len(rows)) * columns.shape[2])
-        for index in torch.split(rows, step):
-            anchors = views[:, index]
-            shape = len(views), len(index), columns.shape[2]
-            cosines, space = (part[: prod(shape)].view(shape) for part in memory)
-            torch.bmm(anchors, columns, out=cosines)
-            cosines[:, :, n:] = -torch.inf
-            if grades.exclude_self:
-                cosines[:, range(len(index)), index] = -torch.inf
-            loss, slopes = contrast(cosines, others, grades, space)
-            value += loss
-            # Rows are scaled beside the products, where they are short.
-            by_views[:, index] = slopes * (cosines @ columns.transpose(1, 2))
-            by_columns.baddbmm_((slopes * anchors).transpose(1, 2), cosines)
+        columns = pad(views.detach().transpose(1, 2), (0, -n % GROUP)).contiguous()
+
+        def of(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return contrast_rows(columns, part, n, others, grades)
+
+        found = on_all_cores(of, rows.chunk(PARTS), views.device)
+        values, by_rows, by_columns = zip(*found, strict=True)
+        by_views = sum(by_columns[1:], by_columns[0])[:, :n].index_add_(1, rows, torch.cat(by_rows, dim=1))
         count = len(views) * len(rows)
-        ctx.save_for_backward(by_views.add_(by_columns[:, :, :n].transpose(1, 2)).div_(count))
-        return value / count
+        ctx.save_for_backward(by_views.div_(count))
+        return torch.stack(values).sum() / count
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
         (by_views,) = ctx.saved_tensors
         return gradient * by_views, None, None, None
+
+
+def contrast_rows(
+    columns: Tensor, rows: Tensor, n: int, others: Tensor | None, grades: Grades
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The sum of the losses of rows, and its gradients by them [views, rows, d], and by the columns [views, width, d].
+
+    Args:
+        columns: views of items, each of length 1, [views, d, width].
+        rows: which of them are contrasted.
+        n: how many of the columns are items.
+        others: as `contrast` has it.
+        grades: which are similar, and what is made of it.
+    """
+    n_views, _, width = columns.shape
+    value, by_rows, by_columns = columns.new_zeros(()), [], torch.zeros_like(columns).transpose(1, 2).contiguous()
+    step = max(1, BLOCK_COSINES // width)
+    memory = columns.new_empty(2, n_views * min(step, len(rows)) * width)
+    for index in torch.split(rows, step):
+        anchors = columns[:, :, index].transpose(1, 2)
+        shape = n_views, len(index), width
+        cosines, space = (part[: prod(shape)].view(shape) for part in memory)
+        torch.bmm(anchors, columns, out=cosines)
+        cosines[:, :, n:] = -torch.inf
+        if grades.exclude_self:
+            cosines[:, range(len(index)), index] = -torch.inf
+        loss, slopes = contrast(cosines, others, grades, space)
+        value += loss
+        # Rows are scaled beside the products, where they are short.
+        by_rows.append(slopes * (cosines @ columns.transpose(1, 2)))
+        by_columns.baddbmm_(cosines.transpose(1, 2), slopes * anchors)
+    return value, torch.cat(by_rows, dim=1), by_columns
 
 
 def contrast(

@@ -4,13 +4,19 @@ KL(p, q) + KL(q, p) is (p - q) (a - b), for Bernoulli distributions with logits 
 softmax ones, where what normalises them cancels. So no logarithm of a probability is taken, which may be 0.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-BLOCK_SCORES = 2**19
-"""How many scores of each view are held at once: 2 MiB of them."""
+from models.layers.cores import on_all_cores
+
+BLOCK_SCORES = 2**18
+"""How many scores of each view a core holds at once: 1 MiB of them."""
+
+PARTS = 8
+"""In how many parts the cores have the users; always as many, so that sums are the same on any number of cores."""
 
 
 class _Divergence(torch.autograd.Function):
@@ -25,25 +31,43 @@ class _Divergence(torch.autograd.Function):
         softmax: bool,
         fixed: bool,
     ) -> Tensor:
-        value = users.new_zeros(())
-        sides = [side.T.contiguous() for side in (first, second)]
-        by_users, by_sides = torch.zeros_like(users), [torch.zeros_like(side) for side in sides]
-        rows = max(1, BLOCK_SCORES // len(first))
-        for start in range(0, len(users), rows):
-            block = users[start : start + rows]
-            divergence, gradients = bernoulli_or_softmax(*(block @ side for side in sides), softmax=softmax)
-            value += divergence
-            for place in (1,) if fixed else (0, 1):
-                by_users[start : start + rows] += gradients[place] @ sides[place].T
-                by_sides[place] += block.T @ gradients[place]
+        sides = [side.detach().T.contiguous() for side in (first, second)]
+
+        def of(part: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+            return divergence_of(part, sides, softmax=softmax, fixed=fixed)
+
+        values, by_users, by_sides = zip(*on_all_cores(of, users.detach().chunk(PARTS), users.device), strict=True)
         count = len(users) * (1 if softmax else len(first))
-        ctx.save_for_backward(*(each / count for each in (by_users, *by_sides)))
-        return value / count
+        gradients = torch.cat(by_users), *(sum(side[1:], side[0]) for side in zip(*by_sides, strict=True))
+        ctx.save_for_backward(*(each.div_(count) for each in gradients))
+        return torch.stack(values).sum() / count
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # noqa: ANN401
         by_users, by_first, by_second = ctx.saved_tensors
         return gradient * by_users, gradient * by_first.T, gradient * by_second.T, None, None
+
+
+def divergence_of(
+    users: Tensor, sides: Sequence[Tensor], *, softmax: bool, fixed: bool
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The sum of the divergences of users, and its gradients by them [users, d] and by the sides [d, items] each.
+
+    Args:
+        users: [users, d].
+        sides: two views of the items, [d, items] each.
+        softmax: as `preference_divergence` has it.
+        fixed: whether the second side alone, and users by it, get a gradient.
+    """
+    value, by_users, by_sides = users.new_zeros(()), torch.zeros_like(users), [torch.zeros_like(side) for side in sides]
+    step = max(1, BLOCK_SCORES // sides[0].shape[1])
+    for block, by_block in zip(torch.split(users, step), torch.split(by_users, step), strict=True):
+        divergence, gradients = bernoulli_or_softmax(*(block @ side for side in sides), softmax=softmax)
+        value += divergence
+        for place in (1,) if fixed else (0, 1):
+            by_block.addmm_(gradients[place], sides[place].T)
+            by_sides[place].addmm_(block.T, gradients[place])
+    return value, by_users, by_sides
 
 
 def bernoulli_or_softmax(first: Tensor, second: Tensor, *, softmax: bool) -> tuple[Tensor, tuple[Tensor, Tensor]]:

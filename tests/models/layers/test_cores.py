@@ -1,0 +1,54 @@
+from collections.abc import Iterator
+from threading import Barrier
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.layers.cores import on_all_cores
+from models.layers.graded_contrast import Grades, graded_contrast
+from models.layers.preference_alignment import preference_divergence
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def cores() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_parts_are_done_beside_each_other_on_a_core_each_and_given_in_order() -> None:
+    both_at_work = Barrier(2, timeout=30)
+    weight = torch.ones(3, requires_grad=True)
+
+    def work(part: int) -> tuple[int, int, bool]:
+        both_at_work.wait()
+        return part, torch.get_num_threads(), (part * weight).requires_grad
+
+    assert on_all_cores(work, range(4), CPU) == [(part, 1, False) for part in range(4)]
+    assert torch.get_num_threads() == 2
+
+
+def test_failure_is_passed_on_and_leaves_the_cores_as_they_were() -> None:
+    with pytest.raises(ZeroDivisionError):
+        on_all_cores(lambda part: 1 // part, (1, 0), CPU)
+    assert torch.get_num_threads() == 2
+
+
+def value_and_gradients(cores: int) -> list[Tensor]:
+    torch.set_num_threads(cores)
+    torch.manual_seed(0)
+    items = [torch.randn(1000, 16, requires_grad=True) for _ in range(3)]
+    users = torch.randn(500, 16, requires_grad=True)
+    loss = graded_contrast(items, torch.arange(0, 1000, 2), Grades(), within=False)
+    loss = loss + preference_divergence(users, *items[:2], softmax=False, fixed=False)
+    return [loss, *torch.autograd.grad(loss, [users, *items])]
+
+
+def test_losses_in_parts_are_the_same_bits_on_any_number_of_cores() -> None:
+    alone = value_and_gradients(1)
+    for cores in (2, 5):
+        assert all(map(torch.equal, value_and_gradients(cores), alone))
