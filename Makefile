@@ -36,8 +36,8 @@ lint: install ## ruff
 types: install ## mypy, strict
 	mypy
 
-unit: install ## all tests
-	python -m pytest
+unit: install ## all tests, on up to four cores
+	python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
 
 bench: install ## run every benchmark with its defaults, each against its reference
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

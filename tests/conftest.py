@@ -11,6 +11,10 @@ from hypothesis import settings
 # No test may reach for a hub: encoders come from a package, a file that the test makes, or a seed.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+# Where tests run beside each other each keeps to a core; before torch and NumPy are loaded.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples in every run, however busy the machine is: what a commit passes, it passes again.
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.load_profile("steady")
