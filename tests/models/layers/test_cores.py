@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from threading import Barrier
 
 import pytest
@@ -13,11 +12,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def cores() -> Iterator[None]:
-    before = torch.get_num_threads()
+def two_cores() -> None:
+    """Set after `single_threaded`, which gives back what was before both."""
     torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_parts_are_done_beside_each_other_on_a_core_each_and_given_in_order() -> None:
