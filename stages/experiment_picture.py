@@ -15,6 +15,7 @@ MOST_METRICS = 4  # panels of a picture; the CSV has all
 COLUMNS = 2
 WIDTH, HEIGHT = 5.0, 3.4  # of a panel, in inches
 LEGEND = 0.25  # the height of its lines, of which each has two names a panel
+SIDE_BY_SIDE = 4  # names of bars that fit beside each other
 DASHES = ("--", ":", "-.", (0, (1, 4)))  # of the published curves, dataset by dataset
 
 
@@ -73,4 +74,5 @@ def draw_bars(panel: "Axes", lines: Sequence[Line], place: int) -> None:
     spread = [line.deviations[place] or 0.0 for line in lines]
     faces = ["none" if line.published else "C0" for line in lines]
     panel.bar(range(len(lines)), heights, yerr=spread, color=faces, edgecolor="C0", capsize=3)
-    panel.set_xticks(range(len(lines)), names, fontsize="small")
+    upright = len(lines) > SIDE_BY_SIDE
+    panel.set_xticks(range(len(lines)), names, fontsize="small", rotation=90 if upright else 0)

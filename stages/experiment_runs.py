@@ -107,7 +107,7 @@ def run_points(
     found: dict[str, list[Mapping[str, float]]] = {}
     failed: dict[str, str] = {}
     with progress(f"experiments of {name}", len(plans), "runs") as advance:
-        for planned, outcome in outcomes(plans, name, place, layout):
+        for planned, outcome in outcomes(plans, values, name, place, layout):
             label = planned.point.label
             advance(1, label)
             if isinstance(outcome, str):
@@ -126,7 +126,7 @@ def run_points(
 
 
 def outcomes(
-    plans: Sequence[Planned], name: str, place: Place, layout: Layout
+    plans: Sequence[Planned], values: Mapping[str, Any], name: str, place: Place, layout: Layout
 ) -> Iterator[tuple[Planned, Mapping[str, float] | str]]:
     """The test metrics of each, or why there are none."""
     prepared = False
@@ -144,7 +144,8 @@ def outcomes(
         title = "-".join([name, slug(planned.point.label), layout.dataset, f"s{planned.seed}", digest])
         log = layout.experiment(name).logs / f"{title}.log"
         try:
-            metrics = place.metrics(place.run(title, hydra(planned.overrides), planned.target, log), file)
+            keys = [*empty_sections(planned.overrides, values), *hydra(planned.overrides)]
+            metrics = place.metrics(place.run(title, keys, planned.target, log), file)
         except ExperimentError as error:
             yield planned, str(error)
         else:
@@ -194,6 +195,13 @@ def cautions(parameters: Parameters, recommender: str) -> Iterator[str]:
 def slug(label: str) -> str:
     """A label as part of a name in git."""
     return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.").replace("..", ".") or "row"
+
+
+def empty_sections(overrides: Mapping[str, Value], values: Mapping[str, Any]) -> list[str]:
+    """Overrides for encoders that a row asks for and params.yaml has no section for: DVC wants one of each."""
+    asked = overrides.get("extract.encoders")
+    there = values.get("encoders") or {}
+    return [f"++encoders.{name}={{}}" for name in asked if name not in there] if isinstance(asked, list) else []
 
 
 def hydra(overrides: Mapping[str, Value]) -> list[str]:

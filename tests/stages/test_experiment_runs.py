@@ -8,7 +8,7 @@ from pipeline.errors import MissingInputError, ParamsError
 from pipeline.layout import Layout
 from pipeline.params import parse_section
 from stages.experiment_file import ExperimentFile, points
-from stages.experiment_runs import Result, hydra, run_points, slug
+from stages.experiment_runs import Result, empty_sections, hydra, run_points, slug
 from stages.experiment_table import lines, notes, write_table
 
 FILE = parse_section(
@@ -166,3 +166,9 @@ def test_overrides_are_in_the_grammar_of_hydra() -> None:
 )
 def test_a_label_becomes_a_name_that_git_takes(label: str, name: str) -> None:
     assert slug(label) == name
+
+
+def test_encoders_without_a_section_get_an_empty_one() -> None:
+    asked: list[str | int | float] = ["minilm_tokens", "vgg16"]
+    assert empty_sections({"extract.encoders": asked}, {"encoders": {"vgg16": {}}}) == ["++encoders.minilm_tokens={}"]
+    assert empty_sections({"a": 1}, {}) == []
