@@ -1,34 +1,36 @@
-"""Work in parts on all cores of a CPU, each part on one.
+"""Rows worked on by all cores of a CPU, each core with its own.
 
 PyTorch shares every single operation among the cores, which for many short ones leaves them idle a third of the time.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
-Part = TypeVar("Part")
+PARTS = 8
+"""In how many parts the cores have the rows; always as many, so that sums are the same on any number of cores."""
+
 Result = TypeVar("Result")
 
 
-def on_all_cores(work: Callable[[Part], Result], parts: Iterable[Part], device: torch.device) -> list[Result]:
-    """The result of each part, in their order, computed without gradients; not on a CPU one after the other.
+def on_all_cores(work: Callable[[Tensor], Result], rows: Tensor) -> list[Result]:
+    """The results of the parts of rows [n, ...], in their order, computed without gradients; not on a CPU, of one part.
 
-    The same parts give the same bits on any number of cores.
+    They are the same bits on any number of cores.
 
     Args:
-        work: a function that changes nothing that it reads of other parts.
-        parts: its arguments.
-        device: where its tensors are.
+        work: a function of some of the rows that changes nothing which it reads of others.
+        rows: split along their first dimension.
     """
     work = torch.no_grad()(work)  # which is a thread's own switch
-    if device.type != "cpu":
-        return list(map(work, parts))
+    if rows.device.type != "cpu":
+        return [work(rows)]
     cores = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(work, parts))
+            return list(pool.map(work, rows.chunk(PARTS)))
     finally:
         torch.set_num_threads(cores)  # for threads that are yet to be; the pool's have told PyTorch 1

@@ -15,9 +15,6 @@ from models.layers.item_relations import GROUP, similar_items
 BLOCK_COSINES = 2**18
 """How many cosines of each view a core holds at once: 1 MiB of them."""
 
-PARTS = 8
-"""In how many parts the cores have the rows; always as many, so that sums are the same on any number of cores."""
-
 Mode = Literal["both", "sp", "mp"]
 
 
@@ -53,7 +50,7 @@ class _GradedContrast(torch.autograd.Function):
         def of(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             return contrast_rows(columns, part, n, others, grades)
 
-        found = on_all_cores(of, rows.chunk(PARTS), views.device)
+        found = on_all_cores(of, rows)
         values, by_rows, by_columns = zip(*found, strict=True)
         by_views = sum(by_columns[1:], by_columns[0])[:, :n].index_add_(1, rows, torch.cat(by_rows, dim=1))
         count = len(views) * len(rows)
@@ -78,8 +75,8 @@ def contrast_rows(
         others: as `contrast` has it.
         grades: which are similar, and what is made of it.
     """
-    n_views, _, width = columns.shape
-    value, by_rows, by_columns = columns.new_zeros(()), [], torch.zeros_like(columns).transpose(1, 2).contiguous()
+    n_views, d, width = columns.shape
+    value, by_rows, by_columns = columns.new_zeros(()), [], columns.new_zeros(n_views, width, d)
     step = max(1, BLOCK_COSINES // width)
     memory = columns.new_empty(2, n_views * min(step, len(rows)) * width)
     for index in torch.split(rows, step):

@@ -15,9 +15,6 @@ from models.layers.cores import on_all_cores
 BLOCK_SCORES = 2**18
 """How many scores of each view a core holds at once: 1 MiB of them."""
 
-PARTS = 8
-"""In how many parts the cores have the users; always as many, so that sums are the same on any number of cores."""
-
 
 class _Divergence(torch.autograd.Function):
     """Has the gradients computed beside the value, so that no score is kept, or computed again for them."""
@@ -36,7 +33,7 @@ class _Divergence(torch.autograd.Function):
         def of(part: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
             return divergence_of(part, sides, softmax=softmax, fixed=fixed)
 
-        values, by_users, by_sides = zip(*on_all_cores(of, users.detach().chunk(PARTS), users.device), strict=True)
+        values, by_users, by_sides = zip(*on_all_cores(of, users.detach()), strict=True)
         count = len(users) * (1 if softmax else len(first))
         gradients = torch.cat(by_users), *(sum(side[1:], side[0]) for side in zip(*by_sides, strict=True))
         ctx.save_for_backward(*(each.div_(count) for each in gradients))

@@ -8,7 +8,7 @@ from pipeline.errors import MissingInputError, ParamsError
 from pipeline.layout import Layout
 from pipeline.params import parse_section
 from stages.experiment_file import ExperimentFile, points
-from stages.experiment_runs import Result, empty_sections, hydra, run_points, slug
+from stages.experiment_runs import Result, hydra, run_points, slug
 from stages.experiment_table import lines, notes, write_table
 
 FILE = parse_section(
@@ -168,7 +168,9 @@ def test_a_label_becomes_a_name_that_git_takes(label: str, name: str) -> None:
     assert slug(label) == name
 
 
-def test_encoders_without_a_section_get_an_empty_one() -> None:
-    asked: list[str | int | float] = ["minilm_tokens", "vgg16"]
-    assert empty_sections({"extract.encoders": asked}, {"encoders": {"vgg16": {}}}) == ["++encoders.minilm_tokens={}"]
-    assert empty_sections({"a": 1}, {}) == []
+def test_encoders_that_a_row_adds_get_a_section_where_there_is_none(layout: Layout) -> None:
+    place = FakePlace()
+    row = VALID.rows[0].model_copy(update={"set": {"extract.encoders": ["vgg16", "minilm"]}})
+    run(place, layout, file=VALID.model_copy(update={"rows": (row,)}))
+    ((_, keys, _),) = place.ran
+    assert [key for key in keys if key.startswith("++encoders")] == ["++encoders.minilm={}"]

@@ -8,8 +8,6 @@ from models.layers.cores import on_all_cores
 from models.layers.graded_contrast import Grades, graded_contrast
 from models.layers.preference_alignment import preference_divergence
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture(autouse=True)
 def two_cores() -> None:
@@ -19,19 +17,19 @@ def two_cores() -> None:
 
 def test_parts_are_done_beside_each_other_on_a_core_each_and_given_in_order() -> None:
     both_at_work = Barrier(2, timeout=30)
-    weight = torch.ones(3, requires_grad=True)
+    weight = torch.ones(1, requires_grad=True)
 
-    def work(part: int) -> tuple[int, int, bool]:
+    def work(part: Tensor) -> tuple[list[int], int, bool]:
         both_at_work.wait()
-        return part, torch.get_num_threads(), (part * weight).requires_grad
+        return part.tolist(), torch.get_num_threads(), (part * weight).requires_grad
 
-    assert on_all_cores(work, range(4), CPU) == [(part, 1, False) for part in range(4)]
+    assert on_all_cores(work, torch.arange(8)) == [([row], 1, False) for row in range(8)]
     assert torch.get_num_threads() == 2
 
 
 def test_failure_is_passed_on_and_leaves_the_cores_as_they_were() -> None:
     with pytest.raises(ZeroDivisionError):
-        on_all_cores(lambda part: 1 // part, (1, 0), CPU)
+        on_all_cores(lambda part: 1 // part.item(), torch.arange(8))
     assert torch.get_num_threads() == 2
 
 
