@@ -1,6 +1,7 @@
 """The picture of a file of experiments: curves along its axis, or bars, ours filled and the published ones hollow."""
 
 from collections.abc import Sequence
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,6 @@ MOST_METRICS = 4  # panels of a picture; the CSV has all
 COLUMNS = 2
 WIDTH, HEIGHT = 5.0, 3.4  # of a panel, in inches
 LEGEND = 0.25  # the height of its lines, of which each has two names a panel
-SIDE_BY_SIDE = 4  # names of bars that fit beside each other
 DASHES = ("--", ":", "-.", (0, (1, 4)))  # of the published curves, dataset by dataset
 
 
@@ -26,12 +26,13 @@ def draw(file: ExperimentFile, lines: Sequence[Line], path: Path) -> None:
     rows = -(-len(metrics) // columns)
     named = len({(line.row, line.dataset, line.published) for line in lines}) if file.x else 0
     figure = new_figure(WIDTH * columns, HEIGHT * rows + LEGEND * (2 - named // (-2 * columns)))
+    axis = "y" if file.x else "x"  # bars lie, so that there is room for their names
     panels = iter(figure.subplots(rows, columns, squeeze=False).flat)
     for metric, panel in zip(metrics, panels, strict=False):
         place = file.metrics.index(metric)
         draw_panel(panel, file, [line for line in lines if line.means[place] is not None], place)
-        panel.set_ylabel(metric)
-        panel.grid(axis="y", alpha=0.3)
+        panel.set(**{f"{axis}label": metric})
+        panel.grid(axis=axis, alpha=0.3)
     for unused in panels:
         unused.set_visible(False)
     datasets = ", ".join(dict.fromkeys(line.dataset for line in lines if not line.published))
@@ -70,9 +71,9 @@ def draw_panel(panel: "Axes", file: ExperimentFile, lines: Sequence[Line], place
 def draw_bars(panel: "Axes", lines: Sequence[Line], place: int) -> None:
     """Draw a bar a line."""
     names = [f"{line.label}\n({line.dataset}, published)" if line.published else line.label for line in lines]
-    heights = [line.means[place] or 0.0 for line in lines]
-    spread = [line.deviations[place] or 0.0 for line in lines]
+    lengths = [line.means[place] or 0.0 for line in lines]
+    spread = [line.deviations[place] or nan for line in lines]  # which is not drawn
     faces = ["none" if line.published else "C0" for line in lines]
-    panel.bar(range(len(lines)), heights, yerr=spread, color=faces, edgecolor="C0", capsize=3)
-    upright = len(lines) > SIDE_BY_SIDE
-    panel.set_xticks(range(len(lines)), names, fontsize="small", rotation=90 if upright else 0)
+    panel.barh(range(len(lines)), lengths, xerr=spread, color=faces, edgecolor="C0", capsize=3)
+    panel.set_yticks(range(len(lines)), names, fontsize="small")
+    panel.invert_yaxis()

@@ -1,4 +1,5 @@
 import builtins
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,21 @@ def test_a_sweep_is_a_curve_a_row_with_its_deviation_and_the_published_ones(
     assert [tick.get_text() for tick in recall.get_xticklabels()] == ["0.001", "0.005", "0.01", "0.05", "0.1"]
 
 
-def test_a_figure_without_axis_is_a_bar_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_figure_without_axis_is_a_bar_a_line_from_above(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = drawn("mdr_chca-figure3", tmp_path / "a.png", monkeypatch, like="baby")
     recall, ndcg, _, unused = figure.axes
-    assert [bar.get_height() for bar in recall.patches] == pytest.approx([0.2, 0.2, 0.2, 0.0970])
-    assert [tick.get_text() for tick in ndcg.get_xticklabels()][-1] == "MDR-CHCA\n(baby, published)"
+    assert [bar.get_width() for bar in recall.patches] == pytest.approx([0.2, 0.2, 0.2, 0.0970])
+    assert [tick.get_text() for tick in ndcg.get_yticklabels()][-1] == "MDR-CHCA\n(baby, published)"
+    assert recall.get_xlabel() == "recall@20"
+    assert recall.yaxis_inverted()
     assert not unused.get_visible()
+
+
+def test_names_of_bars_do_not_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for panel in drawn("camgr-figure2", tmp_path / "a.png", monkeypatch).axes:
+        boxes = [tick.get_window_extent() for tick in panel.get_yticklabels()]
+        assert len(boxes) == 6
+        assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
 def test_points_without_numbers_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
@@ -27,10 +28,16 @@ def test_parts_are_done_beside_each_other_on_a_core_each_and_given_in_order() ->
     assert torch.get_num_threads() == 2
 
 
+def cores_of_new_threads() -> int:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
 def test_failure_is_passed_on_and_leaves_the_cores_as_they_were() -> None:
     with pytest.raises(ZeroDivisionError):
         on_all_cores(lambda part: 1 // part.item(), torch.arange(8))
     assert torch.get_num_threads() == 2
+    assert cores_of_new_threads() == 2
 
 
 def value_and_gradients(cores: int) -> list[Tensor]:
