@@ -43,12 +43,12 @@ class _GradedContrast(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, views: Tensor, rows: Tensor, others: Tensor | None, grades: Grades) -> Tensor:  # noqa: ANN401
-        n = views.shape[1]
+        views, n = views.detach(), views.shape[1]
         # Products of wide and narrow matrices are several times faster where the long side is contiguous.
-        columns = pad(views.detach().transpose(1, 2), (0, -n % GROUP)).contiguous()
+        columns = pad(views.transpose(1, 2), (0, -n % GROUP)).contiguous()
 
         def of(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            return contrast_rows(columns, part, n, others, grades)
+            return contrast_rows(views[:, part], columns, part, n, others, grades)
 
         found = on_all_cores(of, rows)
         values, by_rows, by_columns = zip(*found, strict=True)
@@ -64,13 +64,14 @@ class _GradedContrast(torch.autograd.Function):
 
 
 def contrast_rows(
-    columns: Tensor, rows: Tensor, n: int, others: Tensor | None, grades: Grades
+    anchors: Tensor, columns: Tensor, rows: Tensor, n: int, others: Tensor | None, grades: Grades
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The sum of the losses of rows, and its gradients by them [views, rows, d], and by the columns [views, width, d].
+    """The sum of the losses of anchors, and its gradients by them [views, rows, d], by the columns [views, width, d].
 
     Args:
-        columns: views of items, each of length 1, [views, d, width].
-        rows: which of them are contrasted.
+        anchors: views of the items that are contrasted, each of length 1, [views, rows, d].
+        columns: those of all items, [views, d, width].
+        rows: which columns the anchors are.
         n: how many of the columns are items.
         others: as `contrast` has it.
         grades: which are similar, and what is made of it.
@@ -79,11 +80,10 @@ def contrast_rows(
     value, by_rows, by_columns = columns.new_zeros(()), [], columns.new_zeros(n_views, width, d)
     step = max(1, BLOCK_COSINES // width)
     memory = columns.new_empty(2, n_views * min(step, len(rows)) * width)
-    for index in torch.split(rows, step):
-        anchors = columns[:, :, index].transpose(1, 2)
+    for index, block in zip(torch.split(rows, step), torch.split(anchors, step, dim=1), strict=True):
         shape = n_views, len(index), width
         cosines, space = (part[: prod(shape)].view(shape) for part in memory)
-        torch.bmm(anchors, columns, out=cosines)
+        torch.bmm(block, columns, out=cosines)
         cosines[:, :, n:] = -torch.inf
         if grades.exclude_self:
             cosines[:, range(len(index)), index] = -torch.inf
@@ -91,7 +91,7 @@ def contrast_rows(
         value += loss
         # Rows are scaled beside the products, where they are short.
         by_rows.append(slopes * (cosines @ columns.transpose(1, 2)))
-        by_columns.baddbmm_(cosines.transpose(1, 2), slopes * anchors)
+        by_columns.baddbmm_(cosines.transpose(1, 2), slopes * block)
     return value, torch.cat(by_rows, dim=1), by_columns
 
 
@@ -108,8 +108,9 @@ def contrast(
         grades: which are similar, and what is made of it.
         space: as large as the cosines, to be written over.
     """
-    multi, single = similar_items(cosines, grades.multi, grades.single, space)
-    powers = cosines.mul_(1 / grades.temperature).exp_()
+    likeness = cosines.exp_()
+    multi, single = similar_items(likeness, grades.multi, grades.single, space)
+    powers = raised(likeness, 1 / grades.temperature, space)
     of_multi, of_single = powers.gather(2, multi), powers.gather(2, single)
     powers.scatter_(2, multi, 0)
     if others is not None:
@@ -127,6 +128,24 @@ def contrast(
         slopes = slope - 1 / positive, slope if grades.mode == "mp" else slope - 1 / positive
     powers.scatter_(2, multi, of_multi * slopes[0] / slope).scatter_(2, single, of_single * slopes[1] / slope)
     return loss.sum(), slope / grades.temperature
+
+
+def raised(values: Tensor, power: float, space: Tensor | None = None) -> Tensor:
+    """Values raised to a power in their place; to a whole one by products alone, which take a fraction of the time.
+
+    Args:
+        values: of any shape, not negative.
+        power: at least 1 where it is whole.
+        space: as large as the values, to be written over.
+    """
+    if not power.is_integer():
+        return values.pow_(power)
+    first = values.clone() if space is None else space.copy_(values)
+    for bit in f"{int(power):b}"[1:]:
+        values.square_()
+        if bit == "1":
+            values.mul_(first)
+    return values
 
 
 def graded_contrast(views: Sequence[Tensor], rows: Tensor, grades: Grades, *, within: bool) -> Tensor:

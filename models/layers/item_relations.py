@@ -7,7 +7,7 @@ GROUP = 10
 """Columns of a group, of which the largest is looked at first; the width of what is searched is a multiple of it."""
 
 
-def similar_items(cosines: Tensor, multi: int, single: int, space: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def similar_items(likeness: Tensor, multi: int, single: int, space: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """For each view the items that are similar by several views, and those by it alone (DA-MRS; specs 4.4, L_AI).
 
     A view's similarities are the softmax of its cosines over all items. The first kind are the largest sums of those of
@@ -15,20 +15,19 @@ def similar_items(cosines: Tensor, multi: int, single: int, space: Tensor | None
     ones are chosen in any order.
 
     Args:
-        cosines: [views, rows, width], -inf for what is no item; changed for a while, and left as they were.
+        likeness: exp(cosine), [views, rows, width], 0 for what is no item; changed for a while, and left as it was.
         multi: how many of the first kind, at most as many as there are items.
         single: how many of the second kind, at most as many as are left.
-        space: as large as the cosines, to be written over; new memory takes twice as long.
+        space: as large as the likeness, to be written over; new memory takes twice as long.
 
     Returns:
         Their columns, [views, rows, multi] and [views, rows, single].
     """
-    similarities = torch.exp(cosines, out=space)
-    similarities.div_(similarities.sum(dim=2, keepdim=True))
+    similarities = torch.div(likeness, likeness.sum(dim=2, keepdim=True), out=space)
     by_all = largest(similarities.add_(similarities.sum(dim=0)), multi)
-    kept = cosines.gather(2, by_all)
-    by_one = largest(cosines.scatter_(2, by_all, -torch.inf), single)
-    cosines.scatter_(2, by_all, kept)
+    kept = likeness.gather(2, by_all)
+    by_one = largest(likeness.scatter_(2, by_all, 0), single)
+    likeness.scatter_(2, by_all, kept)
     return by_all, by_one
 
 

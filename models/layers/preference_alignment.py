@@ -12,8 +12,8 @@ from torch import Tensor
 
 from models.layers.cores import on_all_cores
 
-BLOCK_SCORES = 2**18
-"""How many scores of each view a core holds at once: 1 MiB of them."""
+BLOCK_SCORES = 2**17
+"""How many scores of each view a core holds at once: 512 KiB of them."""
 
 
 class _Divergence(torch.autograd.Function):
@@ -42,13 +42,13 @@ class _Divergence(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # noqa: ANN401
         by_users, by_first, by_second = ctx.saved_tensors
-        return gradient * by_users, gradient * by_first.T, gradient * by_second.T, None, None
+        return gradient * by_users, gradient * by_first, gradient * by_second, None, None
 
 
 def divergence_of(
     users: Tensor, sides: Sequence[Tensor], *, softmax: bool, fixed: bool
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """The sum of the divergences of users, and its gradients by them [users, d] and by the sides [d, items] each.
+    """The sum of the divergences of users, and its gradients by them [users, d] and by the sides [items, d] each.
 
     Args:
         users: [users, d].
@@ -56,29 +56,34 @@ def divergence_of(
         softmax: as `preference_divergence` has it.
         fixed: whether the second side alone, and users by it, get a gradient.
     """
-    value, by_users, by_sides = users.new_zeros(()), torch.zeros_like(users), [torch.zeros_like(side) for side in sides]
+    value, by_users = users.new_zeros(()), torch.zeros_like(users)
+    by_sides = [side.new_zeros(side.T.shape) for side in sides]
     step = max(1, BLOCK_SCORES // sides[0].shape[1])
     for block, by_block in zip(torch.split(users, step), torch.split(by_users, step), strict=True):
         divergence, gradients = bernoulli_or_softmax(*(block @ side for side in sides), softmax=softmax)
         value += divergence
         for place in (1,) if fixed else (0, 1):
             by_block.addmm_(gradients[place], sides[place].T)
-            by_sides[place].addmm_(block.T, gradients[place])
+            by_sides[place].addmm_(gradients[place].T, block)
     return value, by_users, by_sides
 
 
 def bernoulli_or_softmax(first: Tensor, second: Tensor, *, softmax: bool) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """The sum of both divergences of distributions with logits [users, items], and its gradients by them."""
+    """The sum of both divergences of distributions with logits [users, items], and its gradients by them.
+
+    The logits may be written over.
+    """
     apart = first - second
-    chances = [logits.softmax(dim=1) if softmax else logits.sigmoid() for logits in (first, second)]
+    chances = [logits.softmax(dim=1) if softmax else logits.sigmoid_() for logits in (first, second)]
     shift = chances[0] - chances[1]
     slopes = []
     for chance in chances:
         if softmax:
-            slopes.append(chance * (apart - (chance * apart).sum(dim=1, keepdim=True)))
+            slope = chance * (apart - (chance * apart).sum(dim=1, keepdim=True))
         else:
-            slopes.append(chance * (1 - chance) * apart)
-    return (shift * apart).sum(), (shift + slopes[0], -(shift + slopes[1]))
+            slope = (1 - chance).mul_(chance).mul_(apart)
+        slopes.append(slope.add_(shift))
+    return (shift * apart).sum(), (slopes[0], slopes[1].neg_())
 
 
 def preference_divergence(users: Tensor, first: Tensor, second: Tensor, *, softmax: bool, fixed: bool) -> Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.layers.graded_contrast import Grades, contrast, graded_contrast
+from models.layers.graded_contrast import Grades, contrast, graded_contrast, raised
 from models.layers.item_relations import similar_items
 
 EXACT = {"rtol": 0.0, "atol": 1e-10}
@@ -63,7 +63,7 @@ def test_item_is_in_its_own_multi_modal_set_unless_it_is_left_out(exclude_self: 
     cosines = unit @ unit.transpose(1, 2)
     if exclude_self:
         cosines[:, range(N), range(N)] = -torch.inf
-    multi, single = similar_items(cosines, 3, 4)
+    multi, single = similar_items(cosines.exp(), 3, 4)
     own = torch.arange(N)[None, :, None]
     assert ((multi == own).any(dim=2) != exclude_self).all()
     assert not (single == own).any()
@@ -72,7 +72,7 @@ def test_item_is_in_its_own_multi_modal_set_unless_it_is_left_out(exclude_self: 
 def test_slope_of_single_modal_items_is_that_of_both_logarithms() -> None:  # T4.12
     torch.manual_seed(4)
     cosines = torch.rand(1, 1, 40, dtype=torch.float64)
-    multi, single = similar_items(cosines, 3, 4)
+    multi, single = similar_items(cosines.exp(), 3, 4)
     powers = (cosines / 0.4).exp()
     top, middle = powers.gather(2, multi).sum(), powers.gather(2, single).sum().requires_grad_()
     rest = powers.sum() - top - middle.detach()
@@ -84,6 +84,16 @@ def test_slope_of_single_modal_items_is_that_of_both_logarithms() -> None:  # T4
     _, slopes = contrast(cosines, None, Grades(3, 4, 0.4))
     found = (cosines * slopes)[0, 0, single[0, 0]]
     torch.testing.assert_close(found, slope * powers[0, 0, single[0, 0]] / 0.4, **EXACT)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0, 5.0, 6.0, 20.0, 2.5, 1 / 0.7])
+@pytest.mark.parametrize("with_space", [False, True])
+def test_powers_are_those_of_pow(power: float, with_space: bool) -> None:
+    values = torch.linspace(0, math.e, 9, dtype=torch.float64)
+    expected = values.pow(power)
+    found = raised(values, power, torch.empty_like(values) if with_space else None)
+    assert found is values
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=0)
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.2])
