@@ -1,11 +1,16 @@
 """Fusion of two views of nodes by cross-attention: what they have in common, and in what they differ."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
 from models.layers.attention_scopes import AttentionScope, WithinNode
 from models.layers.linear import xavier_linear
+
+OBSERVED_NODES = 64
+"""Of how many nodes of a batch, about, the evenness of attention is computed."""
 
 
 class CrossAttention(nn.Module):
@@ -39,6 +44,19 @@ class CrossAttention(nn.Module):
         key, value = self.key(asked), self.value(asked)
         own = embedding(nodes, value) if self.scope.whole else value
         return query, own, self.scope(query, key, value, nodes)
+
+    @torch.no_grad()
+    def evenness(self, asking: Tensor, asked: Tensor, nodes: Tensor) -> Tensor:
+        """How evenly some of the chosen nodes share their attention out, a number a node (see AttentionScope).
+
+        Args:
+            asking: as in `forward`.
+            asked: as in `forward`.
+            nodes: as in `forward`.
+        """
+        rows = torch.arange(0, len(nodes), max(1, len(nodes) // OBSERVED_NODES), device=nodes.device)
+        query = self.query(asking[nodes[rows]])
+        return self.scope.evenness(query, self.key(asked if self.scope.whole else asked[nodes]), nodes, rows)
 
 
 class ResidualBranch(nn.Module):
@@ -100,3 +118,12 @@ class CrossAttentionFusion(nn.Module):
         distinct = self.distinct(value - other_attention, other_query, behaviour)
         half: Tensor = torch.stack([common, distinct]).mean(dim=0)
         return half
+
+    def evenness(self, asking: Tensor, asked: Tensor, nodes: Tensor) -> Tensor:
+        """The mean entropy of attention over the greatest that there is, a scalar, of some of the chosen nodes.
+
+        Above 0.99 attention is the mean of all, and does nothing (specs 3.6, C8). 1 where none has a choice.
+        """
+        attentions = cast("list[CrossAttention]", list(self.attentions))
+        found = torch.cat([attention.evenness(asking, asked, nodes) for attention in attentions])
+        return found.mean() if len(found) else found.new_ones(())

@@ -93,6 +93,16 @@ class Recommender(nn.Module, ABC):
         self.n_users = data.n_users
         self.n_items = data.n_items
         self.embedding_size = params.embedding_size
+        self.observed: dict[str, Tensor] = {}
+
+    def observe(self, name: str, value: Tensor) -> None:
+        """Tell how training fares, beside its losses: the history has the mean over an epoch's batches.
+
+        Args:
+            name: the history's column.
+            value: that of a batch, a scalar; called by `losses`.
+        """
+        self.observed[name] = value.detach()
 
     def begin_epoch(self) -> None:
         """Draw or compute what stays as it is for a training epoch, such as a sampled graph.

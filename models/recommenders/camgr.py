@@ -1,7 +1,7 @@
 """CAmgr: modalities purified by items and their users, fused by cross-attention (Li et al., Mathematics 2024)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -196,6 +196,9 @@ class CAmgr(Recommender):
         views = self.views()
         if self.params.fusion == "attention":
             answers = torch.stack([views[m] for m in self.answering]).mean(dim=0)
+            if self.training:
+                fusion = cast("CrossAttentionFusion", self.fusion)
+                self.observe("attention_entropy", fusion.evenness(views[self.query], answers, nodes))
             of_both: Tensor = self.fusion(views[self.query], answers, nodes, behaviour)
             return of_both
         chosen = [look_up(view, nodes) for view in views.values()]

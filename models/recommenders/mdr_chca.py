@@ -156,6 +156,7 @@ class MDRCHCA(Recommender):
         if self.params.pretrain_epochs:
             return self.terms_of_stage(batch)
         aligned = self.aligned(batch.items)
+        self.watch(aligned)
         terms = self.ranking_terms(batch, self.content(aligned))
         return terms | self.contrast_term(aligned) if self.params.lambda_cc else terms
 
@@ -163,8 +164,17 @@ class MDRCHCA(Recommender):
         """The contrast, or the other terms once content is trained; those that do not count as 0, for the history."""
         nothing = self.users.new_zeros(())
         if self.pretrained is None:
-            return {"bpr": nothing, "norm": nothing} | self.contrast_term(self.aligned(batch.items))
+            aligned = self.aligned(batch.items)
+            self.watch(aligned)
+            return {"bpr": nothing, "norm": nothing} | self.contrast_term(aligned)
         return self.ranking_terms(batch, look_up(self.pretrained, batch.items)) | {"contrast": nothing}
+
+    def watch(self, aligned: Aligned) -> None:
+        """Observe how sharp the words' attention is, which the contrast can be lowered by alone (E13)."""
+        largest = aligned.weights.detach().amax(dim=2) * aligned.words_there
+        self.observe("largest_attention", largest.sum() / aligned.words_there.sum())
+        for name, threshold in self.contrast.thresholds.named_buffers():
+            self.observe(f"theta_{name}", threshold.clone())
 
     def contrast_term(self, aligned: Aligned) -> dict[str, Tensor]:
         """The weighted contrast of a batch's items."""

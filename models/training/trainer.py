@@ -27,7 +27,8 @@ class Fit:
     """What training gave.
 
     Attributes:
-        history: a row an epoch: its number, the mean of each loss term, the validation metrics.
+        history: a row an epoch: its number, the mean of each loss term and of what else the recommender observes, the
+            validation metrics.
         best_epoch: whose parameters the recommender now has.
     """
 
@@ -111,7 +112,7 @@ def deterministic(device: torch.device) -> Iterator[None]:
 def train_epoch(
     recommender: Recommender, optimiser: torch.optim.Optimizer, batches: Batches, epoch: int
 ) -> dict[str, float]:
-    """One pass over the train interactions; the mean of each loss term, as `loss_NAME`.
+    """One pass over the train interactions; the means of loss terms, as `loss_NAME`, and of what is observed beside.
 
     Raises:
         DivergedError: a term or a gradient is NaN or infinite.
@@ -125,10 +126,10 @@ def train_epoch(
         terms = recommender.losses(users, positives, negatives)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-        for name, term in terms.items():
+        for name, value in {**{f"loss_{name}": term for name, term in terms.items()}, **recommender.observed}.items():
             # Summed where it is: to fetch it here would make a GPU wait at every step.
-            sums[name] = sums.get(name, 0.0) + term.detach().double()
-    means = {f"loss_{name}": float(value) / len(steps) for name, value in sums.items()}
+            sums[name] = sums.get(name, 0.0) + value.detach().double()
+    means = {name: float(value) / len(steps) for name, value in sums.items()}
     require_finite_losses(means, epoch)
     require_finite_steps(recommender, optimiser, epoch)
     return means
@@ -140,7 +141,8 @@ def require_finite_losses(means: dict[str, float], epoch: int) -> None:
     Raises:
         DivergedError: one was.
     """
-    bad = [name.removeprefix("loss_") for name, value in means.items() if not np.isfinite(value)]
+    losses = {name.removeprefix("loss_"): value for name, value in means.items() if name.startswith("loss_")}
+    bad = [name for name, value in losses.items() if not np.isfinite(value)]
     if bad:
         raise DivergedError(f"loss {', '.join(bad)} is not finite in epoch {epoch}")
 

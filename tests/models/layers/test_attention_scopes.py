@@ -87,6 +87,65 @@ def test_equal_values_are_what_every_node_attends_to(name: str) -> None:  # T3.4
     torch.testing.assert_close(found, expected, **EXACT)
 
 
+def entropy_by_hand(name: str, queries: Tensor, keys: Tensor, nodes: list[int]) -> list[Tensor]:
+    """Of each node that has a choice: minus the sum of p ln p over the logarithm of how many keys there are."""
+    width, found = SIZE // CHUNKS, []
+    for node in nodes:
+        reached = {
+            "all": list(range(NODES)),
+            "type": list(range(USERS) if node < USERS else range(USERS, NODES)),
+            "batch": nodes,
+            "neigh": NEIGHBOUR[node].nonzero()[:, 0].tolist(),
+            "node": [node],
+        }[name]
+        asking, asked = [queries[node]], list(keys[reached])
+        if name == "node":
+            asking, asked = list(queries[node].split(width)), list(keys[node].split(width))
+        if len(asked) < 2:
+            continue
+        entropies = []
+        for query in asking:
+            powers = torch.stack([torch.exp(query @ key / len(query) ** 0.5) for key in asked])
+            shares = powers / powers.sum()
+            entropies.append(-(shares * shares.log()).sum() / torch.tensor(len(asked)).double().log())
+        found.append(torch.stack(entropies).mean())
+    return found
+
+
+@every_scope
+def test_evenness_is_entropy_over_that_of_equal_shares(name: str) -> None:
+    scope, (queries, keys, _) = EVERY[name], [3 * side.detach() for side in tensors()]
+    found = scope.evenness(queries[CHOSEN], keys if scope.whole else keys[CHOSEN], CHOSEN, torch.arange(len(CHOSEN)))
+    expected = entropy_by_hand(name, queries, keys, CHOSEN.tolist())
+    assert len(expected) == len(CHOSEN) - (name == "neigh")
+    torch.testing.assert_close(found, torch.stack(expected), **EXACT)
+    assert ((found > 0) & (found < 0.99)).all()
+
+
+@every_scope
+def test_evenness_of_some_is_theirs(name: str) -> None:
+    scope, (queries, keys, _) = EVERY[name], tensors()
+    keys, rows = keys if scope.whole else keys[CHOSEN], torch.tensor([0, 2, 4])
+    every = scope.evenness(queries[CHOSEN], keys, CHOSEN, torch.arange(len(CHOSEN)))
+    found = scope.evenness(queries[CHOSEN[rows]], keys, CHOSEN, rows)
+    torch.testing.assert_close(found, every[[0, 2, 3] if name == "neigh" else rows], **EXACT)
+
+
+@every_scope
+def test_equal_keys_are_attended_to_evenly(name: str) -> None:
+    scope, (queries, keys, _) = EVERY[name], tensors()
+    same = keys[:1].tile(len(CHOSEN) if not scope.whole else NODES, 1)
+    if name == "node":
+        same = same[:, : SIZE // CHUNKS].tile(1, CHUNKS)
+    found = scope.evenness(queries[CHOSEN], same, CHOSEN, torch.arange(len(CHOSEN)))
+    torch.testing.assert_close(found, torch.ones_like(found), **EXACT)
+
+
+def test_only_key_leaves_no_choice() -> None:
+    queries, keys, _ = tensors()
+    assert not len(AllNodes().evenness(queries, keys[:1], torch.arange(NODES), torch.arange(NODES)))
+
+
 def test_batch_of_all_nodes_attends_to_all() -> None:
     inputs = tensors()
     nodes = torch.arange(NODES)

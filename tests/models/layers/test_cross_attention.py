@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
-from models.layers.attention_scopes import AllNodes, ChosenNodes, WithinNode
+from models.layers.attention_scopes import AllNodes, AttentionScope, ChosenNodes, WithinNode
 from models.layers.cross_attention import CrossAttention, CrossAttentionFusion, ResidualBranch
 
 NODES, SIZE = 6, 4
@@ -16,9 +16,9 @@ def tensors() -> list[Tensor]:
     return [torch.randn(NODES, SIZE, dtype=torch.float64, generator=generator).requires_grad_() for _ in range(3)]
 
 
-def made(*, share_qkv: bool) -> CrossAttentionFusion:
+def made(*, share_qkv: bool, scope: AttentionScope | None = None) -> CrossAttentionFusion:
     """In double precision, all parameters at random."""
-    fusion = CrossAttentionFusion(SIZE, AllNodes(), share_qkv=share_qkv).double()
+    fusion = CrossAttentionFusion(SIZE, scope or AllNodes(), share_qkv=share_qkv).double()
     torch.manual_seed(1)
     for parameter in fusion.parameters():
         torch.nn.init.normal_(parameter)
@@ -55,6 +55,29 @@ def test_fusion_of_chosen_nodes_and_its_gradients_are_those_of_the_equations(sha
     inputs = [asking, asked, behaviour, *fusion.parameters()]
     gradients = [torch.autograd.grad(value.square().sum(), inputs) for value in (found, expected)]
     torch.testing.assert_close(*gradients, **EXACT)
+
+
+@pytest.mark.parametrize("scope", [AllNodes(), ChosenNodes(), WithinNode(2)])
+@pytest.mark.parametrize("share_qkv", [True, False])
+def test_evenness_is_the_mean_over_attentions_of_some_of_the_chosen(
+    monkeypatch: pytest.MonkeyPatch, scope: AttentionScope, share_qkv: bool
+) -> None:
+    monkeypatch.setattr("models.layers.cross_attention.OBSERVED_NODES", 2)
+    fusion, (asking, asked, _) = made(share_qkv=share_qkv, scope=scope), tensors()
+    nodes, rows = torch.tensor([0, 1, 3, 4, 5]), torch.tensor([0, 2, 4])
+    given = asked if scope.whole else asked[nodes]
+    each = [
+        scope.evenness(attention.query(asking[nodes[rows]]), attention.key(given), nodes, rows)  # type: ignore[operator, union-attr]
+        for attention in fusion.attentions
+    ]
+    found = fusion.evenness(asking, asked, nodes)
+    torch.testing.assert_close(found, torch.cat(each).mean(), **EXACT)
+    assert not found.requires_grad
+
+
+def test_nodes_without_a_choice_attend_evenly() -> None:
+    fusion, (asking, asked, _) = made(share_qkv=True, scope=ChosenNodes()), tensors()
+    assert fusion.evenness(asking, asked, torch.tensor([2])) == 1
 
 
 def test_equal_values_leave_the_distinct_part_its_query_and_bias() -> None:  # T3.4

@@ -237,6 +237,23 @@ def test_losses_and_gradients_are_those_of_the_equations(variant: dict[str, Any]
         torch.testing.assert_close(*gradients, **EXACT)
 
 
+@pytest.mark.parametrize("scope", SCOPES)
+def test_training_observes_how_evenly_nodes_attend(scope: str) -> None:
+    recommender = made(features(*BOTH), attn_scope=scope).train()
+    recommender.losses(*BATCH)
+    assert recommender.observed.keys() == {"attention_entropy"}
+    assert 0 < recommender.observed["attention_entropy"] < 1
+    recommender.observed.clear()
+    recommender.eval().embeddings()
+    assert not recommender.observed
+
+
+def test_fusion_without_attention_has_nothing_to_observe() -> None:
+    recommender = made(features(*BOTH), fusion="mean").train()
+    recommender.losses(*BATCH)
+    assert not recommender.observed
+
+
 @pytest.mark.parametrize("modalities", [("image",), ("text",), ("audio", "image", "text")], ids="-".join)
 @pytest.mark.parametrize("scope", ["all", "neigh"])
 def test_one_or_three_modalities_follow_the_equations_too(modalities: tuple[str, ...], scope: str) -> None:

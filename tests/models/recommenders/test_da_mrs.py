@@ -245,6 +245,21 @@ def test_triples_of_the_test_have_some_that_are_doubted(params: dict[str, object
     torch.testing.assert_close((f, g), expected, **EXACT)
 
 
+@both_forms
+def test_training_observes_the_means_of_reliabilities_and_how_often_doubt_prevails(params: dict[str, object]) -> None:
+    recommender = made(features("image", "text"), **params)
+    f, g = recommender.reliabilities(*BATCH)
+    recommender.losses(*BATCH)
+    expected = {"mean_f": f.mean(), "mean_g": g.mean(), "share_g_above_f": (g > f).double().mean()}
+    torch.testing.assert_close(recommender.observed, expected, **EXACT)
+
+
+def test_nothing_is_observed_without_denoised_feedback() -> None:
+    recommender = made(features("image", "text"), dbpr=False)
+    recommender.losses(*BATCH)
+    assert not recommender.observed
+
+
 @pytest.mark.parametrize("block", [1, 3])  # T0.8
 def test_reliabilities_of_blocks_are_those_of_all_at_once(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     recommender = made(features("image"), **OFFICIAL)

@@ -478,6 +478,22 @@ def test_unfinished_training_ends_as_one_that_was_not_interrupted(tmp_path: Path
     assert float(states[0]["contrast.thresholds.positive"]) != 0.5
 
 
+def test_training_observes_how_sharp_attention_is_and_where_the_thresholds_stand() -> None:
+    recommender = made(**MIXED).train()
+    recommender.losses(*BATCH)
+    first = dict(recommender.observed)
+    aligned = recommender.aligned(torch.cat(BATCH[1:]).unique())
+    largest = [
+        row.max() for item, there in zip(aligned.weights, aligned.words_there, strict=True) for row in item[there]
+    ]
+    torch.testing.assert_close(first["largest_attention"], torch.stack(largest).mean().detach(), **EXACT)
+    assert first.keys() == {"largest_attention", "theta_positive", "theta_negative"}
+    given = recommender.params.theta_plus, recommender.params.theta_minus
+    assert (float(first["theta_positive"]), float(first["theta_negative"])) == pytest.approx(given)
+    recommender.losses(*BATCH)
+    assert recommender.observed["theta_positive"] != first["theta_positive"]
+
+
 def test_content_may_be_trained_first_and_embeddings_then() -> None:
     recommender = made(pretrain_epochs=1, **MIXED).train()
 

@@ -194,6 +194,23 @@ def test_history_has_the_mean_of_each_loss_term_and_the_validation_metrics() -> 
     assert result.history[0]["loss_bpr"] == pytest.approx(np.log(2), abs=0.05)
 
 
+class Observing(Noisy):
+    """Tells the number of the step."""
+
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        self.observe("step", self.observed.get("step", torch.tensor(0.0)) + 1)
+        return super().losses(users, positives, negatives)
+
+
+def test_history_has_the_mean_of_what_is_observed_beside_the_losses() -> None:
+    data = toy_data()
+    recommender = build(Observing, data, RecommenderParams(), 0)
+    result = fit(recommender, data, PARAMS.model_copy(update={"max_epochs": 2}), Steps(0.01))
+    steps = len(Batches(data, PARAMS, torch.device("cpu")).of_epoch(1))
+    assert list(result.history[0])[:3] == ["epoch", "loss_noisy", "step"]
+    assert [row["step"] for row in result.history] == [(steps + 1) / 2, steps + (steps + 1) / 2]
+
+
 @pytest.mark.filterwarnings("error")
 def test_loss_that_is_no_number_is_reported_with_its_name_and_epoch() -> None:
     data = toy_data()
