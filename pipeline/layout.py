@@ -172,6 +172,11 @@ class RunLayout:
         return self.folder / "training.json"
 
     @property
+    def cost(self) -> Path:
+        """The seconds of an epoch and the memory that training took, JSON."""
+        return self.folder / "cost.json"
+
+    @property
     def metrics(self) -> Path:
         """The test metrics, JSON."""
         return self.folder / "metrics.json"

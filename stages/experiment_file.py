@@ -19,8 +19,8 @@ Scalar = bool | int | float | str | None
 Value = Scalar | list[Scalar]
 Key = Annotated[str, Field(pattern=r"^[a-z_0-9]+(\.[a-z_0-9]+)*$")]
 Overrides = dict[Key, Value]
-Metric = Annotated[str, Field(pattern=r"^(recall|precision|ndcg)@(5|10|20|50)$")]
-Numbers = tuple[Annotated[float, Field(ge=0, le=1)] | None, ...]
+Metric = Annotated[str, Field(pattern=r"^((recall|precision|ndcg)@(5|10|20|50)|epoch_seconds|peak_memory_mb)$")]
+Numbers = tuple[Annotated[float, Field(ge=0)] | None, ...]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -65,7 +65,7 @@ class ExperimentFile(Params):
         paper: whose.
         source: which of its tables or figures.
         shows: what is compared.
-        metrics: the columns.
+        metrics: the columns: those of ranking, or what training took (`epoch_seconds`, `peak_memory_mb`).
         set: values of keys of params.yaml, for all rows.
         as_published: by dataset, or for `every` one, the paper's other settings, which are taken on request.
         x: what changes along each row; without it a row is one experiment.
@@ -157,6 +157,8 @@ def find_mistakes(file: ExperimentFile) -> Iterator[str]:
         for dataset, numbers in row.published.items():
             if len(numbers) != len(file.metrics):
                 yield f"{row.label}: published.{dataset}: found {len(numbers)} numbers, expected {len(file.metrics)}"
+            pairs = zip(file.metrics, numbers, strict=False)
+            yield from (f"{row.label}: published.{dataset}: {told}" for pair in pairs for told in beyond(*pair))
         for dataset, curves in row.curves.items():
             for metric, numbers in curves.items():
                 yield from (f"{row.label}: curves.{dataset}.{metric}: {told}" for told in curve(file, metric, numbers))
@@ -170,8 +172,16 @@ def curve(file: ExperimentFile, metric: str, numbers: Numbers) -> Iterator[str]:
         yield "found without x, expected published"
     elif len(numbers) != len(file.x.values):
         yield f"found {len(numbers)} numbers, expected {len(file.x.values)}"
+    for number in numbers:
+        yield from beyond(metric, number)
     if metric not in file.metrics:
         yield f"not among metrics{suggestion(metric, list(file.metrics))}"
+
+
+def beyond(metric: str, number: float | None) -> Iterator[str]:
+    """What is wrong with a number of a metric: those of ranking are shares."""
+    if "@" in metric and number is not None and number > 1:
+        yield f"{metric}: found {number}, expected at most 1"
 
 
 def repeated(labels: Sequence[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from models.recommenders.catalogue import DESCRIPTIONS, describe
 from pipeline.errors import ParamsError
-from pipeline.layout import Layout
+from pipeline.layout import Layout, RunLayout
 from pipeline.progress import Progress, silent
 from stages.experiment_file import Point, Value
 from stages.parameters import Parameters, overridden, parse
@@ -64,7 +64,7 @@ class Result:
 
     Attributes:
         point: which.
-        runs: the test metrics, a mapping a seed.
+        runs: the test metrics and what training took, a mapping a seed.
         failed: why there are none.
         cautions: what must be known to read the numbers rightly.
     """
@@ -128,13 +128,13 @@ def run_points(
 def outcomes(
     plans: Sequence[Planned], values: Mapping[str, Any], name: str, place: Place, layout: Layout
 ) -> Iterator[tuple[Planned, Mapping[str, float] | str]]:
-    """The test metrics of each, or why there are none."""
+    """The test metrics of each and what it took, or why there are none."""
     prepared = False
     for planned in plans:
         digest = place.digest(layout.dataset, planned.overrides, planned.target)
-        file = layout.run(planned.point.recommender).metrics.as_posix()
+        files = layout.run(planned.point.recommender)
         known = place.find(digest)
-        metrics = place.metrics(known, file) if known else None
+        metrics = found_metrics(place, known, files) if known else None
         if metrics is not None:
             yield planned, metrics
             continue
@@ -145,11 +145,17 @@ def outcomes(
         log = layout.experiment(name).logs / f"{title}.log"
         try:
             keys = [*empty_sections(planned.overrides, values), *hydra(planned.overrides)]
-            metrics = place.metrics(place.run(title, keys, planned.target, log), file)
+            metrics = found_metrics(place, place.run(title, keys, planned.target, log), files)
         except ExperimentError as error:
             yield planned, str(error)
         else:
-            yield planned, metrics if metrics is not None else f"{file}: not in DVC's cache"
+            yield planned, metrics if metrics is not None else f"{files.folder}: not in DVC's cache"
+
+
+def found_metrics(place: Place, experiment: Experiment, files: RunLayout) -> dict[str, float] | None:
+    """The test metrics of an experiment, and what its training took; None if either is gone."""
+    metrics, cost = (place.metrics(experiment, path.as_posix()) for path in (files.metrics, files.cost))
+    return None if metrics is None or cost is None else {**cost, **metrics}
 
 
 def checked(point: Point, values: Mapping[str, Any], source: str) -> Parameters:

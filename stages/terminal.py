@@ -168,7 +168,9 @@ def show_experiment(found: "Found") -> None:
         if line.label != label:
             table.add_section()
         name, label = ("" if line.label == label else line.label), line.label
-        table.add_row(*map(escape, (name, whose(line), *cells(line))), style="dim" if line.published else None)
+        table.add_row(
+            *map(escape, (name, whose(line), *cells(line, file.metrics))), style="dim" if line.published else None
+        )
     print_table(table)
     for note in found.notes:
         click.echo(f"note: {note}")
@@ -183,15 +185,20 @@ def whose(line: "Line") -> str:
     return f"ours, {line.dataset}" + (f", {line.seeds} seeds" if line.seeds > 1 else "")
 
 
-def cells(line: "Line") -> list[str]:
+def cells(line: "Line", metrics: Sequence[str]) -> list[str]:
     """A cell a metric; where there are no numbers at all, the reason is in the first."""
     if line.remark:
         return [line.remark if line.remark == "not built" else "failed", *[""] * (len(line.means) - 1)]
-    pairs = zip(line.means, line.deviations, strict=True)
+    found = zip(metrics, line.means, line.deviations, strict=True)
     return [
-        "" if value is None else f"{value:.4f}" + ("" if spread is None else f" +-{spread:.4f}")
-        for value, spread in pairs
+        "" if value is None else " +-".join(format(each, digits(name)) for each in (value, spread) if each is not None)
+        for name, value, spread in found
     ]
+
+
+def digits(metric: str) -> str:
+    """How the numbers of a metric are written."""
+    return {"epoch_seconds": ".2f", "peak_memory_mb": ",.0f"}.get(metric, ".4f")
 
 
 def show(title: str, values: Mapping[str, Any], width: int = 26) -> None:

@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,7 @@ def write_run(recommender: Recommender, result: Fit, provenance: Mapping[str, An
     write_weights(recommender, files)
     write_history(result, files)
     write_json(files.training, metrics)
+    write_json(files.cost, asdict(result.cost))
     # Written last: `evaluate` compares the digests in it, so a killed run is not taken for a whole one.
     write_json(files.config, {**provenance, "outputs": digests(files)})
     return metrics

@@ -51,8 +51,9 @@ def params_of(name: str, **more: Any) -> RecommenderParams:  # noqa: ANN401 - of
 
 
 def result_of(layout: Layout, name: str) -> dict[str, bytes]:
-    """Every file of a run, hidden ones too."""
-    return {path.name: path.read_bytes() for path in layout.run(name).folder.iterdir()}
+    """Every file of a run that two runs have alike, hidden ones too."""
+    files = layout.run(name)
+    return {path.name: path.read_bytes() for path in files.folder.iterdir() if path != files.cost}
 
 
 def kill_after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -44,6 +44,7 @@ class Course:
         self._steps = steps
         self._adam = make_adam(recommender, steps.learning_rate)
         self.history: list[dict[str, float]] = []
+        self.seconds: list[float] = []
         self.best_epoch = 0
         self.best: Tensors = {}
 
@@ -71,10 +72,11 @@ class Course:
             group["lr"] = self._steps.in_epoch(self.epoch + 1)
         return self._adam
 
-    def add(self, terms: dict[str, float], metrics: dict[str, float]) -> None:
-        """Note an epoch's loss terms and validation metrics, and keep its parameters if it is the best."""
+    def add(self, terms: dict[str, float], metrics: dict[str, float], seconds: float) -> None:
+        """Note an epoch's loss terms, validation metrics and seconds, and keep its parameters if it is the best."""
         better = metrics[STOPPING_METRIC] > self._best_value
         self.history.append({"epoch": self.epoch + 1, **terms, **metrics})
+        self.seconds.append(seconds)
         if better:
             self.best_epoch = self.epoch
             self.best = {name: value.clone() for name, value in self._recommender.state_dict().items()}
@@ -87,11 +89,14 @@ class Course:
             for parameter, kinds in self._adam.state.items()
             for kind, value in kinds.items()
         }
-        return TrainingState(self.history, self.best_epoch, self._recommender.state_dict(), self.best, moments)
+        return TrainingState(
+            self.history, self.seconds, self.best_epoch, self._recommender.state_dict(), self.best, moments
+        )
 
     def restore(self, state: TrainingState) -> None:
         """Stand where a training stood."""
-        self.history, self.best_epoch, self.best = list(state.history), state.best_epoch, state.best
+        self.history, self.seconds = list(state.history), list(state.seconds)
+        self.best_epoch, self.best = state.best_epoch, state.best
         self._recommender.load_state_dict(state.model)
         places = {name: place for place, name in enumerate(parameter_names(self._recommender))}
         moments: dict[int, dict[str, Tensor]] = {}

@@ -28,6 +28,7 @@ class TrainingState:
 
     Attributes:
         history: a row an epoch, as in `Fit`.
+        seconds: that each epoch took, without validation.
         best_epoch: the one with the best validation metric, counted from 1.
         model: the recommender's parameters.
         best: those of the best epoch.
@@ -35,6 +36,7 @@ class TrainingState:
     """
 
     history: list[dict[str, float]]
+    seconds: list[float]
     best_epoch: int
     model: Tensors
     best: Tensors
@@ -62,6 +64,7 @@ class UnfinishedFile:
         """Replace what there is by this state."""
         tensors = {f"{kind}/{name}": flat(value) for kind in KINDS for name, value in getattr(state, kind).items()}
         told = {"made_from": self.made_from, "history": state.history, "best_epoch": state.best_epoch}
+        told["seconds"] = state.seconds
         text = json.dumps(told)
         with atomic_file(self.path) as temporary:
             save_file(tensors, temporary, {"state": text, "sha256": digest(text, tensors)})
@@ -104,7 +107,10 @@ class UnfinishedFile:
         for name, value in tensors.items():
             kind, _, rest = name.partition("/")
             parts[kind][rest] = value
-        return TrainingState(told["history"], told["best_epoch"], **parts)
+        try:
+            return TrainingState(told["history"], told["seconds"], told["best_epoch"], **parts)
+        except KeyError as error:
+            raise UnusableStateError(f"left by another version of mmprep, without {error}") from error
 
     def _require_same_origin(self, found: Mapping[str, Any]) -> None:
         expected = json.loads(json.dumps(self.made_from))

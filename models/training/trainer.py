@@ -1,8 +1,9 @@
 """The training loop: batches, Adam, validation each epoch, early stopping, saving and continuing."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from models.device import best_device
 from models.recommenders.base import Recommender, RecommenderParams, TrainingData
 from models.training.batches import Batches
+from models.training.cost import Cost
 from models.training.course import Course, Steps
 from models.training.evaluator import evaluate
 from models.training.params import TrainParams
@@ -30,10 +32,12 @@ class Fit:
         history: a row an epoch: its number, the mean of each loss term and of what else the recommender observes, the
             validation metrics.
         best_epoch: whose parameters the recommender now has.
+        cost: what it took.
     """
 
     history: list[dict[str, float]]
     best_epoch: int
+    cost: Cost = field(compare=False)
 
     @property
     def best(self) -> dict[str, float]:
@@ -74,6 +78,8 @@ def fit(
         DataError: there is nothing to validate on.
     """
     device = best_device()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     recommender.to(device)
     batches = Batches(data, params, device)
     with (
@@ -86,13 +92,15 @@ def fit(
             course.restore(state)
             advance(course.epoch, course.remark)
         while not course.is_over(params):
+            start = time.perf_counter()
             terms = train_epoch(recommender, course.next_optimiser(), batches, course.epoch + 1)
-            course.add(terms, validate(recommender, data))
+            seconds = time.perf_counter() - start
+            course.add(terms, validate(recommender, data), seconds)
             advance(1, course.remark)
             if unfinished and course.epoch % params.checkpoint_every == 0 and not course.is_over(params):
                 unfinished.write(course.state())
     recommender.load_state_dict(course.best)
-    return Fit(course.history, course.best_epoch)
+    return Fit(course.history, course.best_epoch, Cost.of(course.seconds, device))
 
 
 @contextmanager

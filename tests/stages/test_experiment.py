@@ -65,6 +65,16 @@ def test_the_command_prints_our_numbers_beside_the_published_ones(place: FakePla
     assert len(place.ran) == 4
 
 
+def test_what_training_takes_is_printed_in_seconds_and_megabytes(place: FakePlace) -> None:
+    del place
+    text = TABLE.replace("[recall@20, ndcg@20]", "[epoch_seconds, peak_memory_mb]")
+    Path("experiments/p-table1.yaml").write_text(text)
+    result = mmprep("experiment", "p-table1", "--seeds", "2", "--no-picture")
+    assert result.exit_code == 0, result.output
+    assert "2.50 +-0.71" in result.output
+    assert "2,500 +-707" in result.output
+
+
 def test_the_seed_of_the_parameters_is_taken_where_none_is_asked_for(place: FakePlace) -> None:
     found = run_at(place, Asked("p-table1", ("VBPR",), picture=False))
     assert [line.means for line in found.table] == [(0.02, 0.01)]

@@ -72,10 +72,11 @@ def test_only_what_is_missing_runs_after_an_interruption(layout: Layout) -> None
     assert len(place.ran) == 4
 
 
-def test_an_experiment_whose_metrics_are_gone_runs_again(layout: Layout) -> None:
+@pytest.mark.parametrize("file", ["metrics.json", "cost.json"])
+def test_an_experiment_whose_metrics_are_gone_runs_again(layout: Layout, file: str) -> None:
     place = FakePlace()
     first = run(place, layout)
-    place.lost = {place.ran[0][0]}
+    place.lost = {(place.ran[0][0], file)}
     assert run(place, layout) == first
     assert len(place.ran) == 3
 
@@ -118,6 +119,12 @@ def test_the_table_has_mean_and_deviation_and_the_published_numbers(layout: Layo
     assert table[0].means == pytest.approx((mean([0.02, 0.04]), mean([0.01, 0.02])))
     assert table[0].deviations == pytest.approx((stdev([0.02, 0.04]), stdev([0.01, 0.02])))
     assert table[2].means == (0.1, None)
+
+
+def test_what_training_takes_is_a_metric_too(layout: Layout) -> None:
+    file = VALID.model_copy(update={"metrics": ("recall@20", "epoch_seconds", "peak_memory_mb")})
+    results = run(FakePlace(), layout, 2, 4, file=file)
+    assert lines(file, results, "toys", None)[0].means == pytest.approx((0.03, 3, 3000))
 
 
 def test_a_dataset_like_one_of_the_papers_has_its_numbers_alone(layout: Layout) -> None:

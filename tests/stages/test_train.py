@@ -124,6 +124,15 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(layout: Layout) 
     assert sha256(files.embeddings) != before[1]
 
 
+def test_what_training_took_is_told_beside_the_run(layout: Layout) -> None:
+    train(layout)
+    cost = json.loads(layout.run("bpr").cost.read_text())
+    assert cost.keys() == {"device", "epoch_seconds", "peak_memory_mb"}
+    assert cost["device"] in {"cpu", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))}
+    assert 0 < cost["epoch_seconds"] < 60
+    assert cost["peak_memory_mb"] > 0
+
+
 def test_collaborative_recommender_needs_no_features(tmp_path: Path) -> None:
     bare = Layout(tmp_path / "data", "bare")
     write_world(two_groups(), bare)
@@ -131,6 +140,7 @@ def test_collaborative_recommender_needs_no_features(tmp_path: Path) -> None:
     assert layout_files(bare) == {
         "checkpoint.safetensors",
         "config.json",
+        "cost.json",
         "embeddings.safetensors",
         "history.csv",
         "training.json",

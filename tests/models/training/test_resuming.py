@@ -98,6 +98,7 @@ def test_state_is_saved_every_so_many_epochs_and_never_after_the_last(
 def a_state(**changed: Any) -> TrainingState:  # noqa: ANN401 - any field
     whole = TrainingState(
         history=[{"epoch": 1, "loss_norm": 0.1 + 0.2, "loss_bpr": 1e-30, "recall@20": 1 / 3}],
+        seconds=[1 / 7],
         best_epoch=1,
         model={"users": torch.randn(3, 2), "count": torch.tensor(4)},
         best={"users": torch.randn(3, 2), "count": torch.tensor(3)},
@@ -115,7 +116,8 @@ def test_state_is_read_as_it_was_written(unfinished: UnfinishedFile) -> None:
     unfinished.write(state)
     found = unfinished.read(state.model)
     assert found is not None
-    assert (found.history, found.best_epoch) == (state.history, state.best_epoch)
+    told = [(each.history, each.seconds, each.best_epoch) for each in (found, state)]
+    assert told[0] == told[1]
     assert [list(row) for row in found.history] == [list(row) for row in state.history]  # history.csv has this order
     for kind in ("model", "best", "adam"):
         read, written = getattr(found, kind), getattr(state, kind)
@@ -215,6 +217,18 @@ def test_state_that_does_not_fit_the_recommender_is_not_taken_up(
 ) -> None:
     unfinished.write(a_state(**changed))
     assert read_refused(unfinished, a_state(), caplog).startswith("left by ")
+
+
+def test_state_of_an_older_mmprep_is_not_taken_up(
+    unfinished: UnfinishedFile, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "models.training.resuming.json.dumps",
+        lambda told: json.JSONEncoder().encode({key: value for key, value in told.items() if key != "seconds"}),
+    )
+    unfinished.write(a_state())
+    monkeypatch.undo()
+    assert read_refused(unfinished, a_state(), caplog) == "left by another version of mmprep, without 'seconds'"
 
 
 def test_file_is_plain_data_and_tells_what_made_it(unfinished: UnfinishedFile) -> None:
