@@ -67,6 +67,7 @@ class ExperimentFile(Params):
         shows: what is compared.
         metrics: the columns: those of ranking, or what training took (`epoch_seconds`, `peak_memory_mb`).
         set: values of keys of params.yaml, for all rows.
+        seeded: keys that take each seed. With `noise.seed`, noise is drawn anew for each.
         as_published: by dataset, or for `every` one, the paper's other settings, which are taken on request.
         x: what changes along each row; without it a row is one experiment.
         rows: in the paper's order.
@@ -78,6 +79,7 @@ class ExperimentFile(Params):
     shows: Text
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
     set: Overrides = Field(default_factory=dict)
+    seeded: Annotated[tuple[Key, ...], Field(min_length=1)] = ("train.seed",)
     as_published: dict[str, Overrides] = Field(default_factory=dict)
     x: Axis | None = None
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
@@ -105,6 +107,7 @@ class Point:
         x: the value; None without an axis.
         overrides: what differs from params.yaml.
         published: by dataset, a number a metric of the file, those that are printed.
+        seeded: keys that take each seed.
     """
 
     row: Row
@@ -112,6 +115,7 @@ class Point:
     x: Scalar
     overrides: Mapping[str, Value]
     published: Mapping[str, Numbers]
+    seeded: tuple[Key, ...]
 
     @property
     def recommender(self) -> str:
@@ -198,7 +202,8 @@ def points(file: ExperimentFile, settings: Overrides | None = None) -> list[Poin
     """
     base = {**(settings or {}), **file.set}
     if file.x is None:
-        return [Point(row, row.label, None, {**base, **row.set}, row.published) for row in file.rows]
+        rows = file.rows
+        return [Point(row, row.label, None, {**base, **row.set}, row.published, file.seeded) for row in rows]
     return [at(file, file.x, place, row, base) for row in file.rows for place in range(len(file.x.values))]
 
 
@@ -211,7 +216,7 @@ def at(file: ExperimentFile, axis: Axis, place: int, row: Row, base: Overrides) 
     }
     printed = {dataset: numbers for dataset, numbers in published.items() if any(n is not None for n in numbers)}
     overrides = {**base, **row.set, **dict.fromkeys(axis.keys, value)}
-    return Point(row, f"{row.label}, {axis.name} {value}", value, overrides, printed)
+    return Point(row, f"{row.label}, {axis.name} {value}", value, overrides, printed, file.seeded)
 
 
 def settings(file: ExperimentFile, dataset: str | None) -> Overrides:

@@ -165,7 +165,7 @@ def checked(point: Point, values: Mapping[str, Any], source: str) -> Parameters:
         ParamsError: one is wrong; the message names the row.
     """
     place = f"{source}: {point.label}"
-    overrides = {**point.overrides, **lists(point.recommender, place)}
+    overrides = {**point.overrides, **dict.fromkeys(point.seeded, 0), **lists(point.recommender, place)}
     parameters = parse(overridden(values, overrides, place), place)
     parameters.recommender(point.recommender)
     return parameters
@@ -175,7 +175,8 @@ def plan(point: Point, seed: int, dataset: str) -> Planned:
     """What has to run for a point with one seed."""
     group = describe(point.recommender).group
     stage = "evaluate" if group == "collaborative" else f"evaluate-{group}"
-    overrides = {**point.overrides, **lists(point.recommender, "recommender"), "train.seed": seed, "dataset": dataset}
+    seeds: dict[str, Value] = dict.fromkeys(point.seeded, seed)
+    overrides = {**point.overrides, **lists(point.recommender, "recommender"), **seeds, "dataset": dataset}
     return Planned(point, seed, overrides, f"{stage}@{point.recommender}")
 
 

@@ -54,6 +54,12 @@ def test_every_shipped_file_has_numbers_of_one_paper_and_only_recommenders_that_
         assert named <= CATALOGUE.keys() | PAPERS, path
 
 
+def test_each_seed_draws_its_own_noise() -> None:
+    noisy = {path.stem: load(path).seeded for path in SHIPPED if "noise." in path.read_text()}
+    figures = {f"da_mrs-figure{each}" for each in ("3a", "3b", "4a", "4b")}
+    assert noisy == dict.fromkeys(figures, ("train.seed", "noise.seed"))
+
+
 @pytest.mark.parametrize(
     ("path", "point"), [pytest.param(*each, id=f"{each[0].stem}-{each[1].label}") for each in runnable()]
 )

@@ -57,6 +57,20 @@ def test_each_row_runs_with_each_seed_up_to_its_own_test(layout: Layout) -> None
     )
 
 
+def test_other_keys_may_take_each_seed_too(layout: Layout) -> None:
+    place = FakePlace()
+    run(place, layout, 4, 5, file=VALID.model_copy(update={"seeded": ("train.seed", "noise.seed")}))
+    drawn = [{key for key in keys if "seed" in key} for _, keys, _ in place.ran]
+    assert drawn == [{f"++train.seed={seed}", f"++noise.seed={seed}"} for _ in range(2) for seed in (4, 5)]
+
+
+def test_unknown_key_that_should_take_each_seed_stops_all(layout: Layout) -> None:
+    place = FakePlace()
+    with pytest.raises(ParamsError, match=r"^p-table1: BPR: noise.sed: no such key; did you mean seed"):
+        run(place, layout, file=VALID.model_copy(update={"seeded": ("noise.sed",)}))
+    assert place.ran == []
+
+
 def test_what_has_run_does_not_run_again_and_nothing_is_prepared(layout: Layout) -> None:
     place = FakePlace()
     first = run(place, layout, 4, 5)
