@@ -81,10 +81,13 @@ class IntraItemParams(Params):
     Attributes:
         encoders: those whose patches or tokens get such a graph.
         k: neighbours a patch or token; of fewer, all.
+        pseudo_tokens: whether encoders of one vector an item will do: pieces of it stand for patches or tokens. For
+            trials where there are none; pieces mean nothing by themselves.
     """
 
     encoders: tuple[str, ...] = ()
     k: Count = 8
+    pseudo_tokens: bool = False
 
 
 class GraphsParams(Params):

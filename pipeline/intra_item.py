@@ -16,6 +16,7 @@ from pipeline.intra_metrics import Tally
 from pipeline.layout import Layout
 from pipeline.progress import Progress, silent
 from pipeline.provenance import record
+from pipeline.pseudo_tokens import PseudoTokens, token_vectors
 from pipeline.rows import Items, Rows, Vectors
 from pipeline.tables import INTRA_EDGES, ITEMS
 from pipeline.token_features import TokenFeatures
@@ -45,7 +46,7 @@ def build(layout: Layout, encoder: str, params: IntraItemParams, progress: Progr
         DataError: they are one vector an item, of other items, damaged or not finite; nothing is written.
     """
     folder, name = layout.features(encoder), f"intra_item/{encoder}"
-    features = TokenFeatures(folder)
+    features = token_vectors(folder, pseudo_tokens=params.pseudo_tokens)
     require_made_for(layout, folder, features.provenance)
     if len(features.items) == 0:
         raise DataError(f"{folder}: no item has patches or tokens, so there is nothing to join")
@@ -65,7 +66,7 @@ def build(layout: Layout, encoder: str, params: IntraItemParams, progress: Progr
     return tally.metrics(ITEMS.count(layout.items))
 
 
-def blocks(features: TokenFeatures, folder: Path) -> Iterator[tuple[Items, Rows]]:
+def blocks(features: TokenFeatures | PseudoTokens, folder: Path) -> Iterator[tuple[Items, Rows]]:
     """The items with their vectors, BLOCK_ITEMS at a time; raises DataError if they cannot be joined."""
     for start in range(0, len(features.items), BLOCK_ITEMS):
         items = features.items[start : start + BLOCK_ITEMS]

@@ -15,7 +15,7 @@ from pipeline.progress import Progress, silent
 from stages.experiment_file import Point, Value
 from stages.parameters import Parameters, overridden, parse
 from stages.project_copy import Experiment, ExperimentError
-from stages.report import random_weights
+from stages.report import pseudo_tokens, random_weights
 
 GROUPS = tuple(dict.fromkeys(description.group for description in DESCRIPTIONS))
 # The keys of section `train` that name the encoders which recommenders of a group read.
@@ -197,6 +197,8 @@ def cautions(parameters: Parameters, recommender: str) -> Iterator[str]:
         kind, _, seed = str(getattr(parameters.encoder(encoder), "weights", "") if encoder else "").partition(":")
         if kind == "random":
             yield random_weights(encoder, seed)
+    if describe(recommender).tokens and (cut := parameters.pseudo_tokens):
+        yield pseudo_tokens(recommender, cut)
 
 
 def slug(label: str) -> str:

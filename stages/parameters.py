@@ -98,6 +98,12 @@ class Parameters:
             raise ParamsError(f"{self.source}: {key}.preset: found {preset!r}, expected a preset{known}")
         return parse_section(kind, {**kind.presets.get(preset or "", {}), **values}, key, self.source)
 
+    @property
+    def pseudo_tokens(self) -> list[str]:
+        """Those of train.patches and train.words that give one vector an item, pieces of which are read."""
+        names = self.sections.train.token_encoders.values()
+        return [name for name in names if self.describe_encoder(name).form == "vector"]
+
     def ranges(self, name: str) -> dict[str, list[Any]]:
         """The values that `mmprep search` tries for a recommender's parameters.
 
@@ -234,14 +240,14 @@ def check_graphs(parameters: Parameters) -> None:
         ParamsError: the first one that does not.
     """
     graphs = parameters.sections.graphs
-    for key, names, vector in (
-        ("graphs.encoders", graphs.encoders, True),
-        ("graphs.intra_item.encoders", graphs.intra_item.encoders, False),
+    for key, names, check in (
+        ("graphs.encoders", graphs.encoders, check_vector),
+        ("graphs.intra_item.encoders", graphs.intra_item.encoders, check_not_vector),
     ):
         check_distinct(key, names, parameters.source)
         for name in names:
             check_extracted(name, f"{parameters.source}: {key}", parameters)
-            check_form(name, f"{parameters.source}: {key}", parameters, vector=vector)
+            check(name, f"{parameters.source}: {key}", parameters)
 
 
 def check_modality(name: str, modality: str, parameters: Parameters) -> None:
@@ -255,7 +261,7 @@ def check_modality(name: str, modality: str, parameters: Parameters) -> None:
     if found != modality:
         raise ParamsError(f"{place}: found {name!r}, an encoder of {found}, expected one of {modality}")
     check_extracted(name, place, parameters)
-    check_form(name, place, parameters, vector=True)
+    check_vector(name, place, parameters)
 
 
 def check_tokens(parameters: Parameters) -> None:
@@ -271,24 +277,35 @@ def check_tokens(parameters: Parameters) -> None:
         if found != modality:
             raise ParamsError(f"{place}: found {name!r}, an encoder of {found}, expected one of {modality}")
         check_extracted(name, place, parameters)
-        check_form(name, place, parameters, vector=False)
+        check_not_vector(name, place, parameters)
         if name not in joined:
             raise ParamsError(
                 f"{place}: found {name!r}, expected one of graphs.intra_item.encoders ({', '.join(joined) or 'empty'})"
             )
 
 
-def check_form(name: str, place: str, parameters: Parameters, *, vector: bool) -> None:
-    """Check that an encoder gives a vector an item, or that it gives patches or tokens.
+def check_vector(name: str, place: str, parameters: Parameters) -> None:
+    """Check that an encoder gives a vector an item.
 
     Raises:
         ParamsError: it does not.
     """
     form = parameters.describe_encoder(name, place).form
-    if vector != (form == "vector"):
-        found = "one vector an item" if form == "vector" else form
-        expected = "one vector an item" if vector else "patches or tokens"
-        raise ParamsError(f"{place}: found {name!r}, which gives {found}; expected an encoder of {expected}")
+    if form != "vector":
+        raise ParamsError(f"{place}: found {name!r}, which gives {form}; expected an encoder of one vector an item")
+
+
+def check_not_vector(name: str, place: str, parameters: Parameters) -> None:
+    """Check that an encoder gives patches or tokens, or that pieces of a vector may stand for them.
+
+    Raises:
+        ParamsError: it does not, and they may not.
+    """
+    pseudo_tokens = parameters.sections.graphs.intra_item.pseudo_tokens
+    if parameters.describe_encoder(name, place).form == "vector" and not pseudo_tokens:
+        raise ParamsError(
+            f"{place}: found {name!r}, which gives one vector an item; expected an encoder of patches or tokens"
+        )
 
 
 def check_extracted(name: str, place: str, parameters: Parameters) -> None:

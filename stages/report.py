@@ -1,6 +1,7 @@
 """What a dataset's runs have given: the test metrics side by side, and where everything lies."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def collect(layout: Layout) -> Report:
     places = [("features", path) for path in features]
     places += [("graph", path) for path in sorted(layout.graph_folder("").rglob("[!.]*.parquet"))]
     places += [("recommendations", layout.run(name).recommendations) for name in metrics]
-    return Report(metrics, places, [caution for path in features for caution in cautions(path)])
+    told = [caution for path in features for caution in cautions(path)]
+    return Report(metrics, places, told + [caution for name in metrics for caution in cautions_of_run(layout, name)])
 
 
 def read_metrics(path: Path) -> dict[str, float]:
@@ -65,6 +67,25 @@ def cautions(features: Path) -> list[str]:
     """What to know of one encoder's features."""
     encoder = read_provenance(part_paths(features)[0])["encoder"]
     return [] if encoder["pretrained"] else [random_weights(features.name, encoder["seed"])]
+
+
+def cautions_of_run(layout: Layout, recommender: str) -> list[str]:
+    """What to know of a trained recommender."""
+    path = layout.run(recommender).config
+    if not path.exists():
+        return []
+    try:
+        cut = json.loads(path.read_text(encoding="utf-8")).get("pseudo_tokens", [])
+    except (ValueError, AttributeError) as error:
+        again = f"mmprep train --recommender {recommender}"
+        raise DataError(f"{path}: not what training wrote; run `{again}` again") from error
+    return [pseudo_tokens(recommender, cut)] if cut else []
+
+
+def pseudo_tokens(recommender: str, encoders: Sequence[str]) -> str:
+    """What to know of a recommender that read pieces of vectors in the place of patches or tokens."""
+    pieces = " and ".join(encoders)
+    return f"{recommender} read pieces of the vectors of {pieces} for patches or tokens: a trial, not the model"
 
 
 def random_weights(encoder: str, seed: object) -> str:

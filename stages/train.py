@@ -112,7 +112,10 @@ def prepare(name: str, params: TrainParams, recommender_params: RecommenderParam
     description = describe(name)
     encoders = params.token_encoders if description.tokens else params.modalities if description.multimodal else {}
     read = read_training_data(description, encoders, layout, params.token_memory)
-    origin = record("train", layout, recommender_params, read.inputs, ("torch",), recommender=name, features=encoders)
+    notes: dict[str, Any] = {"recommender": name, "features": encoders}
+    if read.pseudo_tokens:
+        notes["pseudo_tokens"] = read.pseudo_tokens
+    origin = record("train", layout, recommender_params, read.inputs, ("torch",), **notes)
     return Training(description, params, recommender_params, read.data, origin)
 
 

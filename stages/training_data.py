@@ -11,7 +11,8 @@ from pipeline.graph_files import read_graph, read_raw
 from pipeline.intra_edges import IntraItemEdges
 from pipeline.layout import Layout
 from pipeline.matrices import read_splits
-from pipeline.token_features import TokenFeatures
+from pipeline.provenance import read_provenance
+from pipeline.pseudo_tokens import PseudoTokens, token_vectors
 from pipeline.token_store import TokenSource
 
 Encoders = Mapping[str, str]
@@ -20,10 +21,17 @@ Encoders = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Read:
-    """Training data, and which files it was read from."""
+    """What was read.
+
+    Attributes:
+        data: for training.
+        inputs: the files.
+        pseudo_tokens: encoders pieces of whose vectors stand for patches or tokens.
+    """
 
     data: TrainingData
     inputs: list[Path]
+    pseudo_tokens: list[str]
 
 
 def read_training_data(
@@ -56,7 +64,8 @@ def read_training_data(
     files = {key: name for kind in description.graphs for key, name in graph_files(kind, encoders)}
     graphs = {key: (read_raw if name.startswith("knn/") else read_graph)(layout, name) for key, name in files.items()}
     inputs += [layout.graph(name) for name in files.values()]
-    return Read(TrainingData(splits.train, splits.val, features, graphs, tokens), inputs)
+    pseudo_tokens = [encoders[part] for part, source in tokens.items() if isinstance(source.vectors, PseudoTokens)]
+    return Read(TrainingData(splits.train, splits.val, features, graphs, tokens), inputs, pseudo_tokens)
 
 
 def read_tokens(encoder: str, layout: Layout, memory: int) -> TokenSource:
@@ -67,9 +76,9 @@ def read_tokens(encoder: str, layout: Layout, memory: int) -> TokenSource:
         DataError: either is damaged, or of another dataset.
     """
     folder = layout.features(encoder)
-    vectors = TokenFeatures(folder)
-    require_made_for(layout, folder, vectors.provenance)
-    return TokenSource(vectors, IntraItemEdges.of(layout, encoder), memory, folder.parent)
+    require_made_for(layout, folder, read_provenance(part_paths(folder)[0]))
+    edges = IntraItemEdges.of(layout, encoder)
+    return TokenSource(token_vectors(folder, pseudo_tokens=edges.of_pseudo_tokens), edges, memory, folder.parent)
 
 
 def graph_files(kind: str, encoders: Encoders) -> Iterator[tuple[str, str]]:

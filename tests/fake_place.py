@@ -37,7 +37,7 @@ class FakePlace:
 
     def metrics(self, experiment: Experiment, path: str) -> dict[str, float] | None:
         folder, _, file = path.rpartition("/")
-        assert folder in {"data/runs/toys/bpr", "data/runs/toys/vbpr"}
+        assert folder in {f"data/runs/toys/{name}" for name in ("bpr", "vbpr", "mdr_chca")}
         if (experiment.name, file) in self.lost:
             return None
         seed = float(experiment.name.split("-s")[-1].split("-")[0])

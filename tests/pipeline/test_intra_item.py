@@ -250,9 +250,21 @@ def test_the_file_tells_what_made_it_and_of_its_encoder_alone(layout: Layout) ->
     build(layout, "patches", IntraItemParams(encoders=("patches", "minilm_tokens"), k=5))
     provenance = read_provenance(layout.graph("intra_item/patches"))
     assert (provenance["stage"], provenance["graph"]) == ("graph", "intra_item/patches")
-    assert provenance["params"] == {"encoders": ["patches"], "k": 5}
+    assert provenance["params"] == {"encoders": ["patches"], "k": 5, "pseudo_tokens": False}
     paths = ["features/toy/patches/part-00000-of-00001.parquet", "processed/toy/items.parquet"]
     assert provenance["inputs"] == {path: sha256(layout.root / path) for path in paths}
+
+
+def test_pieces_of_vectors_are_joined_where_they_may_stand_for_patches(layout: Layout) -> None:
+    vectors = np.random.default_rng(0).normal(size=(3, 32)).astype(np.float32)
+    write_vectors(layout, "vgg16", vectors)
+    params = IntraItemParams(encoders=("vgg16",), k=2, pseudo_tokens=True)
+    assert build(layout, "vgg16", params)["vectors"] == 12
+    frame = INTRA_EDGES.read(layout.graph("intra_item/vgg16"))
+    expected = one_by_one(list(vectors.reshape(3, 4, 8)), 2)
+    assert [edge[:3] for edge in frame.rows()] == [edge[:3] for edge in expected]
+    with pytest.raises(DataError, match="found one vector an item, expected patches or tokens"):
+        build(layout, "vgg16", PARAMS)
 
 
 def test_progress_is_told_of_every_item(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

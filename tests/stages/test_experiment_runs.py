@@ -153,6 +153,24 @@ def test_notes_tell_random_weights_doubts_and_single_seeds(layout: Layout) -> No
     assert seeds not in notes(VALID, run(FakePlace(), layout, 1, 2))
 
 
+def test_notes_tell_pieces_of_vectors(layout: Layout) -> None:
+    row = VALID.rows[1].model_copy(
+        update={
+            "recommender": "mdr_chca",
+            "set": {
+                "train.patches": "vgg16",
+                "train.words": "minilm",
+                "graphs.intra_item.encoders": ["vgg16", "minilm"],
+                "graphs.intra_item.pseudo_tokens": True,
+            },
+        }
+    )
+    told = notes(VALID, run(FakePlace(), layout, file=VALID.model_copy(update={"rows": (row,)})))
+    assert told[1] == (
+        "mdr_chca read pieces of the vectors of vgg16 and minilm for patches or tokens: a trial, not the model"
+    )
+
+
 def test_the_csv_has_a_row_a_line_and_a_deviation_a_metric(layout: Layout) -> None:
     path = layout.experiment("p-table1").table
     write_table(VALID, lines(VALID, run(FakePlace(), layout, 1), "toys", "baby"), path)

@@ -33,6 +33,12 @@ TOKENS = {
     "graphs__intra_item": {"encoders": ["vit_b16_patches", "minilm_tokens"]},
     "train__tokens": ["mdr_chca"],
 }
+PSEUDO = {
+    "graphs__intra_item": {"encoders": ["vgg16", "minilm"], "pseudo_tokens": True},
+    "train__tokens": ["mdr_chca"],
+    "train__patches": "vgg16",
+    "train__words": "minilm",
+}
 ALLOWED_RECOMMENDERS = ", ".join(RECOMMENDERS)
 
 
@@ -407,10 +413,16 @@ def test_sections_that_do_not_fit_each_other_are_named(tmp_path: Path, changes: 
         {"train__collaborative": []},
         {"train__patches": "nothing"},
         TOKENS,
+        PSEUDO,
     ],
 )
 def test_a_modality_may_be_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
     load_with(tmp_path, **changes)
+
+
+def test_pieces_of_vectors_are_told_from_patches_and_tokens(tmp_path: Path) -> None:
+    assert load_with(tmp_path, **TOKENS).pseudo_tokens == []
+    assert load_with(tmp_path, **PSEUDO).pseudo_tokens == ["vgg16", "minilm"]
 
 
 def test_a_recommenders_own_keys_are_checked_when_it_is_asked_for(tmp_path: Path) -> None:

@@ -62,6 +62,24 @@ def test_random_weights_are_cautioned_against(tmp_path: Path) -> None:
     assert collect(layout).cautions == ["vgg16 has random weights (seed 3): its features carry no learned meaning"]
 
 
+def test_pieces_of_vectors_are_cautioned_against(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, "toys")
+    for name, config in (("bpr", {}), ("mdr_chca", {"pseudo_tokens": ["vgg16", "minilm"]})):
+        write_run(layout, name, NUMBERS)
+        layout.run(name).config.write_text(json.dumps(config))
+    expected = "mdr_chca read pieces of the vectors of vgg16 and minilm for patches or tokens: a trial, not the model"
+    assert collect(layout).cautions == [expected]
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_config_is_named(tmp_path: Path, text: str) -> None:
+    layout = Layout(tmp_path, "toys")
+    write_run(layout, "bpr", NUMBERS)
+    layout.run("bpr").config.write_text(text)
+    with pytest.raises(DataError, match=r"config.json: not what training wrote; run `mmprep train --recommender bpr`"):
+        collect(layout)
+
+
 def test_what_a_killed_extract_left_is_not_taken_for_features(tmp_path: Path) -> None:
     layout = Layout(tmp_path, "toys")
     write_run(layout, "bpr", NUMBERS)

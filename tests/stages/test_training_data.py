@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from trainable import TOKEN_ENCODERS
 from worlds import two_groups, write_items, write_tokens, write_vectors, write_world
@@ -62,6 +63,20 @@ def test_patches_and_tokens_come_with_their_graphs(layout: Layout) -> None:
     assert [source.memory for source in read.data.tokens.values()] == [7, 7]
     assert {layout.graph(f"intra_item/{encoder}") for encoder in TOKEN_ENCODERS.values()} <= set(read.inputs)
     assert part_paths(layout.features("vit_b16_patches"))[0] in read.inputs
+
+
+def test_pieces_of_vectors_come_where_the_graph_is_of_them(layout: Layout) -> None:
+    write_vectors(layout, "wide", np.random.default_rng(0).normal(size=(60, 128)).astype(np.float32))
+    write_tokens(layout, two_groups().features, TOKEN_ENCODERS)
+    encoders = {"patches": "wide", "words": TOKEN_ENCODERS["words"]}
+    params = GraphsParams.model_validate({"intra_item": {"pseudo_tokens": True}})
+    for encoder in encoders.values():
+        graph.run(f"intra_item/{encoder}", params, ENCODERS, layout)
+    read = read_training_data(describe("mdr_chca"), encoders, layout, 0)
+    assert read.pseudo_tokens == ["wide"]
+    rows = read.data.tokens["patches"].vectors.gather([3])
+    assert rows.vectors.shape == (8, 16)
+    assert read.data.tokens["words"].vectors.gather([3]).dimension == 6
 
 
 def test_patches_of_other_items_are_refused(layout: Layout) -> None:
