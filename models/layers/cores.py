@@ -13,6 +13,9 @@ from torch import Tensor
 PARTS = 8
 """In how many parts the cores have the rows; always as many, so that sums are the same on any number of cores."""
 
+GPU_BLOCK = 2**24
+"""How many numbers of a matrix a GPU is given at once: it wants few operations, and large ones."""
+
 Result = TypeVar("Result")
 
 
@@ -34,3 +37,14 @@ def on_all_cores(work: Callable[[Tensor], Result], rows: Tensor) -> list[Result]
             return list(pool.map(work, rows.chunk(PARTS)))
     finally:
         torch.set_num_threads(cores)  # for threads that are yet to be; the pool's have told PyTorch 1
+
+
+def rows_at_once(width: int, block: int, device: torch.device) -> int:
+    """How many rows of a matrix make a block, at least one.
+
+    Args:
+        width: of a row.
+        block: how many numbers a core's cache has room for.
+        device: on which the matrix is.
+    """
+    return max(1, (block if device.type == "cpu" else GPU_BLOCK) // width)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from models.layers.cores import on_all_cores
+from models.layers.cores import on_all_cores, rows_at_once
 from models.layers.item_relations import GROUP, similar_items
 
 BLOCK_COSINES = 2**18
-"""How many cosines of each view a core holds at once: 1 MiB of them."""
+"""How many cosines of each view a core of a CPU holds at once: 1 MiB of them."""
 
 Mode = Literal["both", "sp", "mp"]
 
@@ -78,7 +78,7 @@ def contrast_rows(
     """
     n_views, d, width = columns.shape
     value, by_rows, by_columns = columns.new_zeros(()), [], columns.new_zeros(n_views, width, d)
-    step = max(1, BLOCK_COSINES // width)
+    step = rows_at_once(width, BLOCK_COSINES, columns.device)
     memory = columns.new_empty(2, n_views * min(step, len(rows)) * width)
     for index, block in zip(torch.split(rows, step), torch.split(anchors, step, dim=1), strict=True):
         shape = n_views, len(index), width

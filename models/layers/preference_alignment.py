@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.layers.cores import on_all_cores
+from models.layers.cores import on_all_cores, rows_at_once
 
 BLOCK_SCORES = 2**17
-"""How many scores of each view a core holds at once: 512 KiB of them."""
+"""How many scores of each view a core of a CPU holds at once: 512 KiB of them."""
 
 
 class _Divergence(torch.autograd.Function):
@@ -58,7 +58,7 @@ def divergence_of(
     """
     value, by_users = users.new_zeros(()), torch.zeros_like(users)
     by_sides = [side.new_zeros(side.T.shape) for side in sides]
-    step = max(1, BLOCK_SCORES // sides[0].shape[1])
+    step = rows_at_once(sides[0].shape[1], BLOCK_SCORES, users.device)
     for block, by_block in zip(torch.split(users, step), torch.split(by_users, step), strict=True):
         divergence, gradients = bernoulli_or_softmax(*(block @ side for side in sides), softmax=softmax)
         value += divergence

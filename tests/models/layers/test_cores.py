@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.layers.cores import on_all_cores
+from models.layers.cores import on_all_cores, rows_at_once
 from models.layers.graded_contrast import Grades, graded_contrast
 from models.layers.preference_alignment import preference_divergence
 
@@ -38,6 +38,12 @@ def test_failure_is_passed_on_and_leaves_the_cores_as_they_were() -> None:
         on_all_cores(lambda part: 1 // part.item(), torch.arange(8))
     assert torch.get_num_threads() == 2
     assert cores_of_new_threads() == 2
+
+
+@pytest.mark.parametrize(("device", "rows"), [("cpu", 4), ("cuda", 2**24 // 250)])
+def test_blocks_fill_a_cores_cache_or_what_a_gpu_wants(device: str, rows: int) -> None:
+    assert rows_at_once(250, 1000, torch.device(device)) == rows
+    assert rows_at_once(2**25, 1000, torch.device(device)) == 1
 
 
 def value_and_gradients(cores: int) -> list[Tensor]:
