@@ -28,19 +28,16 @@ class IntraItemEdges:
 
     Attributes:
         k: the most neighbours that a vector has.
-        of_pseudo_tokens: whether pieces of vectors stand for patches or tokens where an encoder gives one vector an
-            item.
     """
 
-    def __init__(self, pieces: Iterable[pl.DataFrame], k: int, *, of_pseudo_tokens: bool = False) -> None:
+    def __init__(self, pieces: Iterable[pl.DataFrame], k: int) -> None:
         """Take the neighbours out of tables INTRA_EDGES.
 
         Args:
             pieces: of such a table, no item in two of them.
             k: the most neighbours that a vector has.
-            of_pseudo_tokens: as the attribute.
         """
-        self.k, self.of_pseudo_tokens = k, of_pseudo_tokens
+        self.k = k
         read = [to_rows(edges, k) for edges in pieces if len(edges)]
         items = np.concatenate([np.empty(0, dtype=np.int64), *(items for items, _, _ in read)])
         self._count = np.zeros(items.max(initial=-1) + 2, dtype=np.int64)  # the last is of all who have none
@@ -58,8 +55,7 @@ class IntraItemEdges:
             DataError: it is damaged, or no such table.
         """
         INTRA_EDGES.check(path)
-        params = read_provenance(path)["params"]
-        return cls(whole_items(path), int(params["k"]), of_pseudo_tokens=params.get("pseudo_tokens") is True)
+        return cls(whole_items(path), int(read_provenance(path)["params"]["k"]))
 
     @classmethod
     def of(cls, layout: Layout, encoder: str) -> "IntraItemEdges":

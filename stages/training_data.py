@@ -78,7 +78,8 @@ def read_tokens(encoder: str, layout: Layout, memory: int) -> TokenSource:
     folder = layout.features(encoder)
     require_made_for(layout, folder, read_provenance(part_paths(folder)[0]))
     edges = IntraItemEdges.of(layout, encoder)
-    return TokenSource(token_vectors(folder, pseudo_tokens=edges.of_pseudo_tokens), edges, memory, folder.parent)
+    # Whether pieces of vectors will do was decided when their graph was built.
+    return TokenSource(token_vectors(folder, pseudo_tokens=True), edges, memory, folder.parent)
 
 
 def graph_files(kind: str, encoders: Encoders) -> Iterator[tuple[str, str]]:

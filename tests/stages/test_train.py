@@ -25,8 +25,10 @@ from models.training.trainer import build
 from pipeline.errors import DataError, MissingInputError, ParamsError
 from pipeline.features import part_paths
 from pipeline.files import sha256
+from pipeline.graph_params import GraphsParams
 from pipeline.layout import Layout
 from pipeline.provenance import digest_of
+from stages import graph
 from stages.train import prepare, run
 from stages.training_data import graph_files
 
@@ -131,6 +133,16 @@ def test_what_training_took_is_told_beside_the_run(layout: Layout) -> None:
     assert cost["device"] in {"cpu", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))}
     assert 0 < cost["epoch_seconds"] < 60
     assert cost["peak_memory_mb"] > 0
+
+
+def test_run_tells_that_pieces_of_vectors_stood_for_patches(layout: Layout) -> None:
+    params = PARAMS.model_copy(update={"patches": "vgg16", "words": TOKEN_ENCODERS["words"], "max_epochs": 1})
+    pseudo = GraphsParams.model_validate({"intra_item": {"pseudo_tokens": True}})
+    write_vectors(layout, "vgg16", np.random.default_rng(0).normal(size=(60, 32)).astype(np.float32))
+    for encoder in (params.patches, params.words):
+        graph.run(f"intra_item/{encoder}", pseudo, ENCODERS, layout)
+    run("mdr_chca", params, params_of("mdr_chca", k_r=2), layout)
+    assert json.loads(layout.run("mdr_chca").config.read_text())["pseudo_tokens"] == ["vgg16"]
 
 
 def test_collaborative_recommender_needs_no_features(tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ def test_pieces_of_vectors_come_where_the_graph_is_of_them(layout: Layout) -> No
     params = GraphsParams.model_validate({"intra_item": {"pseudo_tokens": True}})
     for encoder in encoders.values():
         graph.run(f"intra_item/{encoder}", params, ENCODERS, layout)
+    with pytest.raises(DataError, match="wide: found one vector an item, expected patches or tokens"):
+        graph.run("intra_item/wide", GraphsParams(), ENCODERS, layout)
     read = read_training_data(describe("mdr_chca"), encoders, layout, 0)
     assert read.pseudo_tokens == ["wide"]
     rows = read.data.tokens["patches"].vectors.gather([3])

@@ -211,6 +211,20 @@ def test_history_has_the_mean_of_what_is_observed_beside_the_losses() -> None:
     assert [row["step"] for row in result.history] == [(steps + 1) / 2, steps + (steps + 1) / 2]
 
 
+class Doubting(Noisy):
+    """Observes what cannot be told."""
+
+    def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
+        self.observe("nothing", torch.tensor(np.nan))
+        return super().losses(users, positives, negatives)
+
+
+def test_what_is_observed_may_be_no_number() -> None:
+    data = toy_data()
+    result = fit(build(Doubting, data, RecommenderParams(), 0), data, PARAMS, Steps(0.01))
+    assert np.isnan([row["nothing"] for row in result.history]).all()
+
+
 @pytest.mark.filterwarnings("error")
 def test_loss_that_is_no_number_is_reported_with_its_name_and_epoch() -> None:
     data = toy_data()
