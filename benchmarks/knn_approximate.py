@@ -59,7 +59,9 @@ def vectors(n: int, dimension: int, seed: int) -> Iterator[Floats]:
     for start in range(0, n, CHUNK):
         rows = min(CHUNK, n - start)
         own, other = (centres[(chance.random(rows) ** 1.5 * clusters).astype(np.int64)] for _ in range(2))
-        toward, noise = (chance.uniform(*ends, (rows, 1)).astype(np.float32) for ends in ((0, 0.6), (0.2, 1.3)))
+        toward, noise = (
+            chance.uniform(low, high, (rows, 1)).astype(np.float32) for low, high in ((0.0, 0.6), (0.2, 1.3))
+        )
         made = mean + (1 - toward) * own + toward * other + noise * normal(rows)
         copies = int(rows * EQUAL)
         made[chance.integers(0, rows, copies)] = made[chance.integers(0, rows, copies)]
@@ -101,7 +103,7 @@ def search(path: Path, n: int, dimension: int, k: int) -> dict[str, Any]:
     start = time.perf_counter()
     faiss.knn(rows[:SAMPLE], rows, k + 1, metric=faiss.METRIC_INNER_PRODUCT)
     exact = (time.perf_counter() - start) / min(SAMPLE, n) * n
-    digest = blake2b(found, digest_size=8).hexdigest()
+    digest = blake2b(found.data, digest_size=8).hexdigest()
     return {"seconds": seconds, "gigabytes": peak / 1e9, "recall": recall, "exact": exact, "digest": digest}
 
 

@@ -98,6 +98,10 @@ class Times:
         self._found.setdefault(name, []).append(time.perf_counter() - start)
         self._found.setdefault(f"{name}_cpu", []).append(time.process_time() - cpu)
 
+    def last(self, name: str) -> float:
+        """Seconds by the clock that what is done under a name took last."""
+        return self._found[name][-1]
+
     def medians(self) -> dict[str, float]:
         """The median of each, without the first time where there are others."""
         return {name: median(times[len(times) > 1 :]) for name, times in self._found.items()}
@@ -153,7 +157,7 @@ def time_epochs(case: Case) -> dict[str, Any]:
             if case.scale == 1 or not metrics:
                 with times.of("evaluation"):
                     metrics = validate(recommender, data)
-            course.add(terms, metrics)
+            course.add(terms, metrics, times.last("epoch"))
     return {"device": str(device), **times.medians()}
 
 
