@@ -131,6 +131,7 @@ def train_epoch(
     recommender.begin_epoch()
     for users, positives, negatives in steps:
         optimiser.zero_grad(set_to_none=True)
+        recommender.observed.clear()
         terms = recommender.losses(users, positives, negatives)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -145,6 +145,15 @@ def test_run_tells_that_pieces_of_vectors_stood_for_patches(layout: Layout) -> N
     assert json.loads(layout.run("mdr_chca").config.read_text())["pseudo_tokens"] == ["vgg16"]
 
 
+def test_what_is_observed_in_the_first_epochs_alone_is_blank_after(layout: Layout) -> None:
+    section = params_of("mdr_chca", k_r=2, pretrain_epochs=1)
+    run("mdr_chca", PARAMS.model_copy(update={"max_epochs": 2, **TOKEN_ENCODERS}), section, layout)
+    with layout.run("mdr_chca").history.open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert 0 < float(first["largest_attention"]) <= 1
+    assert second["largest_attention"] == ""
+
+
 def test_collaborative_recommender_needs_no_features(tmp_path: Path) -> None:
     bare = Layout(tmp_path / "data", "bare")
     write_world(two_groups(), bare)

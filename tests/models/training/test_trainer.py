@@ -195,10 +195,18 @@ def test_history_has_the_mean_of_each_loss_term_and_the_validation_metrics() -> 
 
 
 class Observing(Noisy):
-    """Tells the number of the step."""
+    """Tells the number of the step, and in the first epoch alone one more."""
+
+    steps = epochs = 0
+
+    def begin_epoch(self) -> None:
+        self.epochs += 1
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
-        self.observe("step", self.observed.get("step", torch.tensor(0.0)) + 1)
+        self.steps += 1
+        self.observe("step", torch.tensor(float(self.steps)))
+        if self.epochs == 1:
+            self.observe("once", torch.tensor(3.0))
         return super().losses(users, positives, negatives)
 
 
@@ -207,7 +215,8 @@ def test_history_has_the_mean_of_what_is_observed_beside_the_losses() -> None:
     recommender = build(Observing, data, RecommenderParams(), 0)
     result = fit(recommender, data, PARAMS.model_copy(update={"max_epochs": 2}), Steps(0.01))
     steps = len(Batches(data, PARAMS, torch.device("cpu")).of_epoch(1))
-    assert list(result.history[0])[:3] == ["epoch", "loss_noisy", "step"]
+    assert list(result.history[0])[:4] == ["epoch", "loss_noisy", "step", "once"]
+    assert [row.get("once") for row in result.history] == [3.0, None]
     assert [row["step"] for row in result.history] == [(steps + 1) / 2, steps + (steps + 1) / 2]
 
 
