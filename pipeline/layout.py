@@ -127,6 +127,10 @@ class Layout:
             folder / f"{name}.csv", folder / name, self.root / "plots" / self.dataset / f"{name}.png"
         )
 
+    def experiment_cost(self, digest: str) -> Path:
+        """What the training of an experiment took, JSON, by the digest of all that determines the experiment."""
+        return self.root / "experiments" / self.dataset / "costs" / f"{digest}.json"
+
     def metrics(self, stage: str) -> Path:
         """The JSON that a stage reports for `dvc metrics show`."""
         return self.root / "metrics" / self.dataset / f"{stage}.json"
@@ -173,7 +177,7 @@ class RunLayout:
 
     @property
     def cost(self) -> Path:
-        """The seconds of an epoch and the memory that training took, JSON."""
+        """The seconds of an epoch and the memory that training took, JSON. DVC does not know it: no two are alike."""
         return self.folder / "cost.json"
 
     @property

@@ -19,7 +19,8 @@ Scalar = bool | int | float | str | None
 Value = Scalar | list[Scalar]
 Key = Annotated[str, Field(pattern=r"^[a-z_0-9]+(\.[a-z_0-9]+)*$")]
 Overrides = dict[Key, Value]
-Metric = Annotated[str, Field(pattern=r"^((recall|precision|ndcg)@(5|10|20|50)|epoch_seconds|peak_memory_mb)$")]
+COSTS = ("epoch_seconds", "peak_memory_mb")
+Metric = Annotated[str, Field(pattern=rf"^((recall|precision|ndcg)@(5|10|20|50)|{'|'.join(COSTS)})$")]
 Numbers = tuple[Annotated[float, Field(ge=0)] | None, ...]
 Text = Annotated[str, Field(min_length=1)]
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from models.recommenders.catalogue import DESCRIPTIONS, describe
-from pipeline.errors import ParamsError
-from pipeline.layout import Layout, RunLayout
+from pipeline.errors import DataError, ParamsError
+from pipeline.files import atomic_file
+from pipeline.layout import Layout
 from pipeline.progress import Progress, silent
-from stages.experiment_file import Point, Value
+from stages.experiment_file import COSTS, Point, Value
 from stages.parameters import Parameters, overridden, parse
 from stages.project_copy import Experiment, ExperimentError
 from stages.report import pseudo_tokens, random_weights
@@ -39,6 +40,9 @@ class Place(Protocol):
 
     def metrics(self, experiment: Experiment, path: str) -> dict[str, float] | None:
         """A file of metrics as an experiment has it; None if it is gone."""
+
+    def take(self, path: Path) -> bytes | None:
+        """Remove a file that the last experiment left and DVC does not know; what was in it, None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +138,9 @@ def outcomes(
         digest = place.digest(layout.dataset, planned.overrides, planned.target)
         files = layout.run(planned.point.recommender)
         known = place.find(digest)
-        metrics = found_metrics(place, known, files) if known else None
+        metrics = place.metrics(known, files.metrics.as_posix()) if known else None
         if metrics is not None:
-            yield planned, metrics
+            yield planned, {**read_cost(layout.experiment_cost(digest)), **metrics}
             continue
         if not prepared:
             place.prepare()
@@ -145,17 +149,34 @@ def outcomes(
         log = layout.experiment(name).logs / f"{title}.log"
         try:
             keys = [*empty_sections(planned.overrides, values), *hydra(planned.overrides)]
-            metrics = found_metrics(place, place.run(title, keys, planned.target, log), files)
+            place.take(files.cost)  # of another experiment
+            metrics = place.metrics(place.run(title, keys, planned.target, log), files.metrics.as_posix())
         except ExperimentError as error:
             yield planned, str(error)
         else:
-            yield planned, metrics if metrics is not None else f"{files.folder}: not in DVC's cache"
+            cost = place.take(files.cost)
+            if cost is not None:
+                with atomic_file(layout.experiment_cost(digest)) as temporary:
+                    temporary.write_bytes(cost)
+            if metrics is None:
+                yield planned, f"{files.metrics}: not in DVC's cache"
+            else:
+                yield planned, {**read_cost(layout.experiment_cost(digest)), **metrics}
 
 
-def found_metrics(place: Place, experiment: Experiment, files: RunLayout) -> dict[str, float] | None:
-    """The test metrics of an experiment, and what its training took; None if either is gone."""
-    metrics, cost = (place.metrics(experiment, path.as_posix()) for path in (files.metrics, files.cost))
-    return None if metrics is None or cost is None else {**cost, **metrics}
+def read_cost(path: Path) -> dict[str, float]:
+    """What the training of an experiment took; nothing where DVC's run cache had it, so that none ran.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return {key: float(told[key]) for key in COSTS}
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"{path}: damaged ({error}); remove it") from error
 
 
 def checked(point: Point, values: Mapping[str, Any], source: str) -> Parameters:

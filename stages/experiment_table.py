@@ -55,10 +55,10 @@ def ours(file: ExperimentFile, result: Result, dataset: str) -> Line:
     if not result.runs:
         remark = result.failed if point.recommender else NOT_BUILT
         return Line(point.label, point.row.label, point.x, dataset, False, none, none, 0, remark)
-    values = [[run[metric] for run in result.runs] for metric in file.metrics]
-    several = len(result.runs) > 1
-    deviations = tuple(stdev(each) if several else None for each in values)
-    means = tuple(mean(each) for each in values)
+    # What a training took is known only where one ran; DVC's run cache may have had it.
+    values = [[run[metric] for run in result.runs if metric in run] for metric in file.metrics]
+    deviations = tuple(stdev(each) if len(each) > 1 else None for each in values)
+    means = tuple(mean(each) if each else None for each in values)
     return Line(point.label, point.row.label, point.x, dataset, False, means, deviations, len(result.runs))
 
 

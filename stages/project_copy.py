@@ -168,6 +168,15 @@ class ProjectCopy:
         found: dict[str, float] = json.loads(text)
         return found
 
+    def take(self, path: Path) -> bytes | None:
+        """Remove a file that the last experiment left and DVC does not know; what was in it, None if there is none."""
+        found = self.folder / path
+        if not found.is_file():
+            return None
+        content = found.read_bytes()
+        found.unlink()
+        return content
+
 
 @contextmanager
 def opened(project: Path, dvc: Sequence[str] = (sys.executable, "-m", "dvc")) -> Iterator[ProjectCopy]:

@@ -82,7 +82,6 @@ class Soundness:
         epochs = read_object(files.training)["epochs"]
         if read_epochs(files.history) != list(range(1, epochs + 1)):
             raise Fault("damaged", f"{files.history.name} does not have {epochs} epochs")
-        read_object(files.cost)
         self.require_inputs(config)
         with safe_open(files.embeddings, "numpy") as tensors:
             for what, expected in self._sizes.items():

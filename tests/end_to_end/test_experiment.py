@@ -12,7 +12,7 @@ FILE = """
 paper: Toys
 source: Figure 1
 shows: two recommenders
-metrics: [recall@20, ndcg@20]
+metrics: [recall@20, ndcg@20, epoch_seconds, peak_memory_mb]
 set: {train.max_epochs: 3}
 x:
   name: d
@@ -79,7 +79,9 @@ def test_dvc_lists_the_experiments_with_their_parameters_and_the_numbers_of_the_
     experiments = [each["revs"][0] for baseline in listed for each in baseline["experiments"] or []]
     assert len(experiments) == 2
     with (project / "data/experiments/tiny/toys.csv").open() as file:
-        ours = {(row["row"].lower(), row["d"]): row["recall@20"] for row in csv.DictReader(file) if row["seeds"]}
+        rows = [row for row in csv.DictReader(file) if row["seeds"]]
+    ours = {(row["row"].lower(), row["d"]): row["recall@20"] for row in rows}
+    assert all(0 < float(row["epoch_seconds"]) < 60 and float(row["peak_memory_mb"]) > 50 for row in rows)
     for each in experiments:
         params = each["data"]["params"]["params.yaml"]["data"]
         (name,) = (*params["train"]["collaborative"], *params["train"]["multimodal"], *params["train"]["item_graphs"])

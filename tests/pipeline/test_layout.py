@@ -50,6 +50,7 @@ RUN = LAYOUT.run("vbpr")
         (RUN.embeddings, "runs/toys/vbpr/embeddings.safetensors"),
         (RUN.history, "runs/toys/vbpr/history.csv"),
         (RUN.training, "runs/toys/vbpr/training.json"),
+        (LAYOUT.experiment_cost("3fa1"), "experiments/toys/costs/3fa1.json"),
         (RUN.cost, "runs/toys/vbpr/cost.json"),
         (RUN.metrics, "runs/toys/vbpr/metrics.json"),
         (RUN.metrics_by_group, "runs/toys/vbpr/metrics_by_group.json"),

@@ -4,7 +4,7 @@ from statistics import mean, stdev
 import pytest
 from fake_place import FakePlace
 
-from pipeline.errors import MissingInputError, ParamsError
+from pipeline.errors import DataError, MissingInputError, ParamsError
 from pipeline.layout import Layout
 from pipeline.params import parse_section
 from stages.experiment_file import ExperimentFile, points
@@ -86,11 +86,10 @@ def test_only_what_is_missing_runs_after_an_interruption(layout: Layout) -> None
     assert len(place.ran) == 4
 
 
-@pytest.mark.parametrize("file", ["metrics.json", "cost.json"])
-def test_an_experiment_whose_metrics_are_gone_runs_again(layout: Layout, file: str) -> None:
+def test_an_experiment_whose_metrics_are_gone_runs_again(layout: Layout) -> None:
     place = FakePlace()
     first = run(place, layout)
-    place.lost = {(place.ran[0][0], file)}
+    place.lost = {place.ran[0][0]}
     assert run(place, layout) == first
     assert len(place.ran) == 3
 
@@ -137,8 +136,27 @@ def test_the_table_has_mean_and_deviation_and_the_published_numbers(layout: Layo
 
 def test_what_training_takes_is_a_metric_too(layout: Layout) -> None:
     file = VALID.model_copy(update={"metrics": ("recall@20", "epoch_seconds", "peak_memory_mb")})
-    results = run(FakePlace(), layout, 2, 4, file=file)
+    place = FakePlace()
+    results = run(place, layout, 2, 4, file=file)
     assert lines(file, results, "toys", None)[0].means == pytest.approx((0.03, 3, 3000))
+    assert run(place, layout, 2, 4, file=file) == results
+    assert len(place.ran) == 4
+
+
+def test_what_a_cached_training_took_is_not_that_of_another(layout: Layout) -> None:
+    file = VALID.model_copy(update={"metrics": ("recall@20", "epoch_seconds")})
+    place = FakePlace(cached=True, left=b'{"epoch_seconds": 99}')
+    (line, *_) = lines(file, run(place, layout, 2, 4, file=file), "toys", None)
+    assert (line.means, line.deviations[1]) == ((pytest.approx(0.03), None), None)
+
+
+def test_a_damaged_cost_is_named(layout: Layout) -> None:
+    place = FakePlace()
+    run(place, layout)
+    path = next((layout.root / "experiments").rglob("costs/*.json"))
+    path.write_text("[")
+    with pytest.raises(DataError, match=r"costs/\w+\.json: damaged .*; remove it"):
+        run(place, layout)
 
 
 def test_a_dataset_like_one_of_the_papers_has_its_numbers_alone(layout: Layout) -> None:

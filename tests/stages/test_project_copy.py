@@ -114,6 +114,15 @@ def test_the_next_experiment_begins_with_the_same_files_and_what_was_half_done(c
     assert (told["params"], told["left"]) == ("new", True)
 
 
+def test_a_file_that_dvc_does_not_know_is_taken_once(copy: ProjectCopy) -> None:
+    copy.prepare()
+    left = copy.folder / "data" / "runs" / "cost.json"
+    left.parent.mkdir(parents=True)
+    left.write_text("{}")
+    assert [copy.take(Path("data/runs/cost.json")) for _ in range(2)] == [b"{}", None]
+    assert not left.exists()
+
+
 def test_experiments_are_handed_to_the_project_and_found_by_their_digest(copy: ProjectCopy) -> None:
     copy.prepare()
     run(copy, "row-12345678")

@@ -486,7 +486,7 @@ def test_a_killed_training_is_damage(layout: Layout) -> None:
     assert found.what == "no config.json, as training did not end; run `mmprep train --recommender bpr`"
 
 
-@pytest.mark.parametrize("name", ["checkpoint.safetensors", "training.json", "history.csv", "cost.json"])
+@pytest.mark.parametrize("name", ["checkpoint.safetensors", "training.json", "history.csv"])
 def test_a_run_without_one_of_its_files_is_damaged(layout: Layout, name: str) -> None:
     (layout.run("bpr").folder / name).unlink()
     found = only(layout)
