@@ -33,6 +33,17 @@ def attention(scope: AttentionScope, queries: Tensor, keys: Tensor, values: Tens
     return scope(queries[nodes], *given, nodes)
 
 
+def reached(name: str, node: int, nodes: list[int]) -> list[int]:
+    """Whom a node attends to, of chosen ones."""
+    return {
+        "all": list(range(NODES)),
+        "type": list(range(USERS) if node < USERS else range(USERS, NODES)),
+        "batch": nodes,
+        "neigh": NEIGHBOUR[node].nonzero()[:, 0].tolist(),
+        "node": [node],
+    }[name]
+
+
 def by_hand(name: str, queries: Tensor, keys: Tensor, values: Tensor, nodes: list[int]) -> Tensor:
     """Node by node, key by key."""
     if name == "node":
@@ -41,13 +52,8 @@ def by_hand(name: str, queries: Tensor, keys: Tensor, values: Tensor, nodes: lis
         return torch.stack([torch.cat([mean(q, k, v) for q in qs]) for qs, k, v in zip(*parts, strict=True)])
     rows = []
     for node in nodes:
-        reached = {
-            "all": list(range(NODES)),
-            "type": list(range(USERS) if node < USERS else range(USERS, NODES)),
-            "batch": nodes,
-            "neigh": NEIGHBOUR[node].nonzero()[:, 0].tolist(),
-        }[name]
-        rows.append(mean(queries[node], keys[reached], values[reached]))
+        there = reached(name, node, nodes)
+        rows.append(mean(queries[node], keys[there], values[there]))
     return torch.stack(rows)
 
 
@@ -91,14 +97,7 @@ def entropy_by_hand(name: str, queries: Tensor, keys: Tensor, nodes: list[int]) 
     """Of each node that has a choice: minus the sum of p ln p over the logarithm of how many keys there are."""
     width, found = SIZE // CHUNKS, []
     for node in nodes:
-        reached = {
-            "all": list(range(NODES)),
-            "type": list(range(USERS) if node < USERS else range(USERS, NODES)),
-            "batch": nodes,
-            "neigh": NEIGHBOUR[node].nonzero()[:, 0].tolist(),
-            "node": [node],
-        }[name]
-        asking, asked = [queries[node]], list(keys[reached])
+        asking, asked = [queries[node]], list(keys[reached(name, node, nodes)])
         if name == "node":
             asking, asked = list(queries[node].split(width)), list(keys[node].split(width))
         if len(asked) < 2:
