@@ -8,6 +8,7 @@ from PIL import Image
 
 from models.device import best_device
 from models.encoders.base import Identity
+from models.encoders.linear_layers import fast_linear_layers
 from pipeline.errors import ParamsError
 from pipeline.rows import Rows
 
@@ -63,7 +64,9 @@ class ImageEncoder:
         if self._device.type == "cuda":
             photos = photos.pin_memory()
         photos = photos.to(self._device, non_blocking=True)
-        return self._rows(self._network(photos.to(self._dtype, memory_format=torch.channels_last)))
+        with fast_linear_layers(self._device, self._dtype):
+            given = self._network(photos.to(self._dtype, memory_format=torch.channels_last))
+        return self._rows(given)
 
     def _rows(self, given: object) -> Rows:
         """The network's output, [n, dimension] or [n, patches, dimension], as rows; networks by name may give more."""

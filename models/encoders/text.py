@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from models.device import best_device
 from models.encoders.base import Identity
 from models.encoders.image import DTYPES
+from models.encoders.linear_layers import fast_linear_layers
 from models.encoders.params import TextEncoderParams
 from models.encoders.sentence_models import load_model
 from pipeline.errors import WeightsError
@@ -37,7 +38,8 @@ class TextEncoder:
             check_places(model, identity)
         # What the model itself puts before every text.
         self._prompt = (model.prompts[model.default_prompt_name] or "") if model.default_prompt_name else ""
-        self._model = model.to(best_device(), DTYPES[identity.params.precision]).eval()
+        self._dtype = DTYPES[identity.params.precision]
+        self._model = model.to(best_device(), self._dtype).eval()
 
     def sizes(self, sources: Sequence[str]) -> list[int]:
         """The number of tokens of each text, which tells better than its characters how far it is padded."""
@@ -65,7 +67,8 @@ class TextEncoder:
         moved = {name: to_device(value, self._model.device) for name, value in features.items()}
         # Some models mark the prompt as padding, in the tensor itself.
         present = features["attention_mask"].bool().clone()
-        given = self._model(moved)
+        with fast_linear_layers(self._model.device, self._dtype):
+            given = self._model(moved)
         if not self._tokens:
             return Rows(given["sentence_embedding"].float().cpu().numpy())
         spans = (places - len(self._prompt)).clamp(min=0)

