@@ -75,5 +75,5 @@ def linear(given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if given.dtype != torch.float32 or given.device.type != "cpu" or not given.numel():
         return torch.nn.functional.linear(given, weight, bias)
     # What PyTorch's compiler makes of a linear layer.
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(given.contiguous(), weight, bias, "none", [], "")
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], "")
     return found

@@ -40,8 +40,16 @@ def attention() -> nn.Module:
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(
     "given",
-    [torch.ones(6), torch.rand(5, 6), torch.rand(2, 3, 6), torch.rand(6, 5).T, torch.rand(4, 12)[:, ::2]],
-    ids=["vector", "matrix", "batch", "transposed", "every other column"],
+    [
+        torch.ones(6),
+        torch.rand(5, 6),
+        torch.rand(2, 3, 6),
+        torch.rand(6, 5).T,
+        torch.rand(4, 12)[:, ::2],
+        torch.rand(1, 6).expand(5, 6),
+        torch.rand(2, 6, 3).transpose(1, 2),
+    ],
+    ids=["vector", "matrix", "batch", "transposed", "every other column", "expanded", "transposed batch"],
 )
 def test_what_one_dnn_gives_is_what_pytorch_gives(given: Tensor, bias: bool) -> None:
     layer = nn.Linear(6, 7, bias=bias)
