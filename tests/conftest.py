@@ -23,6 +23,11 @@ ROOT = Path(__file__).parent.parent
 CACHES = count()
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Names bytes by their place: what gzip writes has the time in it, and workers must agree on all names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What fixtures of a module or of all tests encode stays out of the user's own row cache."""

@@ -71,8 +71,8 @@ class _ByOneDNN(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def linear(given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """What torch.nn.functional.linear gives, by oneDNN if it is f32 on a CPU."""
-    if given.dtype != torch.float32 or given.device.type != "cpu" or not given.numel():
+    """What torch.nn.functional.linear gives, by oneDNN if it is f32."""
+    if given.dtype != torch.float32 or not given.numel():
         return torch.nn.functional.linear(given, weight, bias)
     # What PyTorch's compiler makes of a linear layer.
     found: Tensor = torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], "")

@@ -235,8 +235,8 @@ def test_a_compressed_file_cut_off_anywhere_is_an_error(tmp_path: Path, share: f
     [
         (b"", r"found 0 bytes, expected an array of numpy's, or records of 16,394 bytes each"),
         (b"rubbish", r"found 7 bytes, expected"),
-        (gzip.compress(b"", mtime=0), r"holds nothing"),
-        (gzip.compress(b"rubbish", mtime=0), r"cut off in record 1, or something else"),
+        (gzip.compress(b""), r"holds nothing"),
+        (gzip.compress(b"rubbish"), r"cut off in record 1, or something else"),
         (b"\x1f\x8brubbish", r"cut off or damaged after record 0"),
         (b"B00000000\n" + THREE[10:], r"record 1 begins with b'B00000000\\n', expected an ASIN"),
         (b"B0000000\xc3\xa4" + THREE[10:], r"record 1 begins with .*, expected an ASIN"),

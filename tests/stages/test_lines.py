@@ -40,7 +40,7 @@ def test_a_byte_order_mark_is_taken_off(tmp_path: Path, pack: Pack) -> None:
     assert lines_of(saved(tmp_path, pack(b"\xef\xbb\xbfone\ntwo\n"))) == ([(1, b"one"), (2, b"two")], [])
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b"", mtime=0), zstandard.compress(b""), b"\n\n"])
+@pytest.mark.parametrize("content", [b"", gzip.compress(b""), zstandard.compress(b""), b"\n\n"])
 def test_a_file_without_lines_gives_none(tmp_path: Path, content: bytes) -> None:
     assert lines_of(saved(tmp_path, content)) == ([], [])
 

@@ -1,5 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from models.encoders.linear_layers import fast_linear_layers, linear, one_dnn_is
 from models.encoders.text import TextEncoder
 
 CPU, F32 = torch.device("cpu"), torch.float32
+NUMBERS = torch.linspace(-1, 1, 48)
 ONE_DNN = "mkldnn::_linear_pointwise"
 MODULE = "models.encoders.linear_layers"
 
@@ -41,17 +44,18 @@ def attention() -> nn.Module:
 @pytest.mark.parametrize(
     "given",
     [
-        torch.ones(6),
-        torch.rand(5, 6),
-        torch.rand(2, 3, 6),
-        torch.rand(6, 5).T,
-        torch.rand(4, 12)[:, ::2],
-        torch.rand(1, 6).expand(5, 6),
-        torch.rand(2, 6, 3).transpose(1, 2),
+        NUMBERS[:6],
+        NUMBERS.view(8, 6),
+        NUMBERS.view(2, 4, 6),
+        NUMBERS.view(6, 8).T,
+        NUMBERS.view(4, 12)[:, ::2],
+        NUMBERS[:6].expand(5, 6),
+        NUMBERS.view(2, 6, 4).transpose(1, 2),
     ],
     ids=["vector", "matrix", "batch", "transposed", "every other column", "expanded", "transposed batch"],
 )
 def test_what_one_dnn_gives_is_what_pytorch_gives(given: Tensor, bias: bool) -> None:
+    torch.manual_seed(0)
     layer = nn.Linear(6, 7, bias=bias)
     with torch.inference_mode():
         expected = layer(given)
@@ -60,7 +64,7 @@ def test_what_one_dnn_gives_is_what_pytorch_gives(given: Tensor, bias: bool) -> 
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("given", [torch.empty(0, 6), torch.rand(3, 6, dtype=torch.float64)], ids=["empty", "f64"])
+@pytest.mark.parametrize("given", [NUMBERS.view(8, 6)[:0], NUMBERS.view(8, 6).double()], ids=["empty", "f64"])
 def test_what_is_not_for_one_dnn_goes_through_pytorch(given: Tensor) -> None:
     weight = torch.rand(7, 6, dtype=given.dtype)
     assert linear(given, weight).equal(nn.functional.linear(given, weight))
@@ -99,32 +103,27 @@ def test_nothing_changes_where_it_is_no_faster(attention: nn.Module, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("vendor", "capability", "there", "switch", "expected"),
+    ("vendor", "lacking", "expected"),
     [
-        ("AuthenticAMD", "AVX512", True, True, True),
-        ("AuthenticAMD", "AVX512", True, False, False),
-        ("AuthenticAMD", "AVX512", False, True, False),
-        ("AuthenticAMD", "AVX2", True, True, False),
-        ("GenuineIntel", "AVX512", True, True, False),
-        (None, "AVX512", True, True, False),
+        ("AuthenticAMD", {}, True),
+        ("AuthenticAMD", {"backends.mkldnn.is_available": lambda: False}, False),
+        ("AuthenticAMD", {"backends.mkldnn.enabled": False}, False),
+        ("AuthenticAMD", {"ops.mkldnn": SimpleNamespace()}, False),
+        ("AuthenticAMD", {"backends.cpu.get_cpu_capability": lambda: "AVX2"}, False),
+        ("GenuineIntel", {}, False),
+        (None, {}, False),
     ],
+    ids=["all there", "no oneDNN", "switched off", "another PyTorch", "no AVX-512", "Intel's", "not told"],
 )
 def test_it_is_faster_where_mkl_does_not_use_all_of_the_processor(
-    vendor: str | None,
-    capability: str,
-    there: bool,
-    switch: bool,
-    expected: bool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    vendor: str | None, lacking: dict[str, Any], expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     if vendor:
         cpuinfo.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\n")
     monkeypatch.setattr(f"{MODULE}.CPUINFO", cpuinfo)
-    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: capability)
-    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: there)
-    monkeypatch.setattr("torch.backends.mkldnn.enabled", switch)
+    for name, value in {"backends.cpu.get_cpu_capability": lambda: "AVX512", **lacking}.items():
+        monkeypatch.setattr(f"torch.{name}", value)
     assert one_dnn_is_faster() is expected
 
 
