@@ -35,6 +35,7 @@ lint: install ## ruff
 
 types: install ## mypy, strict
 	mypy
+	mypy benchmarks
 
 unit: install ## all tests, on up to four cores
 	python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope

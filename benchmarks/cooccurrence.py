@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, load_npz, save_npz
 
-from pipeline.cooccurrence import co_bought, co_bought_share, common_neighbours
-from pipeline.graph_params import CooccurrenceParams
-from pipeline.graphs import Edges
+from mmprep.pipeline.graphs.cooccurrence import co_bought, co_bought_share, common_neighbours
+from mmprep.pipeline.graphs.edges import Edges
+from mmprep.pipeline.graphs.params import CooccurrenceParams
 
 ROWS_A_USER, ROWS_AN_ITEM = 5, 15  # on average
 # The n-th most active of N has interactions in proportion to (n / N) ** (1 / SKEW - 1).

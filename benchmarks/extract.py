@@ -30,18 +30,18 @@ import polars as pl
 import torch
 from PIL import Image
 
-from models.encoders.base import Encoder, Identity
-from models.encoders.image import DTYPES, ImageEncoder
-from models.encoders.params import ExtractParams, NetworkParams, describe, parse_encoder
-from models.encoders.weights import locate
-from pipeline.layout import Layout
-from pipeline.photos import open_photo
-from pipeline.provenance import Provenance
-from pipeline.rows import Rows
-from pipeline.tables import ITEMS, TEXT_FIELDS
-from stages import encode, extract
+from mmprep.models.encoders.base import Encoder, Identity
+from mmprep.models.encoders.image_encoder import DTYPES, ImageEncoder
+from mmprep.models.encoders.params import ExtractParams, NetworkParams, describe, parse_encoder
+from mmprep.models.encoders.weights.sources import locate
+from mmprep.pipeline.features.vectors import Rows
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.photos.decode import open_photo
+from mmprep.pipeline.tables.provenance import Provenance
+from mmprep.pipeline.tables.table import ITEMS, TEXT_FIELDS
+from mmprep.stages.extract import encode, extract
 
-logging.getLogger("stages").setLevel(logging.ERROR)  # it would warn of random weights at every run
+logging.getLogger("mmprep.stages").setLevel(logging.ERROR)  # it would warn of random weights at every run
 
 SIDE = 500  # pixels, as Amazon's
 ROUNDS = 5
@@ -192,7 +192,7 @@ def cosine(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, 
 
 def bench_texts(folder: Path, n: int, weights: str) -> None:
     """MiniLM against SentenceTransformer.encode on the same texts."""
-    from models.encoders.text import TextEncoder
+    from mmprep.models.encoders.text_encoder import TextEncoder
 
     identity = identity_of("minilm", weights=weights)
     encoder, written = TextEncoder(identity), texts(n)

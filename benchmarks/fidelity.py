@@ -15,12 +15,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.recommenders.catalogue import describe
-from models.training.params import EvaluateParams, TrainParams
-from pipeline.graph_params import GraphsParams
-from pipeline.layout import Layout
-from stages import filter as filter_stage
-from stages import graph, ingest, search, seeds, split
+from mmprep.models.recommenders.catalogue import describe
+from mmprep.models.training.params import EvaluateParams, TrainParams
+from mmprep.pipeline.graphs.params import GraphsParams
+from mmprep.pipeline.layout import Layout
+from mmprep.stages.graphs import graph
+from mmprep.stages.ingest import ingest
+from mmprep.stages.prepare import filter as filter_stage
+from mmprep.stages.prepare import split
+from mmprep.stages.training import search, seeds
 
 # Test Recall@20 and NDCG@20 of random 8:1:1 splits of Baby, as MGCN and DA-MRS print them.
 PUBLISHED = {

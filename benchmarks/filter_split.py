@@ -23,9 +23,9 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from pipeline.layout import Layout
-from pipeline.provenance import Provenance
-from pipeline.tables import INTERACTIONS, RAW_ITEMS, SPLITS, TEXT_FIELDS
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.tables.provenance import Provenance
+from mmprep.pipeline.tables.table import INTERACTIONS, RAW_ITEMS, SPLITS, TEXT_FIELDS
 
 K = 5
 CHUNK = 2_000_000  # rows written at once
@@ -87,14 +87,14 @@ def generate(layout: Layout, rows: int) -> dict[str, Any]:
 
 def filter_step(layout: Layout) -> dict[str, Any]:
     """`mmprep filter`."""
-    from stages.filter import FilterParams, run
+    from mmprep.stages.prepare.filter import FilterParams, run
 
     return run(FilterParams(k_core=K), layout)
 
 
 def split_step(layout: Layout) -> dict[str, Any]:
     """`mmprep split`."""
-    from stages.split import SplitParams, run
+    from mmprep.stages.prepare.split import SplitParams, run
 
     return run(SplitParams(), layout)
 

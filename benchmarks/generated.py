@@ -12,22 +12,22 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, load_npz, save_npz
 
-from models.recommenders.base import TrainingData
-from models.recommenders.catalogue import RecommenderDescription
-from models.training.params import TrainParams
-from pipeline.cooccurrence import common_neighbours
-from pipeline.feature_writer import write_features
-from pipeline.graph_params import ConsistentParams, CooccurrenceParams, IntraItemParams, KnnParams, MixedParams
-from pipeline.graphs import interaction_graphs, normalised, weighted
-from pipeline.intra_edges import IntraItemEdges
-from pipeline.intra_item import edges_within
-from pipeline.neighbors import consistent, nearest
-from pipeline.provenance import Provenance
-from pipeline.rows import Form, Rows, Shape
-from pipeline.similarity import Cosines
-from pipeline.tables import INTRA_EDGES
-from pipeline.token_features import TokenFeatures
-from pipeline.token_store import TokenSource
+from mmprep.models.layers.mdr_chca.token_store import TokenSource
+from mmprep.models.recommenders.base import TrainingData
+from mmprep.models.recommenders.catalogue import RecommenderDescription
+from mmprep.models.training.params import TrainParams
+from mmprep.pipeline.features.token_reader import TokenFeatures
+from mmprep.pipeline.features.vectors import Form, Rows, Shape
+from mmprep.pipeline.features.writer import write_features
+from mmprep.pipeline.graphs.cooccurrence import common_neighbours
+from mmprep.pipeline.graphs.cosine import Cosines
+from mmprep.pipeline.graphs.edges import interaction_graphs, normalised, weighted
+from mmprep.pipeline.graphs.intra_item import edges_within
+from mmprep.pipeline.graphs.intra_item_reader import IntraItemEdges
+from mmprep.pipeline.graphs.knn import consistent, nearest
+from mmprep.pipeline.graphs.params import ConsistentParams, CooccurrenceParams, IntraItemParams, KnnParams, MixedParams
+from mmprep.pipeline.tables.provenance import Provenance
+from mmprep.pipeline.tables.table import INTRA_EDGES
 
 LEAST_TRAIN, LEAST_VAL = 3, 1  # of a user
 USER_SPREAD, ITEM_SPREAD = 1.1, 1.0  # of the logarithms of how active users and how popular items are

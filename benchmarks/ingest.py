@@ -24,10 +24,10 @@ from pathlib import Path
 
 from isal import igzip
 
-from pipeline.layout import Layout
-from stages.formats.amazon_2014 import item_in
-from stages.formats.rows import Item
-from stages.ingest import IngestParams, run
+from mmprep.pipeline.layout import Layout
+from mmprep.stages.ingest.amazon_2014 import item_in
+from mmprep.stages.ingest.ingest import IngestParams, run
+from mmprep.stages.ingest.records import Item
 
 WORDS = [
     "the",
@@ -161,7 +161,9 @@ def measure_reviews(folder: Path, size: int) -> None:
     reviews = write_reviews(path, size)
     times = best_times({"loop": lambda: loop_over_reviews(path), "ingest": lambda: run(IngestParams(), layout)}, runs=3)
     print(f"2018 reviews: {reviews:,} of {size / reviews:.0f} bytes")
-    print_ratio("gzip.open and json.loads", "stages.ingest.run", times["loop"], times["ingest"], REVIEW_TARGET)
+    print_ratio(
+        "gzip.open and json.loads", "mmprep.stages.ingest.ingest.run", times["loop"], times["ingest"], REVIEW_TARGET
+    )
 
 
 def measure_metadata(items: int) -> None:

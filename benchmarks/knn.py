@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.neighbors import nearest
-from pipeline.similarity import Cosines
+from mmprep.pipeline.graphs.cosine import Cosines
+from mmprep.pipeline.graphs.knn import nearest
 
 K = 10
 CLUSTERS = 300

@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import approximate
-from pipeline.graphs import Edges
-from pipeline.progress import Advance
+from mmprep.pipeline.graphs import hnsw as approximate
+from mmprep.pipeline.graphs.edges import Edges
+from mmprep.pipeline.progress import Advance
 
 CHUNK = 50_000  # items made at once
 CLUSTER_ITEMS = 10  # on average

@@ -35,7 +35,7 @@ from typing import Any
 from generated import SIZES
 from training_times import COMPARED, Case, run
 
-from models.recommenders.catalogue import CATALOGUE
+from mmprep.models.recommenders.catalogue import CATALOGUE
 
 TIMES = ("epoch", "evaluation")
 

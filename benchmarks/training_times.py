@@ -17,13 +17,13 @@ import torch
 from generated import SIZES, Generated
 from torch import Tensor
 
-from models.device import best_device
-from models.recommenders.base import Recommender, TrainingData
-from models.recommenders.catalogue import CATALOGUE
-from models.training.batches import Batches
-from models.training.course import Course, Steps
-from models.training.params import TrainParams
-from models.training.trainer import build, deterministic, train_epoch, validate
+from mmprep.models.device import best_device
+from mmprep.models.recommenders.base import Recommender, TrainingData
+from mmprep.models.recommenders.catalogue import CATALOGUE
+from mmprep.models.training.batches import Batches
+from mmprep.models.training.params import TrainParams
+from mmprep.models.training.progress_state import Course, Steps
+from mmprep.models.training.trainer import build, deterministic, train_epoch, validate
 
 GENERATE = "generate"
 

@@ -1,1 +1,1 @@
-"""Ground floor: what flows through the pipeline and where it is kept."""
+"""Ground floor: parameters, tables, the feature store and the row cache, and graphs as data."""

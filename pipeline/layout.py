@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import MissingInputError, ParamsError
+from mmprep.pipeline.errors import MissingInputError, ParamsError
 
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 

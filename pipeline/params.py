@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from pipeline.errors import MissingInputError, ParamsError
+from mmprep.pipeline.errors import MissingInputError, ParamsError
 
 P = TypeVar("P", bound="Params")
 

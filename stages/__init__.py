@@ -1,1 +1,1 @@
-"""Top floor: one module a DVC stage, and the command line."""
+"""Top floor: pipeline stages, other verbs and the command line."""

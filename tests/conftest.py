@@ -43,7 +43,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 @pytest.fixture(scope="session")
 def tiny_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small generated raw dataset: 60 users, 40 items, about 800 reviews, 40 photos."""
-    from stages.sample import write_sample
+    from mmprep.stages.sample.sample import write_sample
 
     folder = tmp_path_factory.mktemp("tiny") / "raw" / "tiny"
     write_sample(folder, users=60, items=40, reviews=800)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stages.project_copy import Experiment, ExperimentError
+from mmprep.stages.experiments.workspace import Experiment, ExperimentError
 
 
 @dataclass

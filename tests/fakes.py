@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from models.encoders.base import Identity
-from pipeline.rows import Rows
+from mmprep.models.encoders.base import Identity
+from mmprep.pipeline.features.vectors import Rows
 
 PATCHES = 3
 WORD = re.compile(r"\w+")
@@ -38,7 +38,7 @@ class FakeEncoder:
     batches: list[list[Seen]] = field(default_factory=list)
 
     def load(self, identity: Identity) -> "FakeEncoder":
-        """In the place of stages.encode.load_encoder."""
+        """In the place of mmprep.stages.extract.encode.load_encoder."""
         self.loaded += 1
         self._form, self._dimension = identity.description.form, identity.description.dimension or 4
         return self

@@ -10,7 +10,9 @@ FLOORS = ("pipeline", "models", "stages")
 def module_files() -> dict[str, Path]:
     """Each module of ours, by dotted name."""
     files = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
-    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path.relative_to(ROOT) for path in files}
+    return {
+        ".".join(("mmprep", *path.relative_to(ROOT).with_suffix("").parts)): path.relative_to(ROOT) for path in files
+    }
 
 
 def imports_of(module: str) -> set[str]:

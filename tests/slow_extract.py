@@ -8,19 +8,19 @@ from unittest.mock import patch
 import numpy as np
 from fakes import FakeEncoder, Seen
 
-import stages.encode
-import stages.extract
-from models.encoders.base import Identity
-from models.encoders.params import (
+import mmprep.stages.extract.encode
+import mmprep.stages.extract.extract
+from mmprep.models.encoders.base import Identity
+from mmprep.models.encoders.params import (
     ExtractParams,
     ImageEncoderParams,
     NetworkParams,
     PatchEncoderParams,
     TextEncoderParams,
 )
-from pipeline.layout import Layout
-from pipeline.rows import Rows
-from stages.extract import run
+from mmprep.pipeline.features.vectors import Rows
+from mmprep.pipeline.layout import Layout
+from mmprep.stages.extract.extract import run
 
 KINDS: dict[str, NetworkParams] = {
     "vgg16": ImageEncoderParams(weights="random:3", batch_size=4),
@@ -47,7 +47,7 @@ def extract(root: Path, cache: Path, name: str, seconds: float) -> dict[str, Any
     fake = FakeEncoder(tells_batch=True, seconds=seconds)
     with (
         patch.dict(os.environ, {"MMPREP_CACHE": str(cache)}),
-        patch.object(stages.encode, "load_encoder", fake.load),
+        patch.object(mmprep.stages.extract.encode, "load_encoder", fake.load),
     ):
         return run(name, ExtractParams(), KINDS[name], Layout(root, "toy"))
 
@@ -57,8 +57,8 @@ def peak_memory(root: Path, cache: Path) -> int:
     params = PatchEncoderParams(weights="random:3", batch_size=16, stored_as="f16")
     with (
         patch.dict(os.environ, {"MMPREP_CACHE": str(cache)}),
-        patch.object(stages.encode, "load_encoder", LargeEncoder().load),
-        patch.object(stages.extract, "BLOCK_BYTES", BLOCK_BYTES),
+        patch.object(mmprep.stages.extract.encode, "load_encoder", LargeEncoder().load),
+        patch.object(mmprep.stages.extract.extract, "BLOCK_BYTES", BLOCK_BYTES),
     ):
         for _ in range(2):
             run("vit_b16_patches", ExtractParams(), params, Layout(root, "toy"))

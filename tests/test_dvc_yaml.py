@@ -10,6 +10,8 @@ from imports import FLOORS, ROOT, closure, module_files
 from ruamel.yaml import YAML
 
 STAGE_OF_COMMAND = re.compile(r"^mmprep (\w+)")
+ROOMS = {"filter": "prepare", "split": "prepare", "graph": "graphs", "homophily": "graphs", "train": "training"}
+ROOMS |= {"evaluate": "training"}
 
 
 def load(name: str) -> dict[str, Any]:
@@ -51,9 +53,9 @@ def modules_run(stage: dict[str, Any], item: dict[str, str]) -> set[str]:
     """The modules that a stage's command runs, less cli.py, which computes nothing."""
     match = STAGE_OF_COMMAND.match(stage["cmd"])
     assert match
-    own = {f"stages.{match[1]}"}
+    own = {f"mmprep.stages.{ROOMS.get(match[1], match[1])}.{match[1]}"}
     if match[1] == "train":
-        own.add(f"models.recommenders.{item['recommender']}")
+        own.add(f"mmprep.models.recommenders.{item['recommender']}")
     return closure(*own)
 
 

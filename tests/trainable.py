@@ -11,15 +11,16 @@ from unittest.mock import patch
 import torch
 from worlds import two_groups, write_tokens, write_vectors, write_world
 
-from models.recommenders.base import RecommenderParams, TrainingData
-from models.recommenders.bpr import BPR, BPRParams
-from models.recommenders.catalogue import CATALOGUE, describe
-from models.training.course import Steps
-from models.training.params import TrainParams
-from models.training.trainer import build, fit
-from pipeline.graph_params import GraphsParams
-from pipeline.layout import Layout
-from stages import graph, train
+from mmprep.models.recommenders.base import RecommenderParams, TrainingData
+from mmprep.models.recommenders.bpr import BPR, BPRParams
+from mmprep.models.recommenders.catalogue import CATALOGUE, describe
+from mmprep.models.training.params import TrainParams
+from mmprep.models.training.progress_state import Steps
+from mmprep.models.training.trainer import build, fit
+from mmprep.pipeline.graphs.params import GraphsParams
+from mmprep.pipeline.layout import Layout
+from mmprep.stages.graphs import graph
+from mmprep.stages.training import train
 
 PARAMS = TrainParams(batch_size=128, max_epochs=9, patience=9, seed=1, checkpoint_every=2)
 ENCODERS = {"image": "vgg16", "text": "minilm"}

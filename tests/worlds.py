@@ -12,22 +12,22 @@ import polars as pl
 import torch
 from scipy.sparse import csr_array
 
-from models.recommenders.base import TrainingData
-from models.recommenders.catalogue import describe
-from pipeline.cooccurrence import common_neighbours
-from pipeline.feature_writer import write_features
-from pipeline.files import sha256
-from pipeline.graph_params import CooccurrenceParams
-from pipeline.graphs import interaction_graphs, normalised, weighted
-from pipeline.intra_edges import IntraItemEdges
-from pipeline.intra_item import edges_within
-from pipeline.layout import Layout
-from pipeline.neighbors import consistent
-from pipeline.provenance import Provenance
-from pipeline.rows import Form, Items, Rows, Shape
-from pipeline.similarity import Cosines
-from pipeline.tables import ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
-from pipeline.token_store import TokenSource
+from mmprep.models.layers.mdr_chca.token_store import TokenSource
+from mmprep.models.recommenders.base import TrainingData
+from mmprep.models.recommenders.catalogue import describe
+from mmprep.pipeline.features.vectors import Form, Items, Rows, Shape
+from mmprep.pipeline.features.writer import write_features
+from mmprep.pipeline.graphs.cooccurrence import common_neighbours
+from mmprep.pipeline.graphs.cosine import Cosines
+from mmprep.pipeline.graphs.edges import interaction_graphs, normalised, weighted
+from mmprep.pipeline.graphs.intra_item import edges_within
+from mmprep.pipeline.graphs.intra_item_reader import IntraItemEdges
+from mmprep.pipeline.graphs.knn import consistent
+from mmprep.pipeline.graphs.params import CooccurrenceParams
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.storage.files import sha256
+from mmprep.pipeline.tables.provenance import Provenance
+from mmprep.pipeline.tables.table import ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
 
 Pairs = Iterable[tuple[int, int]]
 Floats = npt.NDArray[np.float32]
@@ -104,7 +104,7 @@ def training_data(
 
 @dataclass(frozen=True)
 class GivenVectors:
-    """Patches or tokens in memory, as pipeline.token_features gives them of a file."""
+    """Patches or tokens in memory, as mmprep.pipeline.features.token_reader gives them of a file."""
 
     items: Items
     rows: Rows

@@ -1,1 +1,1 @@
-"""Frozen, pretrained networks: a photo or a text in, a feature vector out."""
+"""Frozen, pretrained encoders: a photo or a text in, a feature vector out."""

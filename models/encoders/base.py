@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from models.encoders.catalogue import EncoderDescription
-from models.encoders.params import NetworkParams, PatchEncoderParams, TextEncoderParams
-from models.encoders.weights import WeightsSource
-from pipeline.rows import Rows
+from mmprep.models.encoders.catalogue import EncoderDescription
+from mmprep.models.encoders.params import NetworkParams, PatchEncoderParams, TextEncoderParams
+from mmprep.models.encoders.weights.sources import WeightsSource
+from mmprep.pipeline.features.vectors import Rows
 
 Source_contra = TypeVar("Source_contra", contravariant=True)
 Ready = TypeVar("Ready")
@@ -63,7 +63,7 @@ class Identity:
         if isinstance(self.params, TextEncoderParams):
             return f"max_tokens {self.params.max_tokens or 'of the model'}"
         if self.description.library == "timm":
-            from models.encoders.timm_network import transform_of  # takes seconds
+            from mmprep.models.encoders.networks.timm import transform_of  # takes seconds
 
             return transform_of(self.description.model)
         return self.description.input

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.rows import Form
+from mmprep.pipeline.features.vectors import Form
 
 Modality = Literal["image", "text", "audio"]
 MODALITIES: tuple[Modality, ...] = ("image", "text", "audio")

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from models.encoders.catalogue import CATALOGUE, EncoderDescription, Modality
-from models.encoders.templates import DEFAULT_TEMPLATE, check_template
-from pipeline.errors import ParamsError
-from pipeline.params import Params, parse_section, suggestion
-from pipeline.rows import Form, StoredAs
+from mmprep.models.encoders.catalogue import CATALOGUE, EncoderDescription, Modality
+from mmprep.models.encoders.text_templates import DEFAULT_TEMPLATE, check_template
+from mmprep.pipeline.errors import ParamsError
+from mmprep.pipeline.features.vectors import Form, StoredAs
+from mmprep.pipeline.params import Params, parse_section, suggestion
 
 ENCODER_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -49,7 +49,8 @@ class NetworkParams(EncoderParams):
     """What params.yaml says of an encoder that is a network.
 
     Attributes:
-        weights: `pretrained`, a file or folder, `package:NAME` or `random:SEED`, see models.encoders.weights.
+        weights: `pretrained`, a file or folder, `package:NAME` or `random:SEED`, see
+            mmprep.models.encoders.weights.sources.
         sha256: what the digest of a file of weights must be; None accepts any.
         batch_size: how many items go through the network at once; not recorded, as cached rows do not tell it.
         precision: of the network's arithmetic.
@@ -89,7 +90,7 @@ class TextEncoderParams(NetworkParams):
     """What params.yaml says of a text encoder.
 
     Attributes:
-        template: which of an item's texts are encoded, see models.encoders.templates.
+        template: which of an item's texts are encoded, see mmprep.models.encoders.text_templates.
         max_tokens: longer texts are cut; None takes the model's own limit, which is also the most.
     """
 
@@ -137,7 +138,7 @@ class FileParams(EncoderParams):
 
     Attributes:
         library: file.
-        path: below the dataset's raw folder; see pipeline.foreign_features for the formats.
+        path: below the dataset's raw folder; see mmprep.pipeline.features.external for the formats.
         modality: what was encoded.
     """
 

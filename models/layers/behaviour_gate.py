@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
-from models.layers.linear import xavier_linear
+from mmprep.models.layers.linear import xavier_linear
 
 
 class BehaviourGate(nn.Module):
-    """Gates features by behaviour, the reverse of models.layers.purifier (AM2HRec, eq 10-12; specs 1.3 step 3)."""
+    """Gates features by behaviour, the reverse of `purifier` (AM2HRec, eq 10-12; specs 1.3 step 3)."""
 
     def __init__(self, size: int, hidden: int, outputs: int) -> None:
         """Make the gate.

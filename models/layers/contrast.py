@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.layers.losses import infonce
+from mmprep.models.layers.losses import infonce
 
 
 def distinct_nodes(users: Tensor, items: Tensor, n_users: int) -> tuple[Tensor, list[int]]:

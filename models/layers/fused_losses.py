@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding
 
-from models.layers.batch import BatchNodes
-from models.layers.losses import bpr, infonce, l2_batch
+from mmprep.models.layers.batch import BatchNodes
+from mmprep.models.layers.losses import bpr, infonce, l2_batch
 
 
 def fused_losses(

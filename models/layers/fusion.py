@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.layers.linear import xavier_linear
+from mmprep.models.layers.linear import xavier_linear
 
 Scale = Literal["paper", "ancestor"]
 

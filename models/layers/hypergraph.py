@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout, embedding, gumbel_softmax
 
-from models.layers.full_contrast import contrast_with_all
+from mmprep.models.layers.full_contrast import contrast_with_all
 
 SHORTEST = 1e-12
 """Rows are divided by their length, or by this if they are shorter."""

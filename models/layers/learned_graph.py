@@ -8,7 +8,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn.functional import embedding, normalize
 
-from pipeline.topk import top_k
+from mmprep.models.layers.topk import top_k
 
 BLOCK_ROWS = 1024
 
@@ -30,7 +30,7 @@ class LearnedGraph:
         return torch.bmm(self.weights[:, None], embedding(self.targets, dense))[:, 0]
 
     def normalised(self) -> "LearnedGraph":
-        """w_ij / sqrt(r_i r_j) with the row sums r, as `sym_out` in pipeline.graphs; weights are not negative."""
+        """w_ij / sqrt(r_i r_j) with the row sums r, as `sym_out` in pipeline.graphs.edges; weights are not negative."""
         sums = self.weights.sum(dim=1)
         scale = sums.masked_fill(sums == 0, 1).rsqrt()  # a row whose sum is 0 has no weights to scale
         ends = embedding(self.targets, scale[:, None])[..., 0]

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models.layers.linear import xavier_linear
+from mmprep.models.layers.linear import xavier_linear
 
 
 class Purifier(nn.Module):

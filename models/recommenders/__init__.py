@@ -1,1 +1,1 @@
-"""Networks trained here: interactions, features and graphs in, scores out."""
+"""Recommenders: interactions, features and graphs in, ranking scores out."""

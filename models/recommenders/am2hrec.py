@@ -7,14 +7,14 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from models.layers.behaviour_gate import BehaviourGate
-from models.layers.fusion import Scale, SharedExclusiveFusion, combined
-from models.layers.linear import xavier_linear
-from models.layers.losses import weight_decay
-from models.layers.propagation import SparseOperator, gcn
-from models.layers.purifier import Purifier
-from models.recommenders.base import TrainingData
-from models.recommenders.fused_views import FusedViews, FusedViewsParams
+from mmprep.models.layers.behaviour_gate import BehaviourGate
+from mmprep.models.layers.fusion import Scale, SharedExclusiveFusion, combined
+from mmprep.models.layers.linear import xavier_linear
+from mmprep.models.layers.losses import weight_decay
+from mmprep.models.layers.propagation import SparseOperator, gcn
+from mmprep.models.layers.purifier import Purifier
+from mmprep.models.recommenders.base import TrainingData
+from mmprep.models.recommenders.fused_views import FusedViews, FusedViewsParams
 
 
 class AM2HRecParams(FusedViewsParams):

@@ -13,10 +13,10 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from pipeline.params import Params
+from mmprep.pipeline.params import Params
 
 if TYPE_CHECKING:
-    from pipeline.token_store import TokenSource
+    from mmprep.models.layers.mdr_chca.token_store import TokenSource
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class TrainingData:
         val: binary [n_users, n_items]; for the trainer's early stopping.
         features: a modality's features, [n_items, dimension] each.
         graphs: what the recommender's description asks for, weights [sources, targets] each: `interaction/symmetric`,
-            `interaction/user_mean` and `interaction/item_mean` (pipeline.graphs.interaction_graphs), `knn/MODALITY`
-            with cosines as weights, `mixed`, `consistent/MODALITY`, `cooccurrence` with counts as weights.
+            `interaction/user_mean` and `interaction/item_mean` (mmprep.pipeline.graphs.edges.interaction_graphs),
+            `knn/MODALITY` with cosines as weights, `mixed`, `consistent/MODALITY`, `cooccurrence` with counts as
+            weights.
         tokens: the patches (`patches`) and tokens (`words`) of items, with their graphs, if the description asks.
     """
 
@@ -81,7 +82,7 @@ class MultimodalParams(RecommenderParams):
 
 
 class Recommender(nn.Module, ABC):
-    """Built from `TrainingData` and its own parameters; trained by models.training.trainer.
+    """Built from `TrainingData` and its own parameters; trained by mmprep.models.training.trainer.
 
     A score is the inner product of a user's and an item's embedding.
     """

@@ -8,10 +8,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, dropout
 
-from models.layers.features import ItemFeatures
-from models.layers.losses import embedding_norm
-from models.layers.propagation import SparseOperator, lightgcn
-from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
+from mmprep.models.layers.features import ItemFeatures
+from mmprep.models.layers.losses import embedding_norm
+from mmprep.models.layers.propagation import SparseOperator, lightgcn
+from mmprep.models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
 
 
 class BM3Params(MultimodalParams):

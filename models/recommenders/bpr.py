@@ -5,8 +5,15 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor
 
-from models.layers.losses import bpr, embedding_norm
-from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner, look_up
+from mmprep.models.layers.losses import bpr, embedding_norm
+from mmprep.models.recommenders.base import (
+    Recommender,
+    RecommenderParams,
+    TrainingData,
+    embedding_table,
+    inner,
+    look_up,
+)
 
 
 class BPRParams(RecommenderParams):

@@ -10,21 +10,28 @@ from scipy.sparse import csr_array, hstack, vstack
 from torch import Tensor, nn
 from torch.nn.functional import elu, relu
 
-from models.layers.attention_scopes import AllNodes, AttentionScope, ChosenNodes, Neighbours, SameSide, WithinNode
-from models.layers.batch import BatchNodes
-from models.layers.cross_attention import CrossAttentionFusion
-from models.layers.features import ItemFeatures
-from models.layers.fused_losses import fused_losses
-from models.layers.fusion import SharedExclusiveFusion, combined
-from models.layers.graph_attention import GraphAttention
-from models.layers.linear import xavier_linear
-from models.layers.neighbourhoods import Neighbourhoods
-from models.layers.propagation import SparseOperator, lightgcn
-from models.layers.purifier import Purifier
-from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
-from pipeline.errors import ParamsError
-from pipeline.graph_params import Normalisation
-from pipeline.graphs import bipartite, normalised, weighted
+from mmprep.models.layers.batch import BatchNodes
+from mmprep.models.layers.camgr.attention_scopes import (
+    AllNodes,
+    AttentionScope,
+    ChosenNodes,
+    Neighbours,
+    SameSide,
+    WithinNode,
+)
+from mmprep.models.layers.camgr.cross_attention import CrossAttentionFusion
+from mmprep.models.layers.camgr.edge_softmax import Neighbourhoods
+from mmprep.models.layers.camgr.graph_attention import GraphAttention
+from mmprep.models.layers.features import ItemFeatures
+from mmprep.models.layers.fused_losses import fused_losses
+from mmprep.models.layers.fusion import SharedExclusiveFusion, combined
+from mmprep.models.layers.linear import xavier_linear
+from mmprep.models.layers.propagation import SparseOperator, lightgcn
+from mmprep.models.layers.purifier import Purifier
+from mmprep.models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
+from mmprep.pipeline.errors import ParamsError
+from mmprep.pipeline.graphs.edges import bipartite, normalised, weighted
+from mmprep.pipeline.graphs.params import Normalisation
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": relu, "elu": elu, "none": nn.Identity()}
 

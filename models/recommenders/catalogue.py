@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ParamsError
-from pipeline.params import suggestion
+from mmprep.pipeline.errors import ParamsError
+from mmprep.pipeline.params import suggestion
 
 if TYPE_CHECKING:
-    from models.recommenders.base import Recommender
+    from mmprep.models.recommenders.base import Recommender
 
 ITEM_GRAPHS = {"knn", "mixed", "consistent", "cooccurrence"}
 
@@ -18,11 +18,11 @@ class RecommenderDescription:
     """A recommender and what it reads.
 
     Attributes:
-        name: as params.yaml names it, and its module in models.recommenders.
+        name: as params.yaml names it, and its module in mmprep.models.recommenders.
         class_name: its class in that module.
         paper: where it was published.
         multimodal: whether it reads item features.
-        graphs: the kinds of graph that it reads, see pipeline.graph_catalogue.
+        graphs: the kinds of graph that it reads, see mmprep.pipeline.graphs.catalogue.
         tokens: whether it reads items' patches and tokens, and the graphs among them.
     """
 
@@ -49,7 +49,7 @@ class RecommenderDescription:
 
     def load(self) -> "type[Recommender]":
         """Import the recommender's class."""
-        found: type[Recommender] = getattr(import_module(f"models.recommenders.{self.name}"), self.class_name)
+        found: type[Recommender] = getattr(import_module(f"mmprep.models.recommenders.{self.name}"), self.class_name)
         return found
 
 

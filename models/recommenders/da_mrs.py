@@ -9,18 +9,18 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from models.layers.backbones import FreeBackbone, LightGCNBackbone, VBPRBackbone
-from models.layers.batch import BatchNodes
-from models.layers.denoised_bpr import Denoising, Evidence, Form, denoised_bpr
-from models.layers.features import ItemFeatures
-from models.layers.graded_contrast import Grades, Mode, graded_contrast
-from models.layers.item_views import ItemViews, behaviour_graph, content_graph
-from models.layers.losses import bpr, embedding_norm
-from models.layers.preference_alignment import preference_divergence
-from models.layers.propagation import SparseOperator
-from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, inner, look_up
-from pipeline.errors import DataError
-from pipeline.graph_params import Weight
+from mmprep.models.layers.batch import BatchNodes
+from mmprep.models.layers.da_mrs.backbones import FreeBackbone, LightGCNBackbone, VBPRBackbone
+from mmprep.models.layers.da_mrs.denoised_bpr import Denoising, Evidence, Form, denoised_bpr
+from mmprep.models.layers.da_mrs.graded_contrast import Grades, Mode, graded_contrast
+from mmprep.models.layers.da_mrs.item_views import ItemViews, behaviour_graph, content_graph
+from mmprep.models.layers.da_mrs.preference_alignment import preference_divergence
+from mmprep.models.layers.features import ItemFeatures
+from mmprep.models.layers.losses import bpr, embedding_norm
+from mmprep.models.layers.propagation import SparseOperator
+from mmprep.models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, inner, look_up
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.graphs.params import Weight
 
 BEHAVIOUR = "behaviour"
 """The view by the graph of items that have users in common."""

@@ -9,13 +9,13 @@ from pydantic import Field
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from models.layers.batch import BatchNodes
-from models.layers.features import ItemFeatures
-from models.layers.fused_losses import fused_losses
-from models.layers.linear import xavier_linear
-from models.layers.propagation import SparseOperator, lightgcn
-from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
-from pipeline.graphs import normalised, weighted
+from mmprep.models.layers.batch import BatchNodes
+from mmprep.models.layers.features import ItemFeatures
+from mmprep.models.layers.fused_losses import fused_losses
+from mmprep.models.layers.linear import xavier_linear
+from mmprep.models.layers.propagation import SparseOperator, lightgcn
+from mmprep.models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
+from mmprep.pipeline.graphs.edges import normalised, weighted
 
 
 class FusedViewsParams(MultimodalParams):

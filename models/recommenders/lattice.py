@@ -9,13 +9,13 @@ from scipy.sparse import csr_array, eye_array
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from models.layers.features import ItemFeatures
-from models.layers.learned_graph import LearnedGraph, cosine_graph, mixture
-from models.layers.losses import bpr, l2_batch
-from models.layers.propagation import SparseOperator, lightgcn
-from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, inner, look_up
-from pipeline.errors import DataError
-from pipeline.graphs import normalised, weighted
+from mmprep.models.layers.features import ItemFeatures
+from mmprep.models.layers.learned_graph import LearnedGraph, cosine_graph, mixture
+from mmprep.models.layers.losses import bpr, l2_batch
+from mmprep.models.layers.propagation import SparseOperator, lightgcn
+from mmprep.models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, inner, look_up
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.graphs.edges import normalised, weighted
 
 
 class LATTICEParams(MultimodalParams):

@@ -8,13 +8,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from models.layers.batch import BatchNodes
-from models.layers.features import ItemFeatures
-from models.layers.hypergraph import HyperEmbeddings, drawn_incidence, gather, pairwise_contrast, total
-from models.layers.linear import xavier_linear
-from models.layers.losses import bpr, embedding_norm
-from models.layers.propagation import SparseOperator, lightgcn
-from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, inner, look_up
+from mmprep.models.layers.batch import BatchNodes
+from mmprep.models.layers.features import ItemFeatures
+from mmprep.models.layers.hypergraph import HyperEmbeddings, drawn_incidence, gather, pairwise_contrast, total
+from mmprep.models.layers.linear import xavier_linear
+from mmprep.models.layers.losses import bpr, embedding_norm
+from mmprep.models.layers.propagation import SparseOperator, lightgcn
+from mmprep.models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, inner, look_up
 
 
 class LGMRecParams(MultimodalParams):

@@ -6,9 +6,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.layers.losses import bpr, embedding_norm
-from models.layers.propagation import SparseOperator, lightgcn
-from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner, look_up
+from mmprep.models.layers.losses import bpr, embedding_norm
+from mmprep.models.layers.propagation import SparseOperator, lightgcn
+from mmprep.models.recommenders.base import (
+    Recommender,
+    RecommenderParams,
+    TrainingData,
+    embedding_table,
+    inner,
+    look_up,
+)
 
 
 class LightGCNParams(RecommenderParams):

@@ -10,16 +10,23 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
-from models.layers.alignment import Aligned, AlignmentSettings, HierarchicalAlignment
-from models.layers.batch import BatchNodes
-from models.layers.confidence import Confidences
-from models.layers.fusion import Mixture
-from models.layers.losses import bpr, l2_batch
-from models.layers.propagation import SparseOperator, lightgcn
-from models.layers.token_contrast import ContrastParams, TokenContrast
-from models.layers.token_encoder import TokenEncoder
-from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner, look_up
-from pipeline.token_store import TokenStore
+from mmprep.models.layers.batch import BatchNodes
+from mmprep.models.layers.fusion import Mixture
+from mmprep.models.layers.losses import bpr, l2_batch
+from mmprep.models.layers.mdr_chca.alignment import Aligned, AlignmentSettings, HierarchicalAlignment
+from mmprep.models.layers.mdr_chca.confidence import Confidences
+from mmprep.models.layers.mdr_chca.token_contrast import ContrastParams, TokenContrast
+from mmprep.models.layers.mdr_chca.token_encoder import TokenEncoder
+from mmprep.models.layers.mdr_chca.token_store import TokenStore
+from mmprep.models.layers.propagation import SparseOperator, lightgcn
+from mmprep.models.recommenders.base import (
+    Recommender,
+    RecommenderParams,
+    TrainingData,
+    embedding_table,
+    inner,
+    look_up,
+)
 
 CHUNK_ITEMS = 1024  # encoded at once for ranking
 

@@ -6,10 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.layers.fusion import SharedExclusiveFusion, combined
-from models.layers.purifier import Purifier
-from models.recommenders.base import TrainingData
-from models.recommenders.fused_views import FusedViews, FusedViewsParams
+from mmprep.models.layers.fusion import SharedExclusiveFusion, combined
+from mmprep.models.layers.purifier import Purifier
+from mmprep.models.recommenders.base import TrainingData
+from mmprep.models.recommenders.fused_views import FusedViews, FusedViewsParams
 
 
 class MGCNParams(FusedViewsParams):

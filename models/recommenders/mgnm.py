@@ -9,15 +9,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from models.layers.batch import BatchNodes
-from models.layers.decorrelation import sided_penalty
-from models.layers.features import ItemFeatures
-from models.layers.hypergraph import HyperEmbeddings, drawn_incidence, gather, pairwise_contrast, total
-from models.layers.linear import LinearPair, xavier_linear
-from models.layers.propagation import SparseOperator, hops
-from models.layers.purifier import purified
-from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
-from models.recommenders.lgmrec import ranking_terms
+from mmprep.models.layers.batch import BatchNodes
+from mmprep.models.layers.decorrelation import sided_penalty
+from mmprep.models.layers.features import ItemFeatures
+from mmprep.models.layers.hypergraph import HyperEmbeddings, drawn_incidence, gather, pairwise_contrast, total
+from mmprep.models.layers.linear import LinearPair, xavier_linear
+from mmprep.models.layers.propagation import SparseOperator, hops
+from mmprep.models.layers.purifier import purified
+from mmprep.models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
+from mmprep.models.recommenders.lgmrec import ranking_terms
 
 
 class MGNMParams(MultimodalParams):

@@ -7,9 +7,16 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import dropout, leaky_relu, normalize
 
-from models.layers.losses import bpr, l2_batch
-from models.layers.propagation import SparseOperator
-from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner, look_up
+from mmprep.models.layers.losses import bpr, l2_batch
+from mmprep.models.layers.propagation import SparseOperator
+from mmprep.models.recommenders.base import (
+    Recommender,
+    RecommenderParams,
+    TrainingData,
+    embedding_table,
+    inner,
+    look_up,
+)
 
 SLOPE = 0.2  # of LeakyReLU below 0; the paper gives none, this is its code's
 

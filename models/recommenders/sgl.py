@@ -7,11 +7,18 @@ from pydantic import Field
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from models.layers.contrast import distinct_nodes, two_view_contrast
-from models.layers.losses import bpr, embedding_norm
-from models.layers.propagation import SparseOperator, lightgcn
-from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner, look_up
-from pipeline.graphs import bipartite, normalised
+from mmprep.models.layers.contrast import distinct_nodes, two_view_contrast
+from mmprep.models.layers.losses import bpr, embedding_norm
+from mmprep.models.layers.propagation import SparseOperator, lightgcn
+from mmprep.models.recommenders.base import (
+    Recommender,
+    RecommenderParams,
+    TrainingData,
+    embedding_table,
+    inner,
+    look_up,
+)
+from mmprep.pipeline.graphs.edges import bipartite, normalised
 
 
 class SGLParams(RecommenderParams):

@@ -7,10 +7,17 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from models.layers.contrast import distinct_nodes, two_view_contrast
-from models.layers.losses import bpr, embedding_norm
-from models.layers.propagation import SparseOperator, hops
-from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, inner, look_up
+from mmprep.models.layers.contrast import distinct_nodes, two_view_contrast
+from mmprep.models.layers.losses import bpr, embedding_norm
+from mmprep.models.layers.propagation import SparseOperator, hops
+from mmprep.models.recommenders.base import (
+    Recommender,
+    RecommenderParams,
+    TrainingData,
+    embedding_table,
+    inner,
+    look_up,
+)
 
 
 class SimGCLParams(RecommenderParams):

@@ -6,9 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from models.layers.features import FeatureProjection, ItemFeatures
-from models.layers.losses import bpr, embedding_norm
-from models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, inner, look_up
+from mmprep.models.layers.features import FeatureProjection, ItemFeatures
+from mmprep.models.layers.losses import bpr, embedding_norm
+from mmprep.models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, inner, look_up
 
 
 class VBPRParams(MultimodalParams):

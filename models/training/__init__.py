@@ -1,1 +1,1 @@
-"""The training loop, the sampler and the ranking evaluation."""
+"""Training loop, negative sampling, checkpoints and ranking evaluation."""

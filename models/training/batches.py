@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.recommenders.base import TrainingData
-from models.training.params import TrainParams
-from models.training.sampling import NegativeSampler
+from mmprep.models.recommenders.base import TrainingData
+from mmprep.models.training.negative_sampling import NegativeSampler
+from mmprep.models.training.params import TrainParams
 
 
 class Batches:

@@ -9,10 +9,10 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from models.training.metrics import CUTOFFS, ranking_metrics
-from models.training.sampling import interaction_keys, is_member
-from pipeline.errors import DataError
-from pipeline.topk import top_k
+from mmprep.models.layers.topk import top_k
+from mmprep.models.training.metrics import CUTOFFS, ranking_metrics
+from mmprep.models.training.negative_sampling import interaction_keys, is_member
+from mmprep.pipeline.errors import DataError
 
 BLOCK_USERS = 256  # whose scores stay in a processor's cache while they are sorted
 BLOCK_NUMBERS = 2**25  # of scores computed at once

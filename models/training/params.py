@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from pipeline.params import Params
+from mmprep.pipeline.params import Params
 
 
 class TrainParams(Params):

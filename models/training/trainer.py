@@ -10,16 +10,16 @@ import torch
 import torch.utils.deterministic as fills
 from torch import Tensor
 
-from models.device import best_device
-from models.recommenders.base import Recommender, RecommenderParams, TrainingData
-from models.training.batches import Batches
-from models.training.cost import Cost
-from models.training.course import Course, Steps
-from models.training.evaluator import evaluate
-from models.training.params import TrainParams
-from models.training.resuming import UnfinishedFile
-from pipeline.errors import DataError
-from pipeline.progress import Progress, silent
+from mmprep.models.device import best_device
+from mmprep.models.recommenders.base import Recommender, RecommenderParams, TrainingData
+from mmprep.models.training.batches import Batches
+from mmprep.models.training.checkpoint import UnfinishedFile
+from mmprep.models.training.evaluator import evaluate
+from mmprep.models.training.params import TrainParams
+from mmprep.models.training.progress_state import Course, Steps
+from mmprep.models.training.resource_usage import Cost
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.progress import Progress, silent
 
 VALIDATION_CUTOFFS = (10, 20)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import MissingInputError, ParamsError
-from pipeline.layout import Layout
+from mmprep.pipeline.errors import MissingInputError, ParamsError
+from mmprep.pipeline.layout import Layout
 
 
 @pytest.mark.parametrize("name", ["sample", "Toys_and-Games.2018", "0", "a..b"])

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from pipeline.errors import MissingInputError, ParamsError
-from pipeline.params import Params, parse_section, read_yaml, suggestion
+from mmprep.pipeline.errors import MissingInputError, ParamsError
+from mmprep.pipeline.params import Params, parse_section, read_yaml, suggestion
 
 
 class Graph(Params):

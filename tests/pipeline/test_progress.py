@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.progress import silent
+from mmprep.pipeline.progress import silent
 
 
 def test_silent_progress_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.text import clean_text
+from mmprep.pipeline.text import clean_text
 
 
 @pytest.mark.parametrize(

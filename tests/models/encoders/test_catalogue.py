@@ -3,7 +3,7 @@ from torchvision.models import get_model_weights
 from torchvision.transforms.functional import InterpolationMode
 from transformers import CLIPImageProcessor
 
-from models.encoders.catalogue import CATALOGUE, DESCRIPTIONS, IMAGENET_TRANSFORM, EncoderDescription
+from mmprep.models.encoders.catalogue import CATALOGUE, DESCRIPTIONS, IMAGENET_TRANSFORM, EncoderDescription
 
 OF_TORCHVISION = [row for row in DESCRIPTIONS if row.library == "torchvision"]
 

@@ -1,9 +1,9 @@
 from pathlib import Path
 
-from models.encoders.catalogue import DESCRIPTIONS
-from models.encoders.params import describe, parse_encoder
-from models.encoders.templates import PRESETS
-from pipeline.params import read_yaml
+from mmprep.models.encoders.catalogue import DESCRIPTIONS
+from mmprep.models.encoders.params import describe, parse_encoder
+from mmprep.models.encoders.text_templates import PRESETS
+from mmprep.pipeline.params import read_yaml
 
 DOCS = (Path(__file__).parents[3] / "docs" / "encoders.md").read_text(encoding="utf-8")
 UNIT = {"vector": "", "patches": " a patch", "tokens": " a token"}

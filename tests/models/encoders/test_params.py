@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.encoders.catalogue import CATALOGUE
-from models.encoders.params import (
+from mmprep.models.encoders.catalogue import CATALOGUE
+from mmprep.models.encoders.params import (
     KNOWN,
     EncoderParams,
     ExtractParams,
@@ -17,7 +17,7 @@ from models.encoders.params import (
     describe,
     parse_encoder,
 )
-from pipeline.errors import ParamsError
+from mmprep.pipeline.errors import ParamsError
 
 TIMM = {"library": "timm", "model": "resnet18"}
 SENTENCE = {"library": "sentence-transformers", "model": "intfloat/e5-small-v2"}

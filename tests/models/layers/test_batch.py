@@ -1,6 +1,6 @@
 import torch
 
-from models.layers.batch import BatchNodes
+from mmprep.models.layers.batch import BatchNodes
 
 USERS, POSITIVES, NEGATIVES = torch.tensor([4, 1, 4]), torch.tensor([2, 0, 0]), torch.tensor([5, 2, 7])
 N_USERS = 6

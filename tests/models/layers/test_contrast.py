@@ -1,6 +1,6 @@
 import torch
 
-from models.layers.contrast import distinct_nodes, two_view_contrast
+from mmprep.models.layers.contrast import distinct_nodes, two_view_contrast
 
 
 def test_nodes_of_a_batch_are_there_once_users_first() -> None:

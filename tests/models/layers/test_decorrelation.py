@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.layers.decorrelation import correlation_penalty, layered_penalty, sided_penalty
+from mmprep.models.layers.decorrelation import correlation_penalty, layered_penalty, sided_penalty
 
 EXACT = {"rtol": 0.0, "atol": 1e-10}
 

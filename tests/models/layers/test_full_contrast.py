@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.layers import full_contrast
-from models.layers.full_contrast import contrast_with_all, log_partition
+from mmprep.models.layers import full_contrast
+from mmprep.models.layers.full_contrast import contrast_with_all, log_partition
 
 BATCH, NODES, SIZE = 7, 11, 3
 

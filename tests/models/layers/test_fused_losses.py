@@ -2,8 +2,8 @@ import math
 
 import torch
 
-from models.layers.batch import BatchNodes
-from models.layers.fused_losses import fused_losses
+from mmprep.models.layers.batch import BatchNodes
+from mmprep.models.layers.fused_losses import fused_losses
 
 BATCH = BatchNodes.of(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), torch.tensor([2, 2, 2]))
 WEIGHTS = {"contrast": 0.5, "temperature": 0.25, "norm": 0.1}

@@ -1,7 +1,7 @@
 import torch
 from torch import Tensor
 
-from models.layers.fusion import SharedExclusiveFusion
+from mmprep.models.layers.fusion import SharedExclusiveFusion
 
 NODES, SIZE = 6, 4
 MODALITIES = ("audio", "image", "text")

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, log_softmax, normalize
 
-from models.layers.hypergraph import HyperEmbeddings, gather, hypergraph_contrast, soft_incidence, total
+from mmprep.models.layers.hypergraph import HyperEmbeddings, gather, hypergraph_contrast, soft_incidence, total
 
 NODES, HYPEREDGES, SIZE = 9, 4, 5
 

@@ -4,8 +4,8 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from models.layers.learned_graph import LearnedGraph, cosine_graph, mixture, nearest
-from pipeline.graphs import normalised
+from mmprep.models.layers.learned_graph import LearnedGraph, cosine_graph, mixture, nearest
+from mmprep.pipeline.graphs.edges import normalised
 
 N, WIDTH = 9, 4
 

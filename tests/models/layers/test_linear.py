@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from models.layers.linear import xavier_linear
+from mmprep.models.layers.linear import xavier_linear
 
 
 def test_weights_are_xavier_uniform_and_the_bias_zero() -> None:

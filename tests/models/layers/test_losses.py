@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from models.layers.losses import bpr, embedding_norm
+from mmprep.models.layers.losses import bpr, embedding_norm
 
 
 def test_bpr_is_the_mean_of_softplus_of_the_negatives_lead() -> None:

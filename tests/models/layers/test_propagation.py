@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from models.layers.propagation import SparseOperator, hops, lightgcn
+from mmprep.models.layers.propagation import SparseOperator, hops, lightgcn
 
 
 def random_matrix(rows: int, columns: int, seed: int = 0) -> csr_array:

@@ -1,6 +1,6 @@
 import torch
 
-from models.layers.purifier import Purifier
+from mmprep.models.layers.purifier import Purifier
 
 
 def test_behaviour_is_gated_elementwise_by_features() -> None:

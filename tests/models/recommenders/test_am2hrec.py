@@ -29,11 +29,11 @@ from toy_views import (
 )
 from worlds import Floats, binary, training_data
 
-from models.layers.losses import infonce
-from models.recommenders.am2hrec import AM2HRec, AM2HRecParams
-from models.recommenders.mgcn import MGCN, MGCNParams
-from models.training.trainer import Steps, build
-from pipeline.graphs import normalised, weighted
+from mmprep.models.layers.losses import infonce
+from mmprep.models.recommenders.am2hrec import AM2HRec, AM2HRecParams
+from mmprep.models.recommenders.mgcn import MGCN, MGCNParams
+from mmprep.models.training.trainer import Steps, build
+from mmprep.pipeline.graphs.edges import normalised, weighted
 
 ABLATIONS: list[dict[str, object]] = [
     {},

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.nn import functional
 from worlds import binary, training_data
 
-from models.recommenders import bm3
-from models.recommenders.base import TrainingData
-from models.recommenders.bm3 import BM3, BM3Params
-from models.training.trainer import build
+from mmprep.models.recommenders import bm3
+from mmprep.models.recommenders.base import TrainingData
+from mmprep.models.recommenders.bm3 import BM3, BM3Params
+from mmprep.models.training.trainer import build
 
 USERS, ITEMS = 6, 7
 TRAIN = binary([(u, i) for u in range(USERS) for i in range(ITEMS) if (u * i + u) % 3 != 1], (USERS, ITEMS))

@@ -2,9 +2,9 @@ import numpy as np
 import torch
 from worlds import binary
 
-from models.recommenders.base import TrainingData
-from models.recommenders.bpr import BPR, BPRParams
-from models.training.trainer import build
+from mmprep.models.recommenders.base import TrainingData
+from mmprep.models.recommenders.bpr import BPR, BPRParams
+from mmprep.models.training.trainer import build
 
 DATA = TrainingData(binary([(0, 0), (1, 1)], (2, 3)), binary([], (2, 3)))
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn.functional import elu, layer_norm
 from worlds import Floats, binary, training_data
 
-from models.recommenders.camgr import CAmgr, CAmgrParams
-from models.recommenders.mgcn import MGCN, MGCNParams
-from models.training.trainer import build
-from pipeline.errors import ParamsError
+from mmprep.models.recommenders.camgr import CAmgr, CAmgrParams
+from mmprep.models.recommenders.mgcn import MGCN, MGCNParams
+from mmprep.models.training.trainer import build
+from mmprep.pipeline.errors import ParamsError
 
 USERS, ITEMS, SIZE, K, CHUNKS = 6, 5, 4, 3, 2
 # User 5 and item 4 have nothing.

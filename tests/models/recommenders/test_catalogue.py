@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from models.recommenders.base import Recommender, RecommenderParams
-from models.recommenders.catalogue import CATALOGUE, DESCRIPTIONS, describe
-from pipeline.errors import ParamsError
+from mmprep.models.recommenders.base import Recommender, RecommenderParams
+from mmprep.models.recommenders.catalogue import CATALOGUE, DESCRIPTIONS, describe
+from mmprep.pipeline.errors import ParamsError
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -31,5 +31,5 @@ def test_unknown_recommender_is_refused_with_the_nearest_name() -> None:
 
 
 def test_catalogue_imports_no_torch() -> None:
-    code = "import sys, models.recommenders.catalogue; sys.exit('torch' in sys.modules)"
+    code = "import sys, mmprep.models.recommenders.catalogue; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,12 +11,12 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 from worlds import Floats, binary, training_data
 
-from models.recommenders.bpr import BPR, BPRParams
-from models.recommenders.da_mrs import DAMRS, DAMRSParams
-from models.training.trainer import build
-from pipeline.cooccurrence import common_neighbours
-from pipeline.errors import DataError
-from pipeline.graph_params import CooccurrenceParams
+from mmprep.models.recommenders.bpr import BPR, BPRParams
+from mmprep.models.recommenders.da_mrs import DAMRS, DAMRSParams
+from mmprep.models.training.trainer import build
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.graphs.cooccurrence import common_neighbours
+from mmprep.pipeline.graphs.params import CooccurrenceParams
 
 USERS, ITEMS, SIZE, K = 8, 9, 4, 3
 # User 7 and item 8 have nothing. No two items have the same neighbours, as they would have the same view.
@@ -264,7 +264,7 @@ def test_nothing_is_observed_without_denoised_feedback() -> None:
 def test_reliabilities_of_blocks_are_those_of_all_at_once(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     recommender = made(features("image"), **OFFICIAL)
     expected = recommender.reliabilities(*BATCH)
-    monkeypatch.setattr("models.recommenders.da_mrs.BLOCK_TRIPLES", block)
+    monkeypatch.setattr("mmprep.models.recommenders.da_mrs.BLOCK_TRIPLES", block)
     torch.testing.assert_close(recommender.reliabilities(*BATCH), expected, **EXACT)
 
 

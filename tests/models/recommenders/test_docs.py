@@ -7,13 +7,13 @@ import pytest
 from ruamel.yaml import YAML
 from worlds import training_data, two_groups
 
-from models.recommenders.base import Recommender
-from models.recommenders.catalogue import CATALOGUE, DESCRIPTIONS, RecommenderDescription, describe
-from models.training.course import Steps
-from models.training.evaluator import evaluate
-from models.training.params import TrainParams
-from models.training.trainer import build, fit
-from stages.parameters import load
+from mmprep.models.recommenders.base import Recommender
+from mmprep.models.recommenders.catalogue import CATALOGUE, DESCRIPTIONS, RecommenderDescription, describe
+from mmprep.models.training.evaluator import evaluate
+from mmprep.models.training.params import TrainParams
+from mmprep.models.training.progress_state import Steps
+from mmprep.models.training.trainer import build, fit
+from mmprep.stages.config.parameters import load
 
 DOCS = (Path(__file__).parents[3] / "docs" / "recommenders.md").read_text(encoding="utf-8")
 ADDING = DOCS.split("## Adding a recommender\n", maxsplit=1)[1]
@@ -65,7 +65,7 @@ def test_adding_a_recommender_takes_at_most_forty_lines() -> None:
 
 
 def test_recommender_of_the_example_learns_by_its_row_and_its_section(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("models.recommenders.meanmf")
+    module = ModuleType("mmprep.models.recommenders.meanmf")
     exec(CODE, module.__dict__)  # noqa: S102 - our own documentation
     row = ADDING.split("`RecommenderDescription", maxsplit=1)[1].split(",`", maxsplit=1)[0]
     description = eval(f"RecommenderDescription{row}", {"RecommenderDescription": RecommenderDescription})  # noqa: S307

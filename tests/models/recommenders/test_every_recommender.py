@@ -12,11 +12,11 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from worlds import GROUP_ITEMS, GROUP_USERS, binary, training_data, two_groups
 
-from models.recommenders.base import Recommender, RecommenderParams, TrainingData
-from models.recommenders.catalogue import CATALOGUE, describe
-from models.training.evaluator import evaluate
-from models.training.params import TrainParams
-from models.training.trainer import Steps, build, fit
+from mmprep.models.recommenders.base import Recommender, RecommenderParams, TrainingData
+from mmprep.models.recommenders.catalogue import CATALOGUE, describe
+from mmprep.models.training.evaluator import evaluate
+from mmprep.models.training.params import TrainParams
+from mmprep.models.training.trainer import Steps, build, fit
 
 Index = npt.NDArray[np.int64]
 
@@ -339,7 +339,7 @@ def test_ranking_in_blocks_gives_the_metrics_of_the_full_matrix(
     scores[data.train.toarray() > 0] = -np.inf
     places = np.argsort(np.argsort(-scores, axis=1), axis=1)
     found, relevant = places[data.val.toarray() > 0].reshape(USERS, -1), 2  # val items a user
-    monkeypatch.setattr("models.training.evaluator.BLOCK_USERS", block)
+    monkeypatch.setattr("mmprep.models.training.evaluator.BLOCK_USERS", block)
     metrics = evaluate(users, items, data.val, data.train, cutoffs=(1, 5, 10))
     for k in (1, 5, 10):
         hits = found < k

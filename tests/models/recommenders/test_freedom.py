@@ -9,9 +9,9 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from worlds import binary, training_data
 
-from models.layers.propagation import SparseOperator
-from models.recommenders.freedom import FREEDOM, FREEDOMParams, draw_interactions
-from models.training.trainer import build
+from mmprep.models.layers.propagation import SparseOperator
+from mmprep.models.recommenders.freedom import FREEDOM, FREEDOMParams, draw_interactions
+from mmprep.models.training.trainer import build
 
 USERS, ITEMS = 6, 7
 TRAIN = binary([(u, i) for u in range(USERS) for i in range(ITEMS) if (u * i + u) % 3 != 1], (USERS, ITEMS))

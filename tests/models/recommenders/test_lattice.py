@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from worlds import binary, training_data
 
-from models.recommenders.base import TrainingData
-from models.recommenders.lattice import LATTICE, LATTICEParams
-from models.training.trainer import build
-from pipeline.errors import DataError
+from mmprep.models.recommenders.base import TrainingData
+from mmprep.models.recommenders.lattice import LATTICE, LATTICEParams
+from mmprep.models.training.trainer import build
+from mmprep.pipeline.errors import DataError
 
 USERS, ITEMS, K = 6, 7, 3
 TRAIN = binary([(u, i) for u in range(USERS) for i in range(ITEMS) if (u * i + u) % 3 == 1], (USERS, ITEMS))

@@ -4,9 +4,9 @@ import torch
 from pydantic import ValidationError
 from worlds import binary, training_data
 
-from models.layers.losses import bpr
-from models.recommenders.lightgcn import LightGCN, LightGCNParams
-from models.training.trainer import build
+from mmprep.models.layers.losses import bpr
+from mmprep.models.recommenders.lightgcn import LightGCN, LightGCNParams
+from mmprep.models.training.trainer import build
 
 TRAIN = binary([(0, 0), (0, 1), (1, 1), (1, 2), (2, 1)], (4, 4))  # user 3 and item 3 have nothing
 DATA = training_data("lightgcn", TRAIN, binary([], (4, 4)))

@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 from worlds import Floats, binary, token_source, training_data, two_groups
 
-from models.recommenders.base import TrainingData
-from models.recommenders.lightgcn import LightGCN, LightGCNParams
-from models.recommenders.mdr_chca import MDRCHCA, MDRCHCAParams
-from models.training.course import Steps
-from models.training.params import TrainParams
-from models.training.resuming import UnfinishedFile
-from models.training.trainer import build, fit
-from pipeline.errors import DataError
-from pipeline.graphs import interaction_graphs
+from mmprep.models.recommenders.base import TrainingData
+from mmprep.models.recommenders.lightgcn import LightGCN, LightGCNParams
+from mmprep.models.recommenders.mdr_chca import MDRCHCA, MDRCHCAParams
+from mmprep.models.training.checkpoint import UnfinishedFile
+from mmprep.models.training.params import TrainParams
+from mmprep.models.training.progress_state import Steps
+from mmprep.models.training.trainer import build, fit
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.graphs.edges import interaction_graphs
 
 USERS, ITEMS, SIZE, K = 6, 5, 8, 1
 # User 5 and item 4 have nothing.
@@ -288,7 +288,7 @@ def test_items_of_a_batch_are_encoded_as_among_all(monkeypatch: pytest.MonkeyPat
     recommender = made()
     expected = recommender.embeddings()
     for chunk in (1, 2):
-        monkeypatch.setattr("models.recommenders.mdr_chca.CHUNK_ITEMS", chunk)
+        monkeypatch.setattr("mmprep.models.recommenders.mdr_chca.CHUNK_ITEMS", chunk)
         torch.testing.assert_close(recommender.embeddings(), expected, **EXACT)
 
 

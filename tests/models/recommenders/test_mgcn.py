@@ -23,8 +23,8 @@ from toy_views import (
 )
 from worlds import Floats, binary, training_data
 
-from models.recommenders.mgcn import MGCN, MGCNParams
-from models.training.trainer import Steps, build
+from mmprep.models.recommenders.mgcn import MGCN, MGCNParams
+from mmprep.models.training.trainer import Steps, build
 
 
 def made(given: Mapping[str, Floats], **params: object) -> MGCN:

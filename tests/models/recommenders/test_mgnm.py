@@ -7,9 +7,9 @@ from pydantic import ValidationError
 from torch import Tensor
 from worlds import Floats, binary, training_data
 
-from models.recommenders.lgmrec import LGMRec, LGMRecParams
-from models.recommenders.mgnm import MGNM, MGNMParams
-from models.training.trainer import build
+from mmprep.models.recommenders.lgmrec import LGMRec, LGMRecParams
+from mmprep.models.recommenders.mgnm import MGNM, MGNMParams
+from mmprep.models.training.trainer import build
 
 USERS, ITEMS, SIZE = 6, 5, 4
 # User 5 and item 4 have nothing.

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from torch import Tensor
 from worlds import binary, training_data
 
-from models.recommenders.ngcf import NGCF, NGCFParams
-from models.training.trainer import build
+from mmprep.models.recommenders.ngcf import NGCF, NGCFParams
+from mmprep.models.training.trainer import build
 
 TRAIN = binary([(0, 0), (0, 1), (1, 1), (1, 2), (2, 1)], (4, 4))  # user 3 and item 3 have nothing
 DATA = training_data("ngcf", TRAIN, binary([], (4, 4)))

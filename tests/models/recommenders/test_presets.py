@@ -6,11 +6,11 @@ from typing import Any, get_args
 import pytest
 from ruamel.yaml import YAML
 
-from models.recommenders.base import RecommenderParams
-from models.recommenders.bm3 import BM3Params
-from models.recommenders.catalogue import CATALOGUE, describe
-from pipeline.errors import ParamsError
-from stages.parameters import load
+from mmprep.models.recommenders.base import RecommenderParams
+from mmprep.models.recommenders.bm3 import BM3Params
+from mmprep.models.recommenders.catalogue import CATALOGUE, describe
+from mmprep.pipeline.errors import ParamsError
+from mmprep.stages.config.parameters import load
 
 KINDS = {name: describe(name).load().params_type for name in CATALOGUE}
 PRESETS = [(name, preset) for name, kind in KINDS.items() for preset in kind.presets]

@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from torch import Tensor
 from worlds import binary, training_data
 
-from models.layers.propagation import SparseOperator
-from models.recommenders.sgl import SGL, SGLParams, drop_interactions
-from models.training.trainer import build
+from mmprep.models.layers.propagation import SparseOperator
+from mmprep.models.recommenders.sgl import SGL, SGLParams, drop_interactions
+from mmprep.models.training.trainer import build
 
 USERS, ITEMS = 6, 5
 TRAIN = binary([(u, i) for u in range(USERS) for i in range(ITEMS) if (u * i + u) % 3 != 1], (USERS, ITEMS))

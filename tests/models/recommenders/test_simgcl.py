@@ -5,8 +5,8 @@ from pydantic import ValidationError
 from torch import Tensor
 from worlds import binary, training_data
 
-from models.recommenders.simgcl import SimGCL, SimGCLParams
-from models.training.trainer import build
+from mmprep.models.recommenders.simgcl import SimGCL, SimGCLParams
+from mmprep.models.training.trainer import build
 
 USERS, ITEMS = 6, 5
 LINKS = [(u, i) for u in range(USERS - 1) for i in range(ITEMS) if (u * i + u) % 3 != 1]  # the last user has nothing

@@ -2,11 +2,11 @@ import numpy as np
 import torch
 from worlds import GROUP_ITEMS, GROUP_USERS, binary, two_groups
 
-from models.layers.losses import bpr
-from models.recommenders.base import TrainingData
-from models.recommenders.vbpr import VBPR, VBPRParams
-from models.training.params import TrainParams
-from models.training.trainer import Steps, build, fit
+from mmprep.models.layers.losses import bpr
+from mmprep.models.recommenders.base import TrainingData
+from mmprep.models.recommenders.vbpr import VBPR, VBPRParams
+from mmprep.models.training.params import TrainParams
+from mmprep.models.training.trainer import Steps, build, fit
 
 IMAGE = np.array([[1, 0, 2], [0, 1, 0], [3, 1, 1]], dtype=np.float32)
 TEXT = np.array([[5, 6], [7, 8], [9, 0]], dtype=np.float32)

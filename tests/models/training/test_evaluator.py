@@ -7,9 +7,9 @@ import torch
 from scipy.sparse import csr_array
 from worlds import binary
 
-from models.training.evaluator import evaluate, evaluated_users, rank
-from models.training.metrics import CUTOFFS
-from pipeline.errors import DataError
+from mmprep.models.training.evaluator import evaluate, evaluated_users, rank
+from mmprep.models.training.metrics import CUTOFFS
+from mmprep.pipeline.errors import DataError
 
 Scores = npt.NDArray[np.float64]
 
@@ -96,7 +96,7 @@ def test_result_does_not_depend_on_how_many_users_are_ranked_at_once(
     train, truth = random_interactions(30, 60, 0.2, seed=2), random_interactions(30, 60, 0.1, seed=3)
     expected = rank(users, items, np.arange(30), train, 50)
     metrics = evaluate(users, items, truth, train)
-    monkeypatch.setattr("models.training.evaluator.BLOCK_USERS", block)
+    monkeypatch.setattr("mmprep.models.training.evaluator.BLOCK_USERS", block)
     found = rank(users, items, np.arange(30), train, 50)
     np.testing.assert_array_equal(found.items, expected.items)
     np.testing.assert_array_equal(found.scores, expected.scores)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.retrieval import retrieval_normalized_dcg, retrieval_precision, retrieval_recall
 
-from models.training.metrics import CUTOFFS, ranking_metrics, user_metrics
+from mmprep.models.training.metrics import CUTOFFS, ranking_metrics, user_metrics
 
 INDEPENDENT = {"recall": retrieval_recall, "precision": retrieval_precision, "ndcg": retrieval_normalized_dcg}
 

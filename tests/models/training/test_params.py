@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from models.training.params import TrainParams
+from mmprep.models.training.params import TrainParams
 
 
 @pytest.mark.parametrize("key", ["batch_size", "max_epochs", "patience", "checkpoint_every"])

@@ -11,14 +11,14 @@ from safetensors.torch import save
 from torch import Tensor
 from worlds import binary, two_groups
 
-from models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table
-from models.recommenders.bpr import BPR, BPRParams
-from models.training.batches import Batches
-from models.training.course import Steps, make_adam
-from models.training.params import TrainParams
-from models.training.resuming import UnfinishedFile
-from models.training.trainer import DivergedError, Fit, build, fit, require_finite_steps, train_epoch
-from pipeline.errors import DataError
+from mmprep.models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table
+from mmprep.models.recommenders.bpr import BPR, BPRParams
+from mmprep.models.training.batches import Batches
+from mmprep.models.training.checkpoint import UnfinishedFile
+from mmprep.models.training.params import TrainParams
+from mmprep.models.training.progress_state import Steps, make_adam
+from mmprep.models.training.trainer import DivergedError, Fit, build, fit, require_finite_steps, train_epoch
+from mmprep.pipeline.errors import DataError
 
 PARAMS = TrainParams(batch_size=64, max_epochs=6, patience=3, seed=1)
 
@@ -72,7 +72,7 @@ def script_validation(monkeypatch: pytest.MonkeyPatch, recalls: list[float]) -> 
         states.append({name: value.clone() for name, value in recommender.state_dict().items()})
         return {"recall@20": next(script)}
 
-    monkeypatch.setattr("models.training.trainer.validate", validate)
+    monkeypatch.setattr("mmprep.models.training.trainer.validate", validate)
     return states
 
 
@@ -383,7 +383,7 @@ def test_learning_rate_falls_by_its_factor_in_so_many_epochs(
         rates.append(optimiser.param_groups[0]["lr"])
 
     monkeypatch.setattr(torch.optim.Adam, "step", step)
-    monkeypatch.setattr("models.training.trainer.require_finite_steps", lambda *_: None)
+    monkeypatch.setattr("mmprep.models.training.trainer.require_finite_steps", lambda *_: None)
     data = toy_data()
     params = PARAMS.model_copy(update={"max_epochs": 5, "patience": 5, "batch_size": 10_000})
     steps = Steps.of(BPRParams(learning_rate=0.1, decay=decay, decay_epochs=2))

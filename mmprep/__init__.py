@@ -1,0 +1,1 @@
+"""From raw Amazon reviews and product photos to evaluated multimodal recommenders."""

@@ -1,0 +1,1 @@
+"""Networks behind the encoders, one module a library."""

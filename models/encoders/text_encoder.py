@@ -1,0 +1,125 @@
+"""Text encoders from sentence-transformers: an item's text in, a vector or a vector a token out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+from transformers import PreTrainedTokenizerBase
+
+from mmprep.models.device import best_device
+from mmprep.models.encoders.base import Identity
+from mmprep.models.encoders.image_encoder import DTYPES
+from mmprep.models.encoders.networks.onednn import fast_linear_layers
+from mmprep.models.encoders.networks.sentence import load_model
+from mmprep.models.encoders.params import TextEncoderParams
+from mmprep.pipeline.errors import WeightsError
+from mmprep.pipeline.features.vectors import Rows
+
+TOKENIZED_AT_ONCE = 1024
+PLACES = {"text": {"return_offsets_mapping": True}}
+
+
+class TextEncoder:
+    """Runs a sentence-transformers model over batches of texts."""
+
+    def __init__(self, identity: Identity) -> None:
+        """Load the model.
+
+        Raises:
+            WeightsError: the model cannot be had, or its vectors have another length, or it reads fewer tokens.
+        """
+        model = load_model(identity)
+        check_dimension(model, identity)
+        set_limit(model, identity)
+        self._tokens = identity.description.form == "tokens"
+        if self._tokens:
+            check_places(model, identity)
+        # What the model itself puts before every text.
+        self._prompt = (model.prompts[model.default_prompt_name] or "") if model.default_prompt_name else ""
+        self._dtype = DTYPES[identity.params.precision]
+        self._model = model.to(best_device(), self._dtype).eval()
+
+    def sizes(self, sources: Sequence[str]) -> list[int]:
+        """The number of tokens of each text, which tells better than its characters how far it is padded."""
+        tokenizer = self._model.tokenizer
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            return [len(source) for source in sources]
+        found: list[int] = []
+        for start in range(0, len(sources), TOKENIZED_AT_ONCE):
+            some = list(sources[start : start + TOKENIZED_AT_ONCE])
+            cut = tokenizer(some, truncation=True, max_length=self._model.max_seq_length)
+            found += [len(tokens) for tokens in cut["input_ids"]]
+        return found
+
+    def prepare(self, source: str) -> str:
+        """Pass a text on; tokens are made batch by batch."""
+        return source
+
+    @torch.inference_mode()
+    def encode(self, batch: list[str]) -> Rows:
+        """What the model gives for n texts."""
+        features: dict[str, Any] = self._model.preprocess(
+            batch, prompt=self._prompt or None, processing_kwargs=PLACES if self._tokens else None
+        )
+        places = features.pop("offset_mapping", None)
+        moved = {name: to_device(value, self._model.device) for name, value in features.items()}
+        # Some models mark the prompt as padding, in the tensor itself.
+        present = features["attention_mask"].bool().clone()
+        with fast_linear_layers(self._model.device, self._dtype):
+            given = self._model(moved)
+        if not self._tokens:
+            return Rows(given["sentence_embedding"].float().cpu().numpy())
+        spans = (places - len(self._prompt)).clamp(min=0)
+        # Special tokens, and those of the prompt, stand for no characters of the text.
+        real = present & (spans[..., 1] > spans[..., 0])
+        vectors = given["token_embeddings"].float().cpu()[real].numpy()
+        return Rows(vectors, real.sum(dim=1).numpy(), spans[real].numpy().astype(np.int32))
+
+
+def to_device(value: object, device: torch.device) -> object:
+    """A tensor on the device; anything else as it is."""
+    return value.to(device) if isinstance(value, torch.Tensor) else value
+
+
+def check_dimension(model: SentenceTransformer, identity: Identity) -> None:
+    """Check that the vectors have the length that the catalogue says.
+
+    Raises:
+        WeightsError: they have not.
+    """
+    found, expected = model.get_embedding_dimension(), identity.description.dimension
+    if expected is not None and found != expected:
+        raise WeightsError(
+            f"encoders.{identity.description.name}.weights: its vectors have length {found}, expected {expected}"
+        )
+
+
+def check_places(model: SentenceTransformer, identity: Identity) -> None:
+    """Check that the model's tokenizer can tell where its tokens stand in the text.
+
+    Raises:
+        WeightsError: it is one that is written in Python, which cannot.
+    """
+    if not getattr(model.tokenizer, "is_fast", False):
+        raise WeightsError(
+            f"encoders.{identity.description.name}.form: found tokens, but the model's tokenizer has no fast form, "
+            "which tells where tokens stand in a text; take vector"
+        )
+
+
+def set_limit(model: SentenceTransformer, identity: Identity) -> None:
+    """Cut texts at `max_tokens`.
+
+    Raises:
+        WeightsError: the model reads fewer tokens than that.
+    """
+    params = identity.params
+    asked = params.max_tokens if isinstance(params, TextEncoderParams) else None
+    if asked is None:
+        return
+    most = model.max_seq_length
+    if most is not None and asked > most:
+        raise WeightsError(f"encoders.{identity.description.name}.max_tokens: found {asked}, expected at most {most}")
+    model.max_seq_length = asked

@@ -1,0 +1,1 @@
+"""Sources of encoder weights: packages, files, hubs and random seeds."""

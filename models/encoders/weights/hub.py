@@ -1,0 +1,101 @@
+"""Published weights on the Hugging Face hub: out of its cache on disk, or fetched into it."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmprep.models.encoders.catalogue import EncoderDescription
+from mmprep.pipeline.errors import WeightsError
+
+logger = logging.getLogger(__name__)
+
+TORCH_FILE = "pytorch_model.bin"
+WANTED = ("*.safetensors", "*.json", "*.txt", "*.model")
+
+
+def fetch_repository(description: EncoderDescription, place: str) -> Path:
+    """The folder of a repository's files; the hub is asked only for what is not on disk.
+
+    Weights are safetensors, or the file of PyTorch's of a repository that has no others.
+
+    Raises:
+        WeightsError: it is neither on disk nor can it be fetched, or holds no weights.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # takes half a second
+
+    repository = repository_of(description, place)
+    try:
+        folder = snapshot(repository, on_disk=True) or snapshot(repository, on_disk=False)
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise WeightsError(
+            f"{place}: pretrained weights of {repository} could not be fetched ({first_line(error)}); give a folder of "
+            "them, or random:SEED where numbers need not mean anything"
+        ) from error
+    if folder is None:
+        raise WeightsError(
+            f"{place}: {repository} has neither safetensors nor {TORCH_FILE}, as far as the hub can be reached; "
+            "convert its weights and give the folder"
+        )
+    return folder
+
+
+def snapshot(repository: str, *, on_disk: bool) -> Path | None:
+    """The folder of a repository's files, fetched unless it must be on disk; None if there are no weights in it.
+
+    Raises:
+        HfHubHTTPError, HFValidationError, OSError: it cannot be fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    for wanted in (WANTED, (*WANTED, TORCH_FILE)):
+        try:
+            with no_bars():
+                folder = Path(snapshot_download(repository, allow_patterns=list(wanted), local_files_only=on_disk))
+        except LocalEntryNotFoundError:
+            if not on_disk:
+                raise
+            continue  # of what was interrupted, some is there
+        if has_weights(folder):
+            return folder
+    if on_disk:
+        logger.info("%s: fetching from the Hugging Face hub", repository)
+    return None
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder has weights in a form that is read."""
+    return (folder / TORCH_FILE).is_file() or any(folder.rglob("*.safetensors"))
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Keep the hub's library from drawing on the terminal."""
+    from huggingface_hub import utils
+
+    shown = not utils.are_progress_bars_disabled()  # type: ignore[attr-defined]
+    utils.disable_progress_bars()  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        if shown:
+            utils.enable_progress_bars()  # type: ignore[attr-defined]
+
+
+def repository_of(description: EncoderDescription, place: str) -> str:
+    """The repository that a description's published weights lie in; timm names it by the model.
+
+    Raises:
+        WeightsError: timm knows no such model, or publishes no weights of it.
+    """
+    if description.library != "timm":
+        return description.published_weights
+    from mmprep.models.encoders.networks.timm import published_repository
+
+    return published_repository(description.model, place)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message that says something, or its kind where none does."""
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)

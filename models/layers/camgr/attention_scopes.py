@@ -1,0 +1,152 @@
+"""What nodes attend to in cross-attention: all nodes, or some that are cheaper (CAmgr; specs 3.6, C8).
+
+The chosen nodes of a batch have queries; rows of different nodes are independent, so that no other needs one.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor, nn
+
+from mmprep.models.layers.camgr.edge_softmax import Neighbourhoods, attended, edge_products
+from mmprep.models.layers.camgr.row_attention import row_attention
+
+
+class AttentionScope(nn.Module, ABC):
+    """Attention of chosen nodes.
+
+    Attributes:
+        whole: whether keys and values are those of all nodes, else of the chosen ones alone.
+    """
+
+    whole: ClassVar[bool]
+
+    @abstractmethod
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, nodes: Tensor) -> Tensor:
+        """The values that the chosen nodes attend to, by their shares, [b, d].
+
+        Args:
+            queries: [b, d], of the chosen nodes.
+            keys: [n, d] or [b, d], as `whole` says.
+            values: the same.
+            nodes: [b], which ones are chosen, ascending.
+        """
+
+    @abstractmethod
+    def evenness(self, queries: Tensor, keys: Tensor, nodes: Tensor, rows: Tensor) -> Tensor:
+        """The entropy of how some chosen nodes share their attention out, over that of equal shares, a number a node.
+
+        1 is attention to all alike. Those that attend to one alone have no such number.
+
+        Args:
+            queries: [r, d], of some of the chosen nodes.
+            keys: as in `forward`.
+            nodes: [b], which ones are chosen, ascending.
+            rows: [r], the places among them of those that have queries, ascending.
+        """
+
+
+class AllNodes(AttentionScope):
+    """Each node attends to all, exactly."""
+
+    whole = True
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, nodes: Tensor) -> Tensor:
+        """See AttentionScope."""
+        del nodes
+        return row_attention(queries, keys, values)
+
+    def evenness(self, queries: Tensor, keys: Tensor, nodes: Tensor, rows: Tensor) -> Tensor:
+        """See AttentionScope."""
+        del nodes, rows
+        return relative_entropy(queries @ keys.T / queries.shape[1] ** 0.5)
+
+
+class ChosenNodes(AllNodes):
+    """Each node attends to those that are chosen with it: in training to those of its batch, in ranking to all."""
+
+    whole = False
+
+
+class SameSide(AttentionScope):
+    """Users attend to users, items to items."""
+
+    whole = True
+
+    def __init__(self, n_users: int) -> None:
+        """Know the users, which are the first nodes."""
+        super().__init__()
+        self.n_users = n_users
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, nodes: Tensor) -> Tensor:
+        """See AttentionScope."""
+        chosen, users = int((nodes < self.n_users).sum()), self.n_users
+        of_users = row_attention(queries[:chosen], keys[:users], values[:users])
+        return torch.cat([of_users, row_attention(queries[chosen:], keys[users:], values[users:])])
+
+    def evenness(self, queries: Tensor, keys: Tensor, nodes: Tensor, rows: Tensor) -> Tensor:
+        """See AttentionScope."""
+        chosen, scale = int((nodes[rows] < self.n_users).sum()), queries.shape[1] ** 0.5
+        sides = (queries[:chosen], keys[: self.n_users]), (queries[chosen:], keys[self.n_users :])
+        return torch.cat([relative_entropy(asking @ asked.T / scale) for asking, asked in sides])
+
+
+class Neighbours(AttentionScope):
+    """Each node attends to its neighbours in a graph; one without any gets 0."""
+
+    whole = True
+
+    def __init__(self, graph: csr_array) -> None:
+        """Take the places of a graph [n, n], whatever its weights are."""
+        super().__init__()
+        self.neighbourhoods = Neighbourhoods(graph)
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, nodes: Tensor) -> Tensor:
+        """See AttentionScope."""
+        pattern = self.neighbourhoods().rows(nodes)
+        return attended(pattern, edge_products(pattern, queries, keys) / queries.shape[1] ** 0.5, values)
+
+    def evenness(self, queries: Tensor, keys: Tensor, nodes: Tensor, rows: Tensor) -> Tensor:
+        """See AttentionScope."""
+        pattern = self.neighbourhoods().rows(nodes[rows])
+        shares = pattern.shares(pattern.inner(queries, keys) / queries.shape[1] ** 0.5)
+        entropy = torch.segment_reduce(torch.special.entr(shares), "sum", offsets=pattern.offsets)
+        counts = pattern.offsets.diff().to(entropy)
+        relative: Tensor = entropy[counts > 1] / counts[counts > 1].log()
+        return relative
+
+
+class WithinNode(AttentionScope):
+    """Each node attends to its own values alone: as many parts of the embedding to each other."""
+
+    whole = False
+
+    def __init__(self, chunks: int) -> None:
+        """Cut embeddings into chunks, c, which must divide their length."""
+        super().__init__()
+        self.chunks = chunks
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor, nodes: Tensor) -> Tensor:
+        """See AttentionScope."""
+        parts = [side.view(len(nodes), self.chunks, -1) for side in (queries, keys, values)]
+        logits = parts[0] @ parts[1].transpose(1, 2) / parts[0].shape[2] ** 0.5
+        found: Tensor = (logits.softmax(dim=2) @ parts[2]).reshape_as(queries)
+        return found
+
+    def evenness(self, queries: Tensor, keys: Tensor, nodes: Tensor, rows: Tensor) -> Tensor:
+        """See AttentionScope."""
+        del nodes
+        asking, asked = (side.view(len(rows), self.chunks, -1) for side in (queries, keys[rows]))
+        return relative_entropy(asking @ asked.transpose(1, 2) / asking.shape[2] ** 0.5).mean(dim=1)
+
+
+def relative_entropy(logits: Tensor) -> Tensor:
+    """The entropy of the softmax of [..., n] logits over that of n equal shares, [...]; none where n is 1."""
+    n = logits.shape[-1]
+    if n == 1:
+        return logits.new_empty(0)
+    entropy: Tensor = torch.special.entr(logits.softmax(dim=-1)).sum(dim=-1)
+    return entropy / math.log(n)

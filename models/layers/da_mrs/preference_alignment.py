@@ -1,0 +1,101 @@
+"""Alignment of two views of items by what users prefer in each, in blocks: [users, items] scores are never held.
+
+KL(p, q) + KL(q, p) is (p - q) (a - b), for Bernoulli distributions with logits a and b, and summed over items for
+softmax ones, where what normalises them cancels. So no logarithm of a probability is taken, which may be 0.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmprep.models.layers.da_mrs.row_parallel import on_all_cores, rows_at_once
+
+BLOCK_SCORES = 2**17
+"""How many scores of each view a core of a CPU holds at once: 512 KiB of them."""
+
+
+class _Divergence(torch.autograd.Function):
+    """Has the gradients computed beside the value, so that no score is kept, or computed again for them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's own
+        users: Tensor,
+        first: Tensor,
+        second: Tensor,
+        softmax: bool,
+        fixed: bool,
+    ) -> Tensor:
+        sides = [side.detach().T.contiguous() for side in (first, second)]
+
+        def of(part: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
+            return divergence_of(part, sides, softmax=softmax, fixed=fixed)
+
+        values, by_users, by_sides = zip(*on_all_cores(of, users.detach()), strict=True)
+        count = len(users) * (1 if softmax else len(first))
+        gradients = torch.cat(by_users), *(sum(side[1:], side[0]) for side in zip(*by_sides, strict=True))
+        ctx.save_for_backward(*(each.div_(count) for each in gradients))
+        return torch.stack(values).sum() / count
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # noqa: ANN401
+        by_users, by_first, by_second = ctx.saved_tensors
+        return gradient * by_users, gradient * by_first, gradient * by_second, None, None
+
+
+def divergence_of(
+    users: Tensor, sides: Sequence[Tensor], *, softmax: bool, fixed: bool
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """The sum of the divergences of users, and its gradients by them [users, d] and by the sides [items, d] each.
+
+    Args:
+        users: [users, d].
+        sides: two views of the items, [d, items] each.
+        softmax: as `preference_divergence` has it.
+        fixed: whether the second side alone, and users by it, get a gradient.
+    """
+    value, by_users = users.new_zeros(()), torch.zeros_like(users)
+    by_sides = [side.new_zeros(side.T.shape) for side in sides]
+    step = rows_at_once(sides[0].shape[1], BLOCK_SCORES, users.device)
+    for block, by_block in zip(torch.split(users, step), torch.split(by_users, step), strict=True):
+        divergence, gradients = bernoulli_or_softmax(*(block @ side for side in sides), softmax=softmax)
+        value += divergence
+        for place in (1,) if fixed else (0, 1):
+            by_block.addmm_(gradients[place], sides[place].T)
+            by_sides[place].addmm_(gradients[place].T, block)
+    return value, by_users, by_sides
+
+
+def bernoulli_or_softmax(first: Tensor, second: Tensor, *, softmax: bool) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """The sum of both divergences of distributions with logits [users, items], and its gradients by them.
+
+    The logits may be written over.
+    """
+    apart = first - second
+    chances = [logits.softmax(dim=1) if softmax else logits.sigmoid_() for logits in (first, second)]
+    shift = chances[0] - chances[1]
+    slopes = []
+    for chance in chances:
+        if softmax:
+            slope = chance * (apart - (chance * apart).sum(dim=1, keepdim=True))
+        else:
+            slope = (1 - chance).mul_(chance).mul_(apart)
+        slopes.append(slope.add_(shift))
+    return (shift * apart).sum(), (slopes[0], slopes[1].neg_())
+
+
+def preference_divergence(users: Tensor, first: Tensor, second: Tensor, *, softmax: bool, fixed: bool) -> Tensor:
+    """How far users' preferences by two views of items differ, KL both ways (DA-MRS, eq 9-10; specs 4.4, L_AU).
+
+    Args:
+        users: [users, d].
+        first: [items, d].
+        second: [items, d], the other view of the same items.
+        softmax: a user's preference is a distribution over all the items, and the mean is over users (the paper); else
+            the probability of each item by itself, and the mean is over all pairs (the authors' code).
+        fixed: whether the second view alone, and users by it, get a gradient.
+    """
+    value: Tensor = _Divergence.apply(users, first, second, softmax, fixed)
+    return value

@@ -1,0 +1,116 @@
+"""How far a training is: its optimiser, its history and its best epoch, to be stopped and taken up again."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mmprep.models.recommenders.base import Recommender, RecommenderParams
+from mmprep.models.training.checkpoint import Tensors, TrainingState
+from mmprep.models.training.params import TrainParams
+
+STOPPING_METRIC = "recall@20"
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How far Adam steps.
+
+    Attributes:
+        learning_rate: in the first epoch.
+        decay: the factor by which it falls in `decay_epochs`.
+        decay_epochs: how many epochs that takes.
+    """
+
+    learning_rate: float
+    decay: float = 1.0
+    decay_epochs: int = 50
+
+    @classmethod
+    def of(cls, params: RecommenderParams) -> "Steps":
+        """Those that a recommender's parameters ask for."""
+        return cls(params.learning_rate, params.decay, params.decay_epochs)
+
+    def in_epoch(self, epoch: int) -> float:
+        """The learning rate of an epoch, counted from 1."""
+        return float(self.learning_rate * self.decay ** ((epoch - 1) / self.decay_epochs))
+
+
+class Course:
+    """How far the training of a recommender is: its optimiser, its history, and the best epoch so far."""
+
+    def __init__(self, recommender: Recommender, steps: Steps) -> None:
+        self._recommender = recommender
+        self._steps = steps
+        self._adam = make_adam(recommender, steps.learning_rate)
+        self.history: list[dict[str, float]] = []
+        self.seconds: list[float] = []
+        self.best_epoch = 0
+        self.best: Tensors = {}
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that is behind us, 0 before the first."""
+        return len(self.history)
+
+    @property
+    def remark(self) -> str:
+        """What is shown beside the progress."""
+        return f"best recall@20 {self._best_value:.4f} in epoch {self.best_epoch}"
+
+    @property
+    def _best_value(self) -> float:
+        return self.history[self.best_epoch - 1][STOPPING_METRIC] if self.history else -1.0
+
+    def is_over(self, params: TrainParams) -> bool:
+        """Whether early stopping or the number of epochs ends training here."""
+        return self.epoch >= params.max_epochs or self.epoch - self.best_epoch >= params.patience
+
+    def next_optimiser(self) -> torch.optim.Adam:
+        """Adam with the learning rate of the next epoch."""
+        for group in self._adam.param_groups:
+            group["lr"] = self._steps.in_epoch(self.epoch + 1)
+        return self._adam
+
+    def add(self, terms: dict[str, float], metrics: dict[str, float], seconds: float) -> None:
+        """Note an epoch's loss terms, validation metrics and seconds, and keep its parameters if it is the best."""
+        better = metrics[STOPPING_METRIC] > self._best_value
+        self.history.append({"epoch": self.epoch + 1, **terms, **metrics})
+        self.seconds.append(seconds)
+        if better:
+            self.best_epoch = self.epoch
+            self.best = {name: value.clone() for name, value in self._recommender.state_dict().items()}
+
+    def state(self) -> TrainingState:
+        """All that the epochs to come depend on."""
+        names: dict[Tensor, str] = {value: name for name, value in self._recommender.named_parameters()}
+        moments = {
+            f"{names[parameter]}/{kind}": value
+            for parameter, kinds in self._adam.state.items()
+            for kind, value in kinds.items()
+        }
+        return TrainingState(
+            self.history, self.seconds, self.best_epoch, self._recommender.state_dict(), self.best, moments
+        )
+
+    def restore(self, state: TrainingState) -> None:
+        """Stand where a training stood."""
+        self.history, self.seconds = list(state.history), list(state.seconds)
+        self.best_epoch, self.best = state.best_epoch, state.best
+        self._recommender.load_state_dict(state.model)
+        places = {name: place for place, name in enumerate(parameter_names(self._recommender))}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in state.adam.items():
+            parameter, _, kind = name.rpartition("/")
+            moments.setdefault(places[parameter], {})[kind] = value
+        self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
+
+
+def make_adam(recommender: Recommender, learning_rate: float) -> torch.optim.Adam:
+    """Adam in one pass over the parameters, several times as fast on a CPU as torch's default."""
+    return torch.optim.Adam(recommender.parameters(), lr=learning_rate, fused=True)
+
+
+def parameter_names(recommender: Recommender) -> list[str]:
+    """The names of the parameters in the order in which Adam counts them."""
+    return [name for name, _ in recommender.named_parameters()]

@@ -1,0 +1,1 @@
+"""The row cache: each photo or text is encoded once, in content-addressed Parquet shards."""

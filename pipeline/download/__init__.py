@@ -1,0 +1,1 @@
+"""Downloads: HTTP client, retries, resumable files and the download journal."""

@@ -1,0 +1,152 @@
+"""A client for URLs that nobody vouches for: checked addresses, few redirects, bounded bodies, patient retries."""
+
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from importlib.metadata import version
+from typing import BinaryIO
+
+import httpcore
+import httpx
+
+from mmprep.pipeline.download.outcomes import DownloadParams, Status, passes
+from mmprep.pipeline.download.public_addresses import CheckedTransport, RefusedAddressError
+from mmprep.pipeline.download.retry import FetchError, seconds_to_wait
+
+MAX_REDIRECTS = 5
+
+
+def make_client(params: DownloadParams, allow_private: bool) -> httpx.AsyncClient:
+    """A client that asks for bodies as they are and remembers nothing between requests.
+
+    Proxies and passwords of the environment are not used: a proxy would look names up itself, unchecked.
+
+    Args:
+        params: limits.
+        allow_private: also connect to loopback and private networks.
+    """
+    return httpx.AsyncClient(
+        transport=CheckedTransport(params.connections, allow_private),
+        timeout=httpx.Timeout(params.timeout, pool=None),
+        headers={"User-Agent": f"mmprep/{version('mmprep')}", "Accept": "*/*", "Accept-Encoding": "identity"},
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        trust_env=False,
+    )
+
+
+def check_url(text: str) -> httpx.URL:
+    """Parse a URL that may be fetched as far as can be told from itself.
+
+    Raises:
+        FetchError: not http or https, no host, an impossible port, or a user name or password in it.
+    """
+    try:
+        url = httpx.URL(text)
+        fault = find_fault(url)
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise FetchError(Status.REFUSED_URL, str(error)) from error
+    if fault:
+        raise FetchError(Status.REFUSED_URL, fault)
+    return url
+
+
+def find_fault(url: httpx.URL) -> str:
+    """What keeps a URL from being fetched; empty if nothing does."""
+    if url.scheme not in ("http", "https"):
+        return f"scheme {url.scheme!r}, expected http or https"
+    if not url.host:
+        return "no host"
+    if url.userinfo:
+        return "holds a user name or a password"
+    return "" if url.port is None or 0 < url.port < 65_536 else f"port {url.port}, expected 1 to 65535"
+
+
+@asynccontextmanager
+async def open_url(
+    client: httpx.AsyncClient, url: str, headers: Mapping[str, str] | None = None, expected: Collection[int] = (200,)
+) -> AsyncIterator[httpx.Response]:
+    """Request a URL, following redirects, and close the answer when the block ends. Its body is not read yet.
+
+    Args:
+        client: of `make_client`.
+        url: http or https.
+        headers: to send beside the client's.
+        expected: the HTTP status numbers that are no error.
+
+    Raises:
+        FetchError: the URL or an address is refused, the connection fails, also within the block, or the status is
+            not an expected one.
+    """
+    with explained():
+        response = await follow(client, url, headers)
+        try:
+            if response.status_code not in expected:
+                raise http_error(response)
+            yield response
+        finally:
+            await response.aclose()
+
+
+async def follow(client: httpx.AsyncClient, url: str, headers: Mapping[str, str] | None) -> httpx.Response:
+    """The first answer that is no redirect. Each URL on the way is checked, and so is each address."""
+    for _ in range(MAX_REDIRECTS + 1):
+        request = client.build_request("GET", check_url(url), headers=headers)
+        response = await client.send(request, stream=True, follow_redirects=False)
+        if response.next_request is None:
+            return response
+        await response.aclose()
+        url = str(response.next_request.url)
+    raise FetchError(Status.TOO_MANY_REDIRECTS, f"more than {MAX_REDIRECTS}", response.status_code)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what network libraries raise into FetchError; errors of the disk pass."""
+    try:
+        yield
+    except RefusedAddressError as error:
+        raise FetchError(Status.REFUSED_ADDRESS, str(error)) from error
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise FetchError(Status.REFUSED_URL, f"redirect: {error}") from error
+    except (TimeoutError, httpcore.TimeoutException) as error:
+        raise FetchError(Status.TIMED_OUT, str(error) or "no whole answer in time", retry=True) from error
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpx.TransportError) as error:
+        raise FetchError(Status.CONNECTION_FAILED, str(error) or type(error).__name__, retry=True) from error
+
+
+def http_error(response: httpx.Response) -> FetchError:
+    """The error of an answer that says no."""
+    number = response.status_code
+    wait = seconds_to_wait(response.headers.get("Retry-After", ""))
+    return FetchError(Status.HTTP_ERROR, response.reason_phrase, number, retry=passes(number), retry_after=wait)
+
+
+async def save_body(
+    response: httpx.Response, file: BinaryIO, limit: int, advance: Callable[[int], None] | None = None
+) -> int:
+    """Write an answer's body to a file as it comes.
+
+    Args:
+        response: of `open_url`.
+        file: open for writing.
+        limit: the most bytes that are taken, whatever the answer says about its length.
+        advance: told the size of each piece.
+
+    Returns:
+        The number of bytes.
+
+    Raises:
+        FetchError: there are more than `limit`.
+    """
+    size = 0
+    too_large = FetchError(Status.TOO_LARGE, f"more than {limit} bytes", response.status_code)
+    if int(response.headers.get("Content-Length", 0)) > limit:
+        raise too_large
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size > limit:
+            raise too_large
+        file.write(chunk)
+        if advance:
+            advance(len(chunk))
+    return size

@@ -1,0 +1,1 @@
+"""Feature files: writing and reading vectors and tokens, and importing features computed elsewhere."""

@@ -1,0 +1,206 @@
+"""Features that others have computed, read as data: MMRec's arrays, Amazon's image features, Ducho's folders.
+
+Nothing is unpickled. Files of gigabytes are read some rows at a time.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from mmprep.pipeline.errors import DataError, MissingInputError
+from mmprep.pipeline.features import external_amazon as amazon_vectors
+from mmprep.pipeline.features.external_npy import is_array, map_array, read_vector, stack
+from mmprep.pipeline.photos.decode import item_of_photo
+
+Vectors = npt.NDArray[np.float32]
+Kind = Literal["mmrec", "amazon", "ducho"]
+Fetch = Callable[[list[int]], npt.NDArray[Any]]
+Block = tuple[list[str | None], Fetch]
+"""The ids of some rows, and a function that gives the vectors of those rows that are asked for by their places."""
+
+BATCH_ROWS = 512  # 8 MB of 4,096 numbers
+MAPPING = "i_id_mapping.csv"
+
+
+class LeftOut(StrEnum):
+    """Why a vector was not given."""
+
+    NOT_WANTED = "of an item that was not asked for"
+    NO_ID = "row without an id"
+    AGAIN = "item has a vector already"
+    NOT_FINITE = "NaN or infinite numbers"
+    ZEROS = "all zeros"
+
+
+@dataclass(frozen=True)
+class ForeignFeatures:
+    """A file or folder of vectors, one an item.
+
+    Attributes:
+        path: where it is.
+        kind: whose form it has.
+        dimension: the length of a vector.
+        left_out: how many vectors the last pass over `batches` did not give, by reason; whole at its end.
+    """
+
+    path: Path
+    kind: Kind
+    dimension: int
+    _blocks: Callable[[int], Iterator[Block]] = field(repr=False)
+    left_out: Counter[LeftOut] = field(default_factory=Counter)
+
+    def batches(self, wanted: set[str], rows: int = BATCH_ROWS) -> Iterator[tuple[list[str], Vectors]]:
+        """Give the vectors of some items, in the order in which they lie in the file.
+
+        Of several vectors of an item the first counts. Rows of zeros, or with numbers that are not finite, are no
+        features but what stands where there is none.
+
+        Args:
+            wanted: the ids of the items.
+            rows: how many are read at a time, which bounds the memory.
+
+        Yields:
+            The ids of n items, and their vectors [n, dimension].
+
+        Raises:
+            DataError: the file turns out to be damaged, or a vector has another length.
+        """
+        self.left_out.clear()
+        seen: set[str] = set()
+        for ids, fetch in self._blocks(rows):
+            chosen = self._choose(ids, wanted, seen)
+            if not chosen:
+                continue
+            vectors = to_float32(fetch([place for place, _ in chosen]))
+            usable = self._usable(vectors)
+            if usable.any():
+                kept = [item_id for (_, item_id), good in zip(chosen, usable.tolist(), strict=True) if good]
+                yield kept, vectors[usable]
+
+    def _choose(self, ids: list[str | None], wanted: set[str], seen: set[str]) -> list[tuple[int, str]]:
+        """The places and ids of wanted items that come for the first time."""
+        chosen: list[tuple[int, str]] = []
+        for place, item_id in enumerate(ids):
+            if item_id is None:
+                self.left_out[LeftOut.NO_ID] += 1
+            elif item_id not in wanted:
+                self.left_out[LeftOut.NOT_WANTED] += 1
+            elif item_id in seen:
+                self.left_out[LeftOut.AGAIN] += 1
+            else:
+                seen.add(item_id)
+                chosen.append((place, item_id))
+        return chosen
+
+    def _usable(self, vectors: Vectors) -> npt.NDArray[np.bool_]:
+        """Which vectors are features, [n]."""
+        finite, some = np.asarray(np.isfinite(vectors).all(axis=1)), np.asarray(vectors.any(axis=1))
+        for reason, good in ((LeftOut.NOT_FINITE, finite), (LeftOut.ZEROS, some)):
+            if count := len(good) - int(good.sum()):
+                self.left_out[reason] += count
+        return finite & some
+
+
+def open_foreign(path: Path) -> ForeignFeatures:
+    """Open features that others have computed; whose they are is told by what is in them.
+
+    - MMRec's `image_feat.npy` or `text_feat.npy`: row i is the item that `i_id_mapping.csv` beside it numbers i.
+    - Amazon's `image_features_CATEGORY.b`, also `.b.gz`: records of an ASIN and 4,096 numbers.
+    - Ducho's output: a folder of one `.npy` an item, called by the item's id, percent-encoded as photos are.
+
+    Raises:
+        MissingInputError: there is no such file, or no table of ids beside it.
+        DataError: it is damaged or something else.
+    """
+    if path.is_dir():
+        return open_folder(path)
+    if not path.is_file():
+        raise MissingInputError(f"{path}: no such file or folder of features")
+    if is_array(path):
+        return open_mmrec(path)
+    amazon_vectors.check_records(path)
+
+    def blocks(rows: int) -> Iterator[Block]:
+        for ids, vectors in amazon_vectors.read_records(path, rows):
+            yield ids, rows_of(vectors)
+
+    return ForeignFeatures(path, "amazon", amazon_vectors.DIMENSION, blocks)
+
+
+def open_mmrec(path: Path) -> ForeignFeatures:
+    """Open an array [n, dimension] with `i_id_mapping.csv` beside it; for what is raised see `open_foreign`."""
+    shape = map_array(path).shape
+    if len(shape) != 2 or 0 in shape:
+        raise DataError(f"{path}: found an array of shape {shape}, expected a row an item")
+    ids = read_mapping(path.with_name(MAPPING), shape[0])
+
+    def blocks(rows: int) -> Iterator[Block]:
+        for start in range(0, shape[0], rows):
+            here = range(start, min(start + rows, shape[0]))
+            # Mapped anew, as the pages of a mapping stay in memory until it goes.
+            yield [ids.get(row) for row in here], rows_of(map_array(path)[start : here.stop])
+
+    return ForeignFeatures(path, "mmrec", shape[1], blocks)
+
+
+def read_mapping(path: Path, n_rows: int) -> Mapping[int, str]:
+    """The id of each row, from MMRec's table of `asin` and `itemID`, tab-separated whatever its name says.
+
+    Raises:
+        MissingInputError: there is none.
+        DataError: it is no such table, or numbers rows that there are not, or one row twice.
+    """
+    if not path.is_file():
+        raise MissingInputError(f"{path}: not found; it says which item a row is, put MMRec's own there")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            pairs = [(int(row["itemID"]), row["asin"]) for row in csv.DictReader(file, delimiter="\t")]
+    except (csv.Error, UnicodeDecodeError, KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: expected a tab-separated table with the columns asin and itemID ({error})") from error
+    ids: dict[int, str] = {}
+    for number, item_id in pairs:
+        if not 0 <= number < n_rows:
+            raise DataError(f"{path}: found row {number}, but the array has {n_rows} rows, so it is of other items")
+        if item_id and ids.setdefault(number, item_id) != item_id:
+            raise DataError(f"{path}: found two items of row {number}, {ids[number]} and {item_id}")
+    return ids
+
+
+def open_folder(path: Path) -> ForeignFeatures:
+    """Open a folder of one `.npy` an item; for what is raised see `open_foreign`."""
+    if (path / MAPPING).is_file():
+        raise DataError(f"{path}: found a folder of MMRec's, expected one of its arrays, such as image_feat.npy")
+    files = sorted(file for file in path.iterdir() if file.suffix == ".npy" and file.is_file())
+    if not files:
+        raise DataError(f"{path}: found no .npy in the folder, expected one an item, as Ducho writes them")
+    dimension = len(read_vector(files[0]))
+
+    def blocks(rows: int) -> Iterator[Block]:
+        for start in range(0, len(files), rows):
+            here = files[start : start + rows]
+            yield [item_of_photo(file) for file in here], vectors_in(here, dimension)
+
+    return ForeignFeatures(path, "ducho", dimension, blocks)
+
+
+def vectors_in(files: list[Path], dimension: int) -> Fetch:
+    """A function that reads some of the files."""
+    return lambda places: stack((files[place] for place in places), dimension)
+
+
+def rows_of(array: npt.NDArray[Any]) -> Fetch:
+    """A function that copies rows out of an array."""
+    return lambda places: array[places]
+
+
+def to_float32(vectors: npt.NDArray[Any]) -> Vectors:
+    """The vectors as native f32; what is too large becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(vectors, dtype=np.float32)

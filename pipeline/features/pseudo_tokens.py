@@ -1,0 +1,77 @@
+"""Pieces of an item's one vector in the place of patches or tokens, to try what reads those (MDR-CHCA, specs 5.1)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.features.reader import explained, part_paths, read_features
+from mmprep.pipeline.features.token_reader import TokenFeatures
+from mmprep.pipeline.features.vectors import Items, Rows
+
+
+class PseudoTokens:
+    """The vectors of a feature folder that has one an item, cut into pieces that mean nothing by themselves.
+
+    Attributes:
+        items: dense indices [n], increasing.
+        provenance: what made the vectors.
+        width: of a piece.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read all vectors.
+
+        Raises:
+            MissingInputError: the folder has no parts.
+            DataError: a part is damaged, or holds patches or tokens, or vectors that cannot be cut.
+        """
+        features = read_features(folder)
+        self.items, self.provenance = features.items, features.provenance
+        self._vectors = features.vectors
+        try:
+            self.width = piece_width(features.vectors.shape[1])
+        except DataError as error:
+            raise DataError(f"{folder}: {error}") from error
+
+    def gather(self, items: Sequence[int] | Items) -> Rows:
+        """The pieces of some items' vectors, in the order asked for; each must have a vector."""
+        vectors = self._vectors[np.searchsorted(self.items, np.asarray(items))]
+        pieces = vectors.shape[1] // self.width
+        return Rows(vectors.reshape(-1, self.width), np.full(len(vectors), pieces, dtype=np.int64))
+
+
+def piece_width(dimension: int) -> int:
+    """The smallest power of two that divides a dimension and is at least its root: 64 of 4096, 32 of 384.
+
+    Raises:
+        DataError: there is none below the dimension.
+    """
+    width = 1
+    while width**2 < dimension:
+        width *= 2
+    if dimension % width or width == dimension:
+        raise DataError(f"found vectors of {dimension} numbers, which cannot be cut into pieces of {width}")
+    return width
+
+
+def token_vectors(folder: Path, *, pseudo_tokens: bool) -> TokenFeatures | PseudoTokens:
+    """The patches or tokens in a feature folder.
+
+    Args:
+        folder: of the features.
+        pseudo_tokens: whether the pieces of vectors will do where there is one an item.
+
+    Raises:
+        MissingInputError: the folder has no parts.
+        DataError: they cannot be read or used.
+    """
+    if pseudo_tokens:
+        first = part_paths(folder)[0]
+        with explained(folder):
+            names = pq.read_schema(first).names
+        if "vectors" not in names:
+            return PseudoTokens(folder)
+    return TokenFeatures(folder)

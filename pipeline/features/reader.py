@@ -1,0 +1,156 @@
+"""Reading the feature store: an encoder's vectors as a matrix, or the patches and tokens of some items."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmprep.pipeline.errors import DataError, MissingInputError
+from mmprep.pipeline.features.vectors import Items
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.tables.provenance import digest_of, read_provenance
+
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Features:
+    """The vectors of the items that have them.
+
+    Attributes:
+        items: dense indices [n], increasing.
+        vectors: [n, dimension].
+        provenance: what made them.
+    """
+
+    items: Items
+    vectors: Matrix
+    provenance: dict[str, Any]
+
+    def matrix(self, n_items: int) -> Matrix:
+        """A row for every item, [n_items, dimension].
+
+        Items without a vector get what `extract.missing` said when the features were made: the mean of the present
+        vectors, as LATTICE and MMRec fill, or zeros; by `drop` they get none.
+
+        Raises:
+            DataError: the vectors are of other items than the dataset's, or there are none, or too few for `drop`.
+        """
+        self.require_items_below(n_items)
+        lacking = n_items - len(self.items)
+        if lacking and self.provenance["missing"] == "drop":
+            raise DataError(
+                f"{lacking} of {n_items} items have no vector, and extract.missing is drop; set it to mean or zeros, "
+                "or leave such items out by filter.require"
+            )
+        filled = np.zeros((n_items, self.vectors.shape[1]), dtype=np.float32)
+        if self.provenance["missing"] == "mean":
+            filled[:] = self.vectors.mean(axis=0, dtype=np.float64)
+        filled[self.items] = self.vectors
+        return filled
+
+    def require_items_below(self, n_items: int) -> None:
+        """Check that the vectors can be of a dataset with so many items.
+
+        Raises:
+            DataError: they are not, or there are none.
+        """
+        if len(self.items) == 0:
+            raise DataError("no item has a vector, so there are no features to use")
+        if int(self.items[-1]) >= n_items:
+            raise DataError(
+                f"features of item {int(self.items[-1])} in a dataset of {n_items} items; run `mmprep extract` again"
+            )
+
+
+def part_paths(folder: Path) -> list[Path]:
+    """The parts of a feature folder in order.
+
+    Raises:
+        MissingInputError: there are none.
+        DataError: some are not there.
+    """
+    parts = sorted(folder.glob("part-*.parquet"))
+    again = f"run `mmprep extract --encoder {folder.name}`"
+    if not parts:
+        raise MissingInputError(f"{folder}: no features; {again} first")
+    count = len(parts)
+    if [part.name for part in parts] != [f"part-{number:05d}-of-{count:05d}.parquet" for number in range(count)]:
+        raise DataError(f"{folder}: found {count} parts, up to {parts[-1].name}; some are missing, {again} again")
+    return parts
+
+
+def features_of(layout: Layout, encoder: str) -> Features:
+    """Read an encoder's vectors of a dataset.
+
+    Raises:
+        MissingInputError: there are none.
+        DataError: they are damaged, or `filter` has given other items since they were made.
+    """
+    folder = layout.features(encoder)
+    features = read_features(folder)
+    require_made_for(layout, folder, features.provenance)
+    return features
+
+
+def require_made_for(layout: Layout, folder: Path, provenance: dict[str, Any]) -> None:
+    """Check that features are of the items that a dataset has now.
+
+    Raises:
+        DataError: `filter` has given other items since.
+    """
+    if provenance["inputs"].get(layout.relative(layout.items)) != digest_of(layout.items):
+        raise DataError(
+            f"{folder}: made for other items than {layout.items}; run `mmprep extract --encoder {folder.name}`"
+        )
+
+
+def read_features(folder: Path) -> Features:
+    """Read all vectors of a feature folder that has one an item.
+
+    Raises:
+        MissingInputError: the folder has no parts.
+        DataError: a part is damaged, or holds a list of vectors an item.
+    """
+    parts = part_paths(folder)
+    with explained(folder):
+        provenance, names = read_provenance(parts[0]), pq.read_schema(parts[0]).names
+    if "vectors" in names:
+        raise DataError(f"{folder}: found patches or tokens, a list of vectors an item, expected one vector an item")
+    with explained(folder):
+        arrays = [read_part(path) for path in parts]
+        items, vectors = (np.concatenate([array[column] for array in arrays]) for column in (0, 1))
+        disordered = np.flatnonzero(np.diff(items) <= 0)
+        if len(disordered):
+            raise DataError(f"item {items[disordered[0] + 1]} comes twice or out of order")
+        return Features(items, vectors, provenance)
+
+
+def read_part(path: Path) -> tuple[Items, Matrix]:
+    """The items [n] and vectors [n, dimension] of one part."""
+    table = pq.read_table(path, page_checksum_verification=True).combine_chunks()
+    dimension = table.schema.field("vector").type.list_size
+    vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
+    return table["item"].to_numpy(), vectors.astype(np.float32, copy=False)
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Name the folder, and what to do, where its features cannot be read.
+
+    Raises:
+        DataError: something was wrong in the block.
+    """
+    try:
+        yield
+    except (DataError, OSError, KeyError, AttributeError, ValueError, pa.ArrowException) as error:
+        raise DataError(
+            f"{folder}: damaged features ({str(error).splitlines()[0]}); remove the folder and run "
+            f"`mmprep extract --encoder {folder.name}`"
+        ) from error

@@ -1,0 +1,200 @@
+"""What an encoder gives for some items, and its two forms on disk: features to read, and packed rows in the cache."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mmprep.pipeline.errors import DataError
+
+Form = Literal["vector", "patches", "tokens"]
+StoredAs = Literal["f32", "f16"]
+Vectors = npt.NDArray[np.floating[Any]]  # f32 or f16
+Items = npt.NDArray[np.int32]
+Spans = npt.NDArray[np.int32]
+
+NUMPY: dict[StoredAs, np.dtype[np.floating[Any]]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
+ARROW: dict[StoredAs, pa.DataType] = {"f32": pa.float32(), "f16": pa.float16()}
+
+# One row an item: how many vectors it has, their numbers, and two i32 a token. Lists of lists of numbers take Parquet
+# several times as long to write and to read as one run of bytes.
+PACKED = pa.schema(
+    [
+        pa.field("length", pa.int32(), nullable=False),
+        pa.field("vectors", pa.large_binary(), nullable=False),
+        pa.field("spans", pa.large_binary()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The vectors of n items.
+
+    Attributes:
+        vectors: [total, dimension], those of an item one behind the other.
+        lengths: how many each item has, [n]; None for one each.
+        spans: where each token starts and ends in its item's text, in characters, [total, 2]; None but for tokens.
+    """
+
+    vectors: Vectors
+    lengths: npt.NDArray[np.int64] | None = None
+    spans: Spans | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors) if self.lengths is None else len(self.lengths)
+
+    @property
+    def dimension(self) -> int:
+        """The length of a vector."""
+        return int(self.vectors.shape[1])
+
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Where each item's vectors begin in `vectors`, and the end of the last, [n + 1]."""
+        if self.lengths is None:
+            return np.arange(len(self.vectors) + 1)
+        return np.concatenate([[0], np.cumsum(self.lengths)])
+
+    def stored(self, stored_as: StoredAs, names: Sequence[object]) -> "Rows":
+        """The same rows in the type in which they are kept.
+
+        Args:
+            stored_as: the type.
+            names: what to call each item in messages.
+
+        Raises:
+            DataError: a number is not finite, or too large for the type.
+        """
+        with np.errstate(over="ignore"):
+            vectors: Vectors = np.ascontiguousarray(self.vectors, dtype=NUMPY[stored_as])
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            vector = int(np.flatnonzero(~finite)[0])
+            whose = names[int(np.searchsorted(self.ends(), vector, side="right")) - 1]
+            if np.isfinite(self.vectors[vector]).all():
+                raise DataError(f"found numbers too large for {stored_as} for item {whose}; set stored_as to f32")
+            raise DataError(f"found NaN or infinite numbers for item {whose}; nothing was written")
+        return Rows(vectors, self.lengths, self.spans)
+
+    def take(self, places: npt.NDArray[np.int64]) -> "Rows":
+        """A copy of some rows, in any order and as often as asked for.
+
+        Args:
+            places: of the rows, [m].
+        """
+        if self.lengths is None:
+            return Rows(self.vectors[places])
+        lengths, ends = self.lengths[places], self.ends()
+        # The first vector of each row, and one further for each that follows it.
+        shift = ends[places] - (np.cumsum(lengths) - lengths)
+        which = np.repeat(shift, lengths) + np.arange(int(lengths.sum()))
+        return Rows(self.vectors[which], lengths, None if self.spans is None else self.spans[which])
+
+    def pack(self) -> pa.RecordBatch:
+        """The rows as a batch of PACKED."""
+        ends = self.ends()
+        pairs = list(pairwise(ends))
+        blobs = [self.vectors[start:end].tobytes() for start, end in pairs]
+        spans = [None if self.spans is None else self.spans[start:end].tobytes() for start, end in pairs]
+        return pa.record_batch([pa.array(np.diff(ends), pa.int32()), blobs, spans], schema=PACKED)
+
+
+def unpack(batch: pa.RecordBatch, stored_as: StoredAs) -> Rows:
+    """The rows of a batch of PACKED, which must not be empty."""
+    lengths = batch["length"].to_numpy().astype(np.int64)
+    total = int(lengths.sum())
+    # Texts without a single token tell no dimension.
+    vectors: Vectors = values_of(batch["vectors"]).view(NUMPY[stored_as]).reshape(total, -1 if total else 0)
+    spans = None if batch["spans"].null_count else values_of(batch["spans"]).view(np.int32).reshape(-1, 2)
+    single = spans is None and (lengths == 1).all()
+    return Rows(vectors, None if single else lengths, spans)
+
+
+def values_of(column: pa.Array) -> npt.NDArray[np.uint8]:
+    """All bytes of a column of binaries, one row behind the other, without a copy."""
+    _, offsets, data = column.buffers()
+    bounds = np.frombuffer(offsets, dtype=np.int64)[column.offset : column.offset + len(column) + 1]
+    return np.frombuffer(data, dtype=np.uint8)[bounds[0] : bounds[-1]]
+
+
+def concatenate(pieces: Sequence[Rows]) -> Rows:
+    """The rows of some pieces, at least one, which are alike in dimension and in having lengths and spans."""
+    lengths = [piece.lengths for piece in pieces if piece.lengths is not None]
+    spans = [piece.spans for piece in pieces if piece.spans is not None]
+    return Rows(
+        np.concatenate([piece.vectors for piece in pieces]),
+        np.concatenate(lengths) if lengths else None,
+        np.concatenate(spans) if spans else None,
+    )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the rows of a feature folder look like.
+
+    Attributes:
+        form: one vector an item, or a list of them.
+        dimension: the length of a vector.
+        stored_as: the type of its numbers.
+    """
+
+    form: Form
+    dimension: int
+    stored_as: StoredAs = "f32"
+
+    @property
+    def item_bytes(self) -> int:
+        """About so many bytes an item takes."""
+        usual = {"vector": 1, "patches": 196, "tokens": 64}[self.form]
+        return usual * self.dimension * NUMPY[self.stored_as].itemsize
+
+    def schema(self) -> pa.Schema:
+        """The columns of a feature part.
+
+        item i32; a `vector`, or a list of `vectors`; for tokens also `start` and `end` of each in the `text`.
+        """
+        number = pa.field("element", ARROW[self.stored_as], nullable=False)
+        vector = pa.list_(number, self.dimension)
+        item = pa.field("item", pa.int32(), nullable=False)
+        if self.form == "vector":
+            return pa.schema([item, pa.field("vector", vector, nullable=False)])
+        vectors = pa.field("vectors", pa.list_(pa.field("element", vector, nullable=False)), nullable=False)
+        if self.form == "patches":
+            return pa.schema([item, vectors])
+        places = pa.list_(pa.field("element", pa.int32(), nullable=False))
+        return pa.schema(
+            [
+                item,
+                vectors,
+                pa.field("start", places, nullable=False),
+                pa.field("end", places, nullable=False),
+                pa.field("text", pa.large_string(), nullable=False),
+            ]
+        )
+
+    def batch(self, items: Items, rows: Rows, texts: Sequence[str]) -> pa.RecordBatch:
+        """Rows as a batch of `schema`; `texts` are read for tokens alone."""
+        schema = self.schema()
+        vectors = self._vectors(rows.vectors)
+        columns: list[pa.Array] = [pa.array(items, pa.int32())]
+        if self.form == "vector":
+            return pa.record_batch([*columns, vectors], schema=schema)
+        ends = pa.array(rows.ends(), pa.int32())
+        columns.append(pa.ListArray.from_arrays(ends, vectors, type=schema.field("vectors").type))
+        if self.form == "tokens":
+            if rows.spans is None:
+                raise ValueError("tokens without their places in the text")
+            for place, name in enumerate(("start", "end")):
+                values = pa.array(np.ascontiguousarray(rows.spans[:, place]))
+                columns.append(pa.ListArray.from_arrays(ends, values, type=schema.field(name).type))
+            columns.append(pa.array(texts, pa.large_string()))
+        return pa.record_batch(columns, schema=schema)
+
+    def _vectors(self, vectors: Vectors) -> pa.Array:
+        flat = pa.array(np.ascontiguousarray(vectors, dtype=NUMPY[self.stored_as]).reshape(-1))
+        number = pa.field("element", ARROW[self.stored_as], nullable=False)
+        return pa.FixedSizeListArray.from_arrays(flat, type=pa.list_(number, self.dimension))

@@ -1,0 +1,122 @@
+"""The graphs that mmprep draws, one row each: what joins what, what it is made of, and whose it is."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from mmprep.pipeline.errors import ParamsError
+from mmprep.pipeline.params import suggestion
+
+PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # it names a file
+Nodes = Literal["items", "users", "users and items", "patches or tokens"]
+
+
+@dataclass(frozen=True)
+class GraphDescription:
+    """A kind of graph. Its files lie at graphs/DATASET/KIND.parquet, or graphs/DATASET/KIND/PART.parquet.
+
+    Attributes:
+        kind: its name, and its section under `graphs` in params.yaml if it has parameters.
+        nodes: what its edges join.
+        reads: what it is made of.
+        a_part_each: what there is a file for each of; empty if there is but one file.
+        asked_by_part: whether a part is built by itself, so that `mmprep graph --graph KIND/PART` names it.
+        what: how its edges are chosen and weighted.
+        paper: where it comes from.
+    """
+
+    kind: str
+    nodes: Nodes
+    reads: str
+    a_part_each: str
+    asked_by_part: bool
+    what: str
+    paper: str
+
+    @property
+    def usage(self) -> str:
+        """How it is asked for."""
+        return f"{self.kind}/{self.a_part_each}" if self.asked_by_part else self.kind
+
+
+DESCRIPTIONS = (
+    GraphDescription(
+        kind="knn",
+        nodes="items",
+        reads="features of the encoder",
+        a_part_each="ENCODER",
+        asked_by_part=True,
+        what="the k most similar items by cosine",
+        paper="Zhang et al., LATTICE, MM 2021, eq 2-4",
+    ),
+    GraphDescription(
+        kind="mixed",
+        nodes="items",
+        reads="graphs knn/ENCODER of train.image, train.text and train.audio",
+        a_part_each="",
+        asked_by_part=False,
+        what="the weighted sum of the modalities' neighbours",
+        paper="Zhou and Shen, FREEDOM, MM 2023, eq 4",
+    ),
+    GraphDescription(
+        kind="consistent",
+        nodes="items",
+        reads="features of train.image, train.text and train.audio",
+        a_part_each="MODALITY",
+        asked_by_part=False,
+        what="the k most similar items among those that no modality finds less similar than its mean",
+        paper="Xv et al., DA-MRS, KDD 2024, section 3.1",
+    ),
+    GraphDescription(
+        kind="cooccurrence",
+        nodes="items",
+        reads="train interactions",
+        a_part_each="",
+        asked_by_part=False,
+        what="the k items with most common users, at least min_count",
+        paper="Xv et al., DA-MRS, KDD 2024, section 3.1",
+    ),
+    GraphDescription(
+        kind="user_user",
+        nodes="users",
+        reads="train interactions",
+        a_part_each="",
+        asked_by_part=False,
+        what="the k users with most common items, at least min_count",
+        paper="Wang et al., DualGNN, TMM 2021; Zhou et al., DRAGON, ECAI 2023",
+    ),
+    GraphDescription(
+        kind="interaction",
+        nodes="users and items",
+        reads="train interactions",
+        a_part_each="NORMALISATION",
+        asked_by_part=False,
+        what="who has what: symmetric over users, then items; user_mean and item_mean average over the other side",
+        paper="He et al., LightGCN, SIGIR 2020, eq 3",
+    ),
+    GraphDescription(
+        kind="intra_item",
+        nodes="patches or tokens",
+        reads="patches or tokens of the encoder",
+        a_part_each="ENCODER",
+        asked_by_part=True,
+        what="the k most similar patches or tokens of the same item by cosine",
+        paper="Multimodal Denoising Recommendation ... Hierarchical Cross-Modal Alignment (MDR-CHCA)",
+    ),
+)
+
+CATALOGUE = {description.kind: description for description in DESCRIPTIONS}
+
+
+def describe(name: str) -> tuple[GraphDescription, str]:
+    """The description of a graph as it is asked for, and which part of it, empty for those that are built whole.
+
+    Raises:
+        ParamsError: there is no such graph.
+    """
+    kind, slash, part = name.partition("/")
+    description = CATALOGUE.get(kind)
+    if description is None or description.asked_by_part != bool(slash) or (slash and not PART.fullmatch(part)):
+        known = [each.usage for each in DESCRIPTIONS]
+        raise ParamsError(f"graph: found {name!r}, expected a graph{suggestion(name, known)}")
+    return description, part

@@ -1,0 +1,216 @@
+"""Exact nearest neighbours by cosine similarity, in blocks of rows.
+
+The full matrix is never held, and the result depends on nothing but the vectors: matrix products only find candidates,
+whose similarities are computed once more, pair by pair (mmprep.pipeline.graphs.cosine), before they are compared. So
+neither the size of a block nor the number of threads, the library that multiplies or the order of the rows
+changes a bit of it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.graphs.cosine import Cosines, Floats, Index
+from mmprep.pipeline.graphs.edges import Edges
+from mmprep.pipeline.progress import Progress, silent
+
+BLOCK_NUMBERS = 2**25  # of similarities computed at once
+BLOCK_ROWS = 1024  # more make products no faster
+GROUPS = 1024  # of columns, of which the largest similarity is looked at first
+LEAST = np.nextafter(np.float32(0), np.float32(1))  # similarity that is one
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest neighbours of items.
+
+    Attributes:
+        edges: each item to its neighbours, the most similar first.
+        cut: how many items had more candidates than were kept.
+        tied: of how many of those the first one left out is as similar as the last one kept.
+    """
+
+    edges: Edges
+    cut: int
+    tied: int
+
+
+def nearest(cosines: Cosines, k: int, *, include_self: bool, progress: Progress = silent) -> Neighbours:
+    """The k items most similar to each (LATTICE; specs O2); of equally similar ones those of smaller index.
+
+    A vector of zeros has no neighbours and is nobody's.
+
+    Args:
+        cosines: of the items.
+        k: neighbours an item, counting itself if `include_self`.
+        include_self: whether an item may be its own neighbour.
+        progress: shown an item.
+
+    Raises:
+        DataError: k is larger than the number of items that could be neighbours.
+    """
+    require_enough(cosines, k, include_self=include_self)
+    there = np.flatnonzero(cosines.inverse)
+    some = cosines if len(there) == len(cosines) else cosines.take(there)
+    classes = some.duplicates()
+    found = []
+    with progress("nearest neighbours", len(some), "items") as advance:
+        for block in row_blocks(len(some)):
+            similarity = some.unit[block] @ some.unit.T
+            if not include_self:
+                similarity[np.arange(len(similarity)), np.arange(block.start, block.stop)] = -np.inf
+            rows, columns = candidates(similarity, similarity, k + 1, 2 * some.error)
+            rows, columns = thin(rows, columns, classes, k + 1)
+            rows += block.start
+            found.append(strongest(rows, columns, some.exact(rows, columns), k))
+            advance(len(similarity), "")
+    joined = join(found)
+    return replace(joined, edges=joined.edges.renumbered(there))
+
+
+def require_enough(cosines: Cosines, k: int, *, include_self: bool) -> None:
+    """Check that every item has k others to be near to; raises DataError."""
+    available = max(0, int(np.count_nonzero(cosines.inverse)) - (0 if include_self else 1))
+    if k > available:
+        raise DataError(f"k = {k} neighbours asked for, but only {available} items could be; lower graphs.knn.k")
+
+
+def consistent(views: Sequence[Cosines], k: int, progress: Progress = silent) -> list[Neighbours]:
+    """For each modality the k most similar items among those on which all modalities agree (DA-MRS; specs 4.3).
+
+    Two items agree in a modality if their similarity is above 0 and not below the mean of all pairs, which is never
+    negative. An item with a vector in every modality agrees with itself; one without agrees with nobody. Where fewer
+    than k items agree, all of them are neighbours.
+
+    Args:
+        views: each modality's vectors of the same n items.
+        k: neighbours an item, itself among them.
+        progress: shown an item.
+    """
+    floors = [max(np.float32(view.mean), LEAST) for view in views]
+    there = np.flatnonzero(np.all([view.inverse > 0 for view in views], axis=0))
+    if len(there) < len(views[0]):
+        views = [view.take(there) for view in views]
+    classes = [view.duplicates() for view in views]
+    found: list[list[Neighbours]] = [[] for _ in views]
+    with progress("consistent neighbours", len(there), "items") as advance:
+        for block in row_blocks(len(there)):
+            similarities = [view.unit[block] @ view.unit.T for view in views]
+            sure, possible = agreeing(views, similarities, floors)
+            for own, (view, similarity) in enumerate(zip(views, similarities, strict=True)):
+                surely, perhaps = (np.where(mask, similarity, -np.inf) for mask in (sure, possible))
+                rows, columns = candidates(surely, perhaps, k + 1, 2 * view.error)
+                rows, columns = thin(rows, columns, classes[own], k + 1, sure)
+                rows += block.start
+                exact = np.stack([each.exact(rows, columns) for each in views])
+                agreed = (exact >= np.array(floors)[:, None]).all(axis=0)
+                found[own].append(strongest(rows[agreed], columns[agreed], exact[own, agreed], k))
+            advance(block.stop - block.start, "")
+    joined = [join(each) for each in found]
+    return [replace(each, edges=each.edges.renumbered(there)) for each in joined]
+
+
+def agreeing(
+    views: Sequence[Cosines], similarities: Sequence[Floats], floors: Sequence[np.float32]
+) -> tuple[Mask, Mask]:
+    """Which pairs surely reach the floor of every modality, and which may, as products are not exact."""
+    sure = np.ones(similarities[0].shape, dtype=bool)
+    possible = sure.copy()
+    for view, similarity, floor in zip(views, similarities, floors, strict=True):
+        sure &= similarity >= floor + view.error
+        possible &= similarity >= floor - view.error
+    return sure, possible
+
+
+def row_blocks(n: int) -> Iterator[slice]:
+    """Consecutive rows, so many at once that their similarities to all n fit."""
+    step = max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // max(1, n)))
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def candidates(sure: Floats, possible: Floats, count: int, slack: float) -> tuple[Index, Index]:
+    """The pairs among which the `count` best of each row surely are.
+
+    Args:
+        sure: similarities [rows, n] of the pairs that certainly are to be compared, -inf elsewhere.
+        possible: of the pairs that may have to be; has all that `sure` has.
+        count: how many of each row are asked for.
+        slack: how far two similarities may be apart whose order is not known.
+
+    Returns:
+        Rows and columns of the pairs, by row.
+    """
+    n = sure.shape[1]
+    groups = min(n, max(GROUPS, 8 * count))
+    largest = group_maxima(sure, groups)
+    cut = np.full(len(sure), -np.inf, dtype=np.float32)
+    if count <= groups:
+        # At least `count` pairs reach the count-th largest of the groups' maxima, so no other pair is better.
+        cut = np.partition(largest, groups - count, axis=1)[:, groups - count] - np.float32(slack)
+    reaching = largest if possible is sure else group_maxima(possible, groups)
+    rows, group = np.nonzero((reaching >= cut[:, None]) & (reaching > -np.inf))
+    columns = group[:, None] + groups * np.arange(-(-n // groups))
+    inside = columns < n
+    values = possible[rows[:, None], np.minimum(columns, n - 1)]
+    kept = inside & (values >= cut[rows, None]) & (values > -np.inf)
+    return np.broadcast_to(rows[:, None], columns.shape)[kept], columns[kept]
+
+
+def group_maxima(values: Floats, groups: int) -> Floats:
+    """The largest number of each row in each group, [rows, groups]; column c is in group c modulo `groups`."""
+    rows, n = values.shape
+    whole = n // groups * groups
+    maxima: Floats = values[:, :whole].reshape(rows, -1, groups).max(axis=1)
+    rest = values[:, whole:]
+    np.maximum(maxima[:, : rest.shape[1]], rest, out=maxima[:, : rest.shape[1]])
+    return maxima
+
+
+def thin(
+    rows: Index, columns: Index, classes: Index | None, count: int, sure: Mask | None = None
+) -> tuple[Index, Index]:
+    """Of the candidates of a row that are equal to each other leave those up to the `count`-th: no other can be chosen.
+
+    Args:
+        rows: of the pairs.
+        columns: of the pairs.
+        classes: a number for each item that equal items share; None if no two are equal.
+        count: how many of a row are asked for.
+        sure: which pairs count, by row and column, as the others may turn out to be none; all, if it is not given.
+    """
+    if classes is None:
+        return rows, columns
+    order = np.lexsort((columns, classes[columns], rows))
+    rows, columns = rows[order], columns[order]
+    same = (rows[1:] == rows[:-1]) & (classes[columns[1:]] == classes[columns[:-1]])
+    start = np.concatenate([[0], np.flatnonzero(~same) + 1]) if len(rows) else np.zeros(0, dtype=np.int64)
+    counted = np.ones(len(rows), dtype=np.int64) if sure is None else sure[rows, columns].astype(np.int64)
+    before = np.cumsum(counted) - counted
+    kept = before - np.repeat(before[start], np.diff(np.append(start, len(rows)))) < count
+    return rows[kept], columns[kept]
+
+
+def strongest(rows: Index, columns: Index, weight: Floats, k: int) -> Neighbours:
+    """The k best pairs of each row, equal ones by the smaller column."""
+    order = np.lexsort((columns, -weight, rows))
+    rows, columns, weight = rows[order], columns[order], weight[order]
+    rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    kept, first_out = rank < k, np.flatnonzero(rank == k)
+    edges = Edges(rows[kept].astype(np.int32), columns[kept].astype(np.int32), weight[kept])
+    return Neighbours(edges, len(first_out), int((weight[first_out] == weight[first_out - 1]).sum()))
+
+
+def join(blocks: Sequence[Neighbours]) -> Neighbours:
+    """The neighbours of consecutive rows as one."""
+    none = Edges(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
+    edges = [none, *(block.edges for block in blocks)]
+    return Neighbours(
+        Edges(*(np.concatenate([getattr(each, name) for each in edges]) for name in ("source", "target", "weight"))),
+        sum(block.cut for block in blocks),
+        sum(block.tied for block in blocks),
+    )

@@ -1,0 +1,1 @@
+"""Photo files: folders, tar and zip archives, and safe decoding."""

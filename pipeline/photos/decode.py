@@ -1,0 +1,198 @@
+"""Opening photos that came from anywhere: decoded rightly, or refused with a reason."""
+
+import struct
+import warnings
+from io import BytesIO
+from pathlib import Path, PurePath
+from threading import Lock
+from typing import IO
+from urllib.parse import quote, unquote
+
+from PIL import Image, ImageChops, UnidentifiedImageError
+
+from mmprep.pipeline.tables.rejects import Reason
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+# MPO is what Pillow calls a JPEG that holds further pictures behind the first.
+SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
+OPENING = Lock()  # catch_warnings changes the process; photos are opened on threads
+
+MAX_BYTES = 200_000_000  # of a file; as a bitmap, MAX_PIXELS take 192 MB
+MAX_PIXELS = 64_000_000  # 256 MB decoded, as Pillow keeps 4 bytes a pixel; a phone's camera makes 12 to 50 million
+MIN_SIDE = 8  # pixels; shops answer with 1 x 1 where they have no photo
+# Of a photo's sides. Encoders scale the short one to 256, so the long one of a strip of 8 x 60,000 would fill 2 GB.
+MAX_ASPECT = 100
+
+WHITE = (255, 255, 255, 255)  # what shops show photos on
+EXIF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
+EXIF_ORIENTATION = 0x0112
+EXIF_LONG = 4  # some write the orientation as this instead of as a short number
+# How to turn what is stored, by the orientation that EXIF gives; 1 is upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class PhotoError(Exception):
+    """A photo cannot be used.
+
+    Attributes:
+        reason: why, in the vocabulary of rejects.parquet.
+    """
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+def open_photo(path: Path, draft: int | None = None) -> Image.Image:
+    """Decode a photo's file as `decode_photo` does.
+
+    Raises:
+        PhotoError: the file is empty, no image, damaged, too large or too small.
+        OSError: it cannot be read.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise PhotoError(Reason.FILE_TOO_LARGE)
+    return decode_photo(path.read_bytes(), draft)
+
+
+def decode_photo(content: bytes, draft: int | None = None) -> Image.Image:
+    """Decode a photo to RGB, 8 bits a channel, upright; what is transparent becomes white, of moving ones the first.
+
+    Args:
+        content: the bytes of the file.
+        draft: decode a JPEG at the smallest scale whose sides are at least this many pixels. All is still read, so
+            that a cut-off file is found, at a fraction of the time.
+
+    Raises:
+        PhotoError: there is nothing, no image, a damaged one, or one that is too large, too small or too thin.
+    """
+    if not content:
+        raise PhotoError(Reason.EMPTY_FILE)
+    try:
+        with open_quietly(BytesIO(content)) as image:
+            check_sides(*image.size)
+            if draft is not None:
+                image.draft("RGB", (draft, draft))
+            return upright(to_rgb(image), image.info.get("exif"))
+    except UnidentifiedImageError as error:
+        raise PhotoError(Reason.NOT_AN_IMAGE) from error
+    except Image.DecompressionBombError as error:
+        raise PhotoError(Reason.IMAGE_TOO_LARGE) from error
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise on damaged files
+        raise PhotoError(Reason.BAD_IMAGE) from error
+
+
+def open_quietly(file: Path | IO[bytes]) -> Image.Image:
+    """Read a photo's header without Pillow's warnings: of odd EXIF, which is no fault, and of a large image."""
+    with OPENING, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        return Image.open(file, formats=FORMATS)
+
+
+def check_sides(width: int, height: int) -> None:
+    """Refuse what is not worth decoding, or would fill the memory.
+
+    Raises:
+        PhotoError: the image has too many pixels, too few, or one side far longer than the other.
+    """
+    if width * height > MAX_PIXELS:
+        raise PhotoError(Reason.IMAGE_TOO_LARGE)
+    if min(width, height) < MIN_SIDE:
+        raise PhotoError(Reason.IMAGE_TOO_SMALL)
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise PhotoError(Reason.IMAGE_TOO_THIN)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The opened image in RGB, 8 bits a channel, on white."""
+    frame = image.tile[0].extents if image.format == "GIF" else None  # type: ignore[attr-defined]
+    scale_key(image)
+    image.load()
+    if image.mode.startswith("I;16"):  # Pillow would clip 16-bit greys to 8 bits, which leaves them white
+        image = image.point(lambda value: value * (1 / 256)).convert("L")
+    if image.has_transparency_data:
+        image = on_white(image if image.mode == "RGBA" else image.convert("RGBA"))
+    elif image.mode != "RGB":  # to convert it all the same would copy it
+        image = image.convert("RGB")
+    return image if frame in (None, (0, 0, *image.size)) else on_canvas(image, frame)
+
+
+def scale_key(image: Image.Image) -> None:
+    """Scale the colour that stands for transparent in a PNG of 16 bits as its pixels are scaled, to 8 bits."""
+    key = image.info.get("transparency")
+    if key is not None and "16" in str(image.tile[0].args):  # type: ignore[attr-defined]
+        image.info["transparency"] = key >> 8 if isinstance(key, int) else tuple(value >> 8 for value in key)
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """An RGBA image on white, in RGB; `image` is painted over, since each further one may take 256 MB."""
+    image.paste(WHITE, mask=ImageChops.invert(image.getchannel("A")))
+    return image.convert("RGB")
+
+
+def on_canvas(image: Image.Image, frame: tuple[int, int, int, int]) -> Image.Image:
+    """An RGB image with white around the frame that a GIF has pixels for; Pillow leaves any colour there."""
+    canvas = Image.new("RGB", image.size, "white")
+    canvas.paste(image.crop(frame), frame)
+    return canvas
+
+
+def upright(image: Image.Image, exif: bytes | None) -> Image.Image:
+    """The image turned as its EXIF, if it has any, says that it is to be seen."""
+    turn = TURNS.get(orientation(exif)) if exif else None
+    return image if turn is None else image.transpose(turn)
+
+
+def orientation(exif: bytes) -> int:
+    """The orientation, 1 to 8, that EXIF gives; 1 where it gives none or is broken, which is no fault of the photo.
+
+    Source: TIFF 6.0, section 2, and Exif 2.32, section 4.6.4.
+    """
+    tiff = exif.removeprefix(b"Exif\0\0")
+    order = EXIF_ORDERS.get(tiff[:4])
+    if order is None:
+        return 1
+    try:
+        (directory,) = struct.unpack_from(f"{order}L", tiff, 4)
+        (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
+        for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
+            tag, kind = struct.unpack_from(f"{order}HH", tiff, entry)
+            if tag == EXIF_ORIENTATION:
+                (value,) = struct.unpack_from(f"{order}{'L' if kind == EXIF_LONG else 'H'}", tiff, entry + 8)
+                return int(value)
+    except struct.error:
+        pass  # cut off
+    return 1
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix that fits what a file holds, whatever it is called; `open_photo` must have taken the file.
+
+    Raises:
+        PhotoError: the file is no image.
+    """
+    try:
+        with open_quietly(path) as image:
+            return SUFFIX_OF_FORMAT[image.format or ""]
+    except (OSError, SyntaxError, ValueError, KeyError) as error:
+        raise PhotoError(Reason.NOT_AN_IMAGE) from error
+
+
+def photo_name(item_id: str, suffix: str) -> str:
+    """The file name of an item's photo: the id with all but `A-Za-z0-9_-.` percent-encoded, never hidden, no path."""
+    encoded = quote(item_id, safe="").replace("~", "%7E")
+    return (f"%2E{encoded[1:]}" if encoded.startswith(".") else encoded) + suffix
+
+
+def item_of_photo(path: PurePath) -> str:
+    """The id of the item that a photo belongs to: the file's name less its last suffix, percent-decoded."""
+    return unquote(path.stem)

@@ -1,0 +1,43 @@
+"""Where the photos of a zip lie, told by the list at its end."""
+
+import stat
+import struct
+import zipfile
+from typing import IO
+
+from mmprep.pipeline.photos.archives import Index, Member, Zipped
+from mmprep.pipeline.photos.decode import MAX_BYTES
+from mmprep.pipeline.tables.rejects import Reason
+
+ENCRYPTED = 0x1
+UNIX = 3
+
+
+def index_zip(file: IO[bytes], size: int) -> Index:
+    """Find the photos of a zip of `size` bytes; one that is cut off has lost its list, and so all of them."""
+    index = Index()
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, OverflowError, struct.error):
+        return Index(fault=Reason.BAD_ARCHIVE)
+    for member in members:
+        if not member.is_dir():
+            index.add(member.filename.replace("\\", "/"), place(member, size))  # some systems' separator
+    return index
+
+
+def place(member: zipfile.ZipInfo, archive_size: int) -> Member | Reason:
+    """Where a member lies, or why it cannot be used."""
+    if member.flag_bits & ENCRYPTED:
+        return Reason.ENCRYPTED
+    if member.create_system == UNIX and stat.S_ISLNK(member.external_attr >> 16):
+        return Reason.NOT_A_FILE
+    if max(member.file_size, member.compress_size) > MAX_BYTES:
+        return Reason.FILE_TOO_LARGE
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return Reason.UNKNOWN_PACKING
+    if not 0 <= member.header_offset < archive_size:
+        return Reason.BAD_ARCHIVE
+    zipped = Zipped(member.compress_type, member.file_size, member.CRC)
+    return Member(member.header_offset, member.compress_size, zipped)

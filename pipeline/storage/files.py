@@ -1,0 +1,112 @@
+"""Files that appear whole or not at all, and their digests."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from mmprep.pipeline.errors import MissingInputError
+
+TRIES = 10
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it to `path` when the block ends well.
+
+    A killed block leaves the old file or none. What an earlier killed process left is removed.
+    """
+    temporary = temporary_beside(path)
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path`; put it in the place of `path` when the block ends well."""
+    temporary = temporary_beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        put_in_place(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Rename a folder to `path`, where there may be another one.
+
+    A folder cannot be renamed over a full one, so for a moment there is none, in which another process may put its own.
+    """
+    for tries_left in reversed(range(TRIES)):
+        with suppress(FileNotFoundError):  # another process removes it, too
+            remove(path)
+        try:
+            temporary.rename(path)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY or not tries_left:
+                raise
+        else:
+            return
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name for this process to write to before it renames to `path`; makes the parent folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*.partial"):
+        process = left.name.split(".")[-2]
+        if not (process.isdigit() and is_running(int(process))):
+            remove(left)
+    return path.parent / f".{path.name}.{os.getpid()}.partial"
+
+
+def is_running(process: int) -> bool:
+    """Whether a process of this number runs on this machine."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require(path: Path, made_by: str) -> Path:
+    """Return `path` if it exists.
+
+    Raises:
+        MissingInputError: it does not; the message names the command that makes it.
+    """
+    if not path.exists():
+        raise MissingInputError(f"{path}: not found; run `{made_by}` first")
+    return path
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a mapping as indented JSON, by rename."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")

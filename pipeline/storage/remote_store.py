@@ -1,0 +1,186 @@
+"""A place behind a URL: an object store, or whatever else fsspec reaches."""
+
+import re
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from mmprep.pipeline.errors import MmprepError, ParamsError
+from mmprep.pipeline.storage.stores import Entry, Place, PlaceError, temporary_name
+
+EXTRAS = {"s3": "mmprep[s3]", "s3a": "mmprep[s3]"}
+# These have no folders to make; asking some of them for one would make a bucket of a mistyped name.
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory"}
+CHANGED = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
+
+
+def remote_place(url: str) -> "RemotePlace":
+    """The place of a URL; nothing is asked of it yet.
+
+    Raises:
+        ParamsError: the URL's scheme is unknown, or its library is not installed.
+    """
+    scheme = url.partition("://")[0]
+    try:
+        files, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        line = f"`pip install '{EXTRAS[scheme]}'`" if scheme in EXTRAS else first_line(error)
+        raise ParamsError(f"{shown(url)}: a library for {scheme}:// is not installed; {line}") from error
+    except Exception as error:
+        raise ParamsError(
+            f"{shown(url)}: not a place ({first_line(error)}); give a folder or a URL such as s3://bucket/folder"
+        ) from error
+    return RemotePlace(files, path.rstrip("/"), shown(url).rstrip("/"), scheme in OBJECT_STORES)
+
+
+class RemotePlace(Place):
+    """A folder of a file system that fsspec reaches. A file appears by one upload, whole."""
+
+    def __init__(self, files: Any, path: str, url: str, is_store: bool) -> None:  # noqa: ANN401 - fsspec has no types
+        self.path = path
+        self.url = url
+        self._files = files
+        self._is_store = is_store
+        self._copies: tempfile.TemporaryDirectory[str] | None = None
+        self._lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return self.url
+
+    def child(self, name: str) -> "RemotePlace":  # noqa: D102 - as Place says; so below
+        return RemotePlace(self._files, self._at(name), f"{self.url}/{name}", self._is_store)
+
+    def entries(self) -> list[Entry]:  # noqa: D102
+        files = [info for info in self._list() if info["type"] == "file"]
+        return sorted((Entry(name_of(info), info["size"], changed(info)) for info in files), key=lambda e: e.name)
+
+    def folders(self) -> list[str]:  # noqa: D102
+        return sorted(name_of(info) for info in self._list() if info["type"] == "directory")
+
+    def _list(self) -> list[dict[str, Any]]:
+        try:
+            with self._told("listed"):
+                self._files.invalidate_cache()
+                # Some stores list the folder itself as an empty file.
+                return [
+                    i for i in self._files.ls(self.path, detail=True) if i["name"].strip("/") != self.path.strip("/")
+                ]
+        except FileNotFoundError:
+            return []
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:  # noqa: D102
+        with self._told("read"):
+            return bytes(self._files.cat_file(self._at(name), start=start or None, end=end))
+
+    def write(self, name: str, content: bytes) -> None:  # noqa: D102
+        with self._written(name):
+            self._files.pipe_file(self._at(name), content)
+
+    def fetch(self, name: str) -> Path:  # noqa: D102
+        copy = self._folder() / name
+        if not copy.exists():
+            partial = self.scratch()
+            with self._told("read"):
+                self._files.get_file(self._at(name), str(partial))
+            partial.replace(copy)
+        return copy
+
+    def discard_copy(self, name: str) -> bool:  # noqa: D102
+        (self._folder() / name).unlink(missing_ok=True)
+        return True
+
+    def scratch(self) -> Path:  # noqa: D102
+        return self._folder() / temporary_name()
+
+    def put(self, file: Path, name: str) -> None:  # noqa: D102
+        with self._written(name):
+            self._files.put_file(str(file), self._at(name))
+        file.unlink()
+
+    def move(self, name: str, new: str) -> None:  # noqa: D102
+        with self._told("changed"):
+            if not self._is_store:
+                self._files.makedirs(self._at(new).rpartition("/")[0], exist_ok=True)
+                self._files.mv(self._at(name), self._at(new))
+                return
+            # Not `mv`, which stores only copy, and which takes brackets and stars in a path for a pattern.
+            self._files.cp_file(self._at(name), self._at(new))
+            self._files.rm_file(self._at(name))
+
+    def delete(self, name: str) -> None:  # noqa: D102
+        with suppress(FileNotFoundError), self._told("changed"):
+            self._files.rm_file(self._at(name))
+
+    def remove_if_empty(self) -> None:  # noqa: D102
+        if not self._is_store and not self._list():
+            with suppress(FileNotFoundError), self._told("changed"):
+                self._files.rmdir(self.path)
+
+    def close(self) -> None:  # noqa: D102
+        if self._copies is not None:
+            self._copies.cleanup()
+            self._copies = None
+
+    def _at(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
+    def _folder(self) -> Path:
+        with self._lock:  # several files are fetched at once
+            if self._copies is None:
+                self._copies = tempfile.TemporaryDirectory(prefix="mmprep-")
+            return Path(self._copies.name)
+
+    @contextmanager
+    def _written(self, name: str) -> Iterator[None]:
+        try:
+            with self._told("written"):
+                if not self._is_store:
+                    self._files.makedirs(self.path, exist_ok=True)
+                yield
+        except FileNotFoundError as error:
+            raise PlaceError(f"{self}: {name} cannot be written (no such bucket or folder)") from error
+
+    @contextmanager
+    def _told(self, verb: str) -> Iterator[None]:
+        """Each store has errors of its own, for a wrong key, a lost network or no permission: one line for all."""
+        try:
+            yield
+        except (FileNotFoundError, MmprepError):
+            raise
+        except Exception as error:
+            raise PlaceError(f"{self}: cannot be {verb} ({first_line(error)})") from error
+
+
+def name_of(info: dict[str, Any]) -> str:
+    """The last part of a listed path."""
+    return str(info["name"]).rstrip("/").rpartition("/")[2]
+
+
+def changed(info: dict[str, Any]) -> float | None:
+    """When a listed file was written, in seconds since 1970; None if the listing does not tell."""
+    for key in CHANGED:
+        when = info.get(key)
+        if isinstance(when, str):
+            with suppress(ValueError):
+                when = datetime.fromisoformat(when)
+        if isinstance(when, datetime):
+            return when.timestamp()
+        if isinstance(when, int | float):
+            return float(when)
+    return None
+
+
+def shown(url: str) -> str:
+    """A URL for messages, without a user name and password."""
+    return re.sub(r"(?<=://)[^/@]*@", "", url)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,0 +1,1 @@
+"""Parquet tables: schemas, provenance, reject tables and interaction matrices."""

@@ -1,0 +1,58 @@
+"""Interactions as sparse matrices, one row a user and one column an item."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_array
+
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.storage.files import sha256
+from mmprep.pipeline.tables.provenance import read_provenance
+from mmprep.pipeline.tables.table import ITEMS, SPLIT_INTERACTIONS, TEST, TRAIN, USERS, VAL
+
+
+@dataclass(frozen=True)
+class SplitMatrices:
+    """The interactions of a dataset by split, each a binary [n_users, n_items] matrix with sorted indices."""
+
+    train: csr_array
+    val: csr_array
+    test: csr_array
+
+    @property
+    def n_users(self) -> int:
+        """How many users there are."""
+        return int(self.train.shape[0])
+
+    @property
+    def n_items(self) -> int:
+        """How many items there are."""
+        return int(self.train.shape[1])
+
+
+def read_splits(layout: Layout) -> SplitMatrices:
+    """Read a dataset's split interactions.
+
+    Raises:
+        MissingInputError: `split` has not run.
+        DataError: it has not run since `filter` gave other users and items.
+    """
+    interactions = SPLIT_INTERACTIONS.read(layout.interactions, columns=["user", "item", "split"])
+    shape = (USERS.count(layout.users), ITEMS.count(layout.items))
+    made_from = read_provenance(layout.interactions)["inputs"]
+    for path in (layout.users, layout.items):
+        if made_from.get(layout.relative(path)) != sha256(path):
+            raise DataError(f"{layout.interactions}: made for another {path}; run `mmprep split` again")
+    return SplitMatrices(*(to_matrix(interactions.filter(split=split), shape) for split in (TRAIN, VAL, TEST)))
+
+
+def to_matrix(interactions: pl.DataFrame, shape: tuple[int, int]) -> csr_array:
+    """A binary matrix from the columns `user` and `item`."""
+    ones = np.ones(len(interactions), dtype=np.float32)
+    place = (interactions["user"].to_numpy(), interactions["item"].to_numpy())
+    matrix = csr_array((ones, place), shape=shape)
+    matrix.sum_duplicates()
+    matrix.data[:] = 1.0
+    return matrix

@@ -1,0 +1,181 @@
+"""Input that was not taken: a fixed vocabulary of reasons, and the rows of rejects.parquet."""
+
+import io
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from heapq import merge
+from pathlib import Path
+from typing import IO, NamedTuple
+from weakref import finalize
+
+import polars as pl
+
+from mmprep.pipeline.tables.table import REJECTS
+
+EXCERPT_CHARACTERS = 200
+ROWS_HELD = 50_000
+
+
+class Reason(StrEnum):
+    """Why a row or a file was not taken."""
+
+    BAD_ENCODING = "not UTF-8"
+    BAD_JSON = "broken JSON"
+    BAD_LITERAL = "broken Python literal"
+    BAD_COLUMNS = "other columns than expected"
+    LINE_TOO_LONG = "line too long"
+    NOT_AN_OBJECT = "not a JSON object"
+    UNKNOWN_NUMBER = "number without an id in the table beside the file"
+    MISSING_USER = "no user id"
+    MISSING_ITEM = "no item id"
+    BAD_RATING = "rating missing or not a finite number"
+    BAD_TIMESTAMP = "time missing or impossible"
+    DUPLICATE_ITEM = "item described before"
+    CUT_OFF_FILE = "compressed file cut off or damaged"
+    UNKNOWN_FORMAT = "not a known format"
+    OTHER_NAME = "not read, by its name"
+    EMPTY_FILE = "empty file"
+    NOT_AN_IMAGE = "not an image"
+    BAD_IMAGE = "image cut off or damaged"
+    IMAGE_TOO_LARGE = "image has too many pixels"
+    IMAGE_TOO_SMALL = "image has a side of fewer than 8 pixels"
+    IMAGE_TOO_THIN = "image has a side more than 100 times as long as the other"
+    NOT_A_PHOTO = "no photo by its name"
+    FILE_TOO_LARGE = "file larger than 200 MB"
+    MISSING_FILE = "file is gone"
+    UNREADABLE = "cannot be read"
+    NOT_A_FILE = "no ordinary file"
+    DANGLING_LINK = "link to nothing"
+    LINK_OUT = "link out of the raw folder"
+    LINKED_FOLDER = "link to a folder"
+    BAD_NAME = "name that leads out of its folder"
+    BAD_ARCHIVE = "archive cut off or damaged"
+    COMPRESSED_ARCHIVE = "compressed archive, which cannot be read at random"
+    UNKNOWN_PACKING = "packed in a way that is not read"
+    ENCRYPTED = "encrypted"
+    NO_PHOTOS = "archive without photos"
+    SECOND_PHOTO = "item has a photo already"
+    UNKNOWN_ITEM = "photo of no known item"
+
+
+SURPLUS = frozenset({Reason.DUPLICATE_ITEM, Reason.SECOND_PHOTO, Reason.UNKNOWN_ITEM, Reason.NOT_A_PHOTO})
+"""Input that is sound but one too many: noted, and no reason to distrust the rest."""
+
+
+class Reject(NamedTuple):
+    """One row of rejects.parquet.
+
+    Attributes:
+        source: the file, below the raw folder.
+        line: the line in it, from 1; None where the whole file is rejected.
+        reason: why.
+        excerpt: the beginning of what was found.
+    """
+
+    source: str
+    line: int | None
+    reason: Reason
+    excerpt: str
+
+
+def excerpt(raw: bytes) -> str:
+    """The beginning of a row, safe to print: bytes that are not text are shown as escapes."""
+    text = raw[: 4 * EXCERPT_CHARACTERS].decode("utf-8", errors="backslashreplace")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)[:EXCERPT_CHARACTERS]
+
+
+class Rejects:
+    """What was not taken, counted, and kept for rejects.parquet in bounded memory.
+
+    Rejects of whole files are held. Rejects of lines are held up to ROWS_HELD, and the others lie in a file without a
+    name, of which nothing is left when the process ends. A file's lines are appended in their order, one file after
+    the other.
+
+    Attributes:
+        counts: how many there are for each reason.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Take none yet; `folder` is for the file without a name, by default where the system has such files."""
+        self.counts: Counter[Reason] = Counter()
+        self._folder = folder
+        self._whole: list[Reject] = []
+        self._lines: list[Reject] = []
+        self._frames: list[tuple[str, pl.DataFrame | int]] = []  # of one source each: the rows, or where they lie
+        self._file: IO[bytes] | None = None
+
+    def __len__(self) -> int:
+        return self.counts.total()
+
+    def append(self, reject: Reject) -> None:
+        """Take one more."""
+        self.counts[reject.reason] += 1
+        if reject.line is None:
+            self._whole.append(reject)
+            return
+        if self._lines and (self._lines[-1].source != reject.source or len(self._lines) >= ROWS_HELD):
+            self._put_away()
+        self._lines.append(reject)
+
+    def _put_away(self) -> None:
+        """Make a frame of the lines that are held; a full one goes to the disk."""
+        source, frame = self._lines[0].source, to_frame(self._lines)
+        if len(frame) < ROWS_HELD:
+            self._frames.append((source, frame))
+        else:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - as long as this object lives
+                finalize(self, self._file.close)
+            packed = io.BytesIO()
+            frame.write_ipc(packed, compression="zstd")
+            self._frames.append((source, self._file.seek(0, io.SEEK_END)))
+            self._file.write(len(packed.getvalue()).to_bytes(8, "big") + packed.getvalue())
+        self._lines.clear()
+
+    def whole_files(self) -> list[Reject]:
+        """The rejects of whole files."""
+        return self._whole
+
+    def frames(self) -> Iterator[tuple[str, pl.DataFrame]]:
+        """The rejects of lines, by file and line, each frame with its file."""
+        if self._lines:
+            self._put_away()
+        for source, frame in sorted(self._frames, key=lambda found: found[0]):
+            yield source, frame if isinstance(frame, pl.DataFrame) else self._read(frame)
+
+    def _read(self, start: int) -> pl.DataFrame:
+        if self._file is None:
+            raise TypeError("nothing was put on the disk")
+        self._file.seek(start)
+        return pl.read_ipc(io.BytesIO(self._file.read(int.from_bytes(self._file.read(8), "big"))))
+
+
+def by_file_and_line(kinds: Iterable[Rejects]) -> Iterator[pl.DataFrame]:
+    """All rejects as frames, by file and line; no file has lines in two of the kinds."""
+    kinds = list(kinds)
+    whole = to_frame(reject for kind in kinds for reject in kind.whole_files())
+    for source, frame in merge(*(kind.frames() for kind in kinds), key=lambda found: found[0]):
+        before = pl.col("source") <= source
+        yield whole.filter(before)
+        whole = whole.filter(~before)
+        yield frame
+    yield whole
+
+
+def to_frame(rejects: Iterable[Reject]) -> pl.DataFrame:
+    """The rejects as a table, by file and line."""
+    # A file's name may be no text.
+    rows = [
+        (source.encode("utf-8", errors="backslashreplace").decode("utf-8"), line, reason.value, found)
+        for source, line, reason, found in rejects
+    ]
+    schema = {"source": pl.String, "line": pl.Int64, "reason": pl.String, "excerpt": pl.String}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    return frame.select(REJECTS.schema.names).sort("source", "line", "reason", nulls_last=False)
+
+
+def count_reasons(counts: Mapping[Reason, int]) -> dict[str, int]:
+    """How many were rejected for each reason, most frequent first."""
+    return {reason.value: count for reason, count in Counter(counts).most_common()}

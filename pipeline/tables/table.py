@@ -1,0 +1,304 @@
+"""The schema of each table, and reading and writing tables as Parquet."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.storage.files import atomic_file, require
+from mmprep.pipeline.tables.provenance import Provenance, RowsDigest
+
+ROW_GROUP = 1_000_000
+PIECE = 2**18  # rows read at once
+
+TRAIN, VAL, TEST = "train", "val", "test"
+SPLITS = (TRAIN, VAL, TEST)
+TextField = Literal["title", "description", "categories", "brand"]
+TEXT_FIELDS: tuple[TextField, ...] = ("title", "description", "categories", "brand")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A kind of table.
+
+    Attributes:
+        name: for messages.
+        schema: columns in order; a column that may be empty is nullable.
+        made_by: the command that writes it, for messages.
+        known_by_rows: a digest of the rows is in the file, and later provenance names it by that: its bytes tell the
+            order of the raw files, on which nothing later is to depend.
+    """
+
+    name: str
+    schema: pa.Schema
+    made_by: str
+    known_by_rows: bool = False
+
+    def write(self, frame: pl.DataFrame, path: Path, provenance: Provenance) -> None:
+        """Write the rows to `path` by rename, with what made them in the file's metadata."""
+        with self.writer(path, provenance) as write:
+            write(frame)
+
+    @contextmanager
+    def writer(self, path: Path, provenance: Provenance) -> Iterator[Callable[[pl.DataFrame], None]]:
+        """Give a function that appends rows; the file appears by rename when the block ends well.
+
+        Row groups have ROW_GROUP rows, however many are appended at a time, so that equal rows give equal bytes.
+        """
+        schema = self.schema.with_metadata(provenance.to_metadata())
+        whole_numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
+        others = [name for name in schema.names if name not in whole_numbers]
+        encodings = dict.fromkeys(whole_numbers, "DELTA_BINARY_PACKED")  # smaller than dictionaries, and quicker
+        types = pl.DataFrame(schema.empty_table()).schema
+        digest = RowsDigest()
+        waiting: list[pl.DataFrame] = []
+
+        with (
+            atomic_file(path) as temporary,
+            pq.ParquetWriter(
+                temporary,
+                schema,
+                compression="zstd",
+                write_page_checksum=True,
+                use_dictionary=others,
+                column_encoding=encodings,
+            ) as file,
+        ):
+
+            def append(frame: pl.DataFrame) -> None:
+                rows = frame.cast(types)
+                file.write_table(rows.to_arrow().cast(schema), row_group_size=ROW_GROUP)
+                if self.known_by_rows:
+                    digest.add(rows)
+
+            def write(frame: pl.DataFrame) -> None:
+                waiting.append(frame.select(self.schema.names))
+                if sum(map(len, waiting)) >= ROW_GROUP:
+                    rows = pl.concat(waiting)
+                    whole = len(rows) // ROW_GROUP * ROW_GROUP
+                    append(rows[:whole])
+                    waiting[:] = [rows[whole:]]
+
+            yield write
+            if waiting:
+                append(pl.concat(waiting))
+            if self.known_by_rows:
+                file.add_key_value_metadata(digest.to_metadata())
+
+    def read(self, path: Path, columns: list[str] | None = None) -> pl.DataFrame:
+        """Read rows that `write` wrote.
+
+        Raises:
+            MissingInputError: there is no such file.
+            DataError: the file is not Parquet or has other columns.
+        """
+        self.check(path)
+        try:
+            # Not `read_table`, whose import takes longer than many a read.
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                rows = file.read(columns)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise self._damaged(path, error) from error
+        frame = pl.from_arrow(rows.replace_schema_metadata(None))
+        if not isinstance(frame, pl.DataFrame):
+            raise TypeError("a table became a series")
+        return frame
+
+    def pieces(self, path: Path) -> Iterator[pl.DataFrame]:
+        """The rows of a file, PIECE at a time; raises what `read` raises."""
+        self.check(path)
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                for batch in file.iter_batches(PIECE):
+                    yield pl.DataFrame(pa.Table.from_batches([batch]).replace_schema_metadata(None))
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise self._damaged(path, error) from error
+
+    def count(self, path: Path) -> int:
+        """How many rows a file has, without reading them; raises what `check` raises."""
+        self.check(path)
+        return int(pq.read_metadata(path).num_rows)
+
+    def check(self, path: Path) -> None:
+        """Check that a file is there and has this table's columns, without reading its rows.
+
+        Raises:
+            MissingInputError: there is no such file.
+            DataError: the file is not Parquet or has other columns.
+        """
+        require(path, self.made_by)
+        try:
+            found = pq.read_schema(path)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise self._damaged(path, error) from error
+        if not found.remove_metadata().equals(self.schema):
+            raise DataError(f"{path}: not a table of {self.name}: {difference(found, self.schema)}")
+
+    def _damaged(self, path: Path, error: Exception) -> DataError:
+        return DataError(f"{path}: damaged ({str(error).splitlines()[0]}); remove it and run `{self.made_by}`")
+
+
+def difference(found: pa.Schema, expected: pa.Schema) -> str:
+    """Say how two schemas differ, in one line."""
+    as_text = [
+        ", ".join(f"{field.name} {field.type}{' or null' if field.nullable else ''}" for field in schema)
+        for schema in (found, expected)
+    ]
+    return f"found ({as_text[0]}), expected ({as_text[1]})"
+
+
+def may_hold(column: pq.ColumnChunkMetaData, value: int) -> bool:
+    """Whether a column of a row group may have a value, by the smallest and the largest one that it tells."""
+    statistics = column.statistics
+    return statistics is None or not statistics.has_min_max or statistics.min <= value <= statistics.max
+
+
+def column(name: str, kind: pa.DataType) -> pa.Field:
+    """A column in which every row has a value."""
+    return pa.field(name, kind, nullable=False)
+
+
+INTERACTIONS = Table(
+    "interactions",
+    pa.schema(
+        [
+            column("user_id", pa.large_string()),
+            column("item_id", pa.large_string()),
+            pa.field("rating", pa.float32()),  # null where the source has none
+            pa.field("timestamp", pa.int64()),  # seconds since 1970, UTC; null where the source has none
+            pa.field("split", pa.large_string()),  # one of SPLITS where the source is split already, else null
+        ]
+    ),
+    "mmprep ingest",
+    known_by_rows=True,
+)
+
+RAW_ITEMS = Table(
+    "items",
+    pa.schema(
+        [
+            column("item_id", pa.large_string()),
+            *(column(name, pa.large_string()) for name in TEXT_FIELDS),  # empty where unknown
+            pa.field("image", pa.large_string()),  # below the raw folder; null without a usable photo
+            pa.field("image_url", pa.large_string()),
+        ]
+    ),
+    "mmprep ingest",
+    known_by_rows=True,
+)
+
+REJECTS = Table(
+    "rejects",
+    pa.schema(
+        [
+            column("source", pa.large_string()),  # the file, below the raw folder
+            pa.field("line", pa.int64()),  # from 1; null where the whole file is rejected
+            column("reason", pa.large_string()),  # one of Reason
+            column("excerpt", pa.large_string()),
+        ]
+    ),
+    "mmprep ingest",
+)
+
+DOWNLOADS = Table(
+    "downloads",
+    pa.schema(
+        [
+            column("url", pa.large_string()),
+            pa.field("item_id", pa.large_string()),  # null for a raw file
+            pa.field("path", pa.large_string()),  # below the raw folder; null if there is no file
+            column("status", pa.large_string()),  # one of Status
+            pa.field("http_status", pa.int32()),  # null without an answer
+            column("bytes", pa.int64()),  # of the file
+            column("attempts", pa.int32()),
+            column("detail", pa.large_string()),
+        ]
+    ),
+    "mmprep download",
+)
+
+CORE = Table(
+    "k-core interactions",
+    pa.schema([column("user", pa.int32()), column("item", pa.int32()), *list(INTERACTIONS.schema)[2:]]),
+    "mmprep filter",
+)
+
+USERS = Table(
+    "users",
+    pa.schema([column("user", pa.int32()), column("user_id", pa.large_string())]),
+    "mmprep filter",
+)
+
+ITEMS = Table(
+    "items",
+    pa.schema([column("item", pa.int32()), *RAW_ITEMS.schema]),
+    "mmprep filter",
+)
+
+SPLIT_INTERACTIONS = Table(
+    "split interactions",
+    pa.schema([*list(CORE.schema)[:-1], column("split", pa.large_string())]),
+    "mmprep split",
+)
+
+EDGES = Table(
+    "edges",
+    pa.schema(
+        [
+            column("source", pa.int32()),
+            column("target", pa.int32()),
+            column("weight", pa.float32()),
+        ]
+    ),
+    "mmprep graph",
+)
+
+INTRA_EDGES = Table(
+    "edges within items",
+    pa.schema(
+        [
+            column("item", pa.int32()),
+            column("source", pa.int16()),  # which of the item's patches or tokens, from 0
+            column("target", pa.int16()),
+            column("weight", pa.float32()),
+        ]
+    ),
+    "mmprep graph",
+)
+
+RELIABILITIES = Table(
+    "reliabilities",
+    pa.schema(
+        [
+            column("user", pa.int32()),
+            column("item", pa.int32()),
+            column("user_id", pa.large_string()),
+            column("item_id", pa.large_string()),
+            column("f", pa.float32()),  # how likely the interaction is observed if the user likes the item
+            column("g", pa.float32()),  # how likely if not
+        ]
+    ),
+    "mmprep denoise",
+)
+
+RECOMMENDATIONS = Table(
+    "recommendations",
+    pa.schema(
+        [
+            column("user", pa.int32()),
+            column("rank", pa.int32()),  # from 1
+            column("item", pa.int32()),
+            column("score", pa.float32()),
+            column("user_id", pa.large_string()),
+            column("item_id", pa.large_string()),
+            column("title", pa.large_string()),
+        ]
+    ),
+    "mmprep evaluate",
+)

@@ -1,0 +1,251 @@
+"""What the command line shows on a terminal: tables, metrics, lists and progress bars."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mmprep.models.encoders.catalogue import EncoderDescription
+    from mmprep.models.recommenders.catalogue import RecommenderDescription
+    from mmprep.pipeline.progress import Advance
+    from mmprep.stages.experiments.experiment import Found
+    from mmprep.stages.experiments.spec import ExperimentFile
+    from mmprep.stages.experiments.table import Line
+    from mmprep.stages.explore.denoise import Doubt
+    from mmprep.stages.explore.neighbors import ItemNeighbours
+    from mmprep.stages.explore.recommend import UserRecommendations
+    from mmprep.stages.maintenance.cache import FolderStats
+    from mmprep.stages.maintenance.verify import Finding
+
+# rich is imported inside the functions, so that `mmprep --help` answers at once.
+
+COLOURS = {"sound": "green", "stale": "yellow", "damaged": "red"}
+EACH = {
+    ("image", "vector"): "photo",
+    ("text", "vector"): "text",
+    ("audio", "vector"): "recording",
+    ("image", "patches"): "patch",
+    ("text", "tokens"): "token",
+}
+
+
+def new_table(*columns: str, title: str | None = None) -> "Table":
+    """A table of text columns."""
+    from rich.table import Table
+
+    return Table(*columns, title=title)
+
+
+def print_table(table: "Table") -> None:
+    """Print a table as wide as the terminal, or as 100 characters where there is none."""
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+
+
+def show_encoder(row: "EncoderDescription", *, own: bool) -> None:
+    """Print what an encoder is.
+
+    Args:
+        row: its description.
+        own: whether params.yaml adds it.
+    """
+    origin = " (params.yaml)" if own else ""
+    size = row.dimension or "dimension of the model"
+    show(
+        f"{row.name}{origin}: {size}, a vector a {EACH[row.modality, row.form]}",
+        {"output": row.output, "input": row.input, "pretrained": row.published_weights, "licence": row.licence},
+        width=10,
+    )
+
+
+def show_cached(row: "FolderStats") -> None:
+    """Print what the cache holds of one encoder."""
+    from rich.filesize import decimal
+
+    made = row.fingerprint
+    values = {
+        "folder": row.folder,
+        "weights": made.get("weights", "not known"),
+        "precision": f"{made.get('precision', 'not known')}, stored as {made.get('stored_as', 'not known')}",
+        "last used": time.strftime("%Y-%m-%d", time.localtime(row.used)) if row.used else "not known",
+        **({"damaged": f"{row.damaged} shards set aside"} if row.damaged else {}),
+    }
+    show(f"{made['encoder']}: {row.rows} rows, {decimal(row.bytes)}, {row.shards} shards", values, width=10)
+
+
+def show_finding(finding: "Finding") -> None:
+    """Print whether an artefact is sound, and below that why not."""
+    click.echo(f"{click.style(f'{finding.state:<8}', fg=COLOURS[finding.state])} {finding.path}")
+    if finding.what:
+        click.echo(f"{'':<8} {finding.what}")
+
+
+def show_neighbours(found: "ItemNeighbours") -> None:
+    """Print an item's neighbours, a table a graph."""
+    from mmprep.stages.explore.item_lookup import printable
+
+    click.echo(f"{printable(found.item.title)} ({printable(found.item.item_id)}, #{found.item.item})")
+    for note in found.notes:
+        click.echo(f"note: {printable(note)}")
+    for graph in found.graphs:
+        if graph.lack:
+            click.echo(f"\n{graph.graph}: {graph.lack}")
+        else:
+            show_rows(graph.title, graph.columns, graph.rows())
+        for note in graph.notes:
+            click.echo(f"note: {printable(note)}")
+
+
+def show_recommendations(found: "UserRecommendations") -> None:
+    """Print a user's history, and below it the list of a recommender."""
+    from mmprep.stages.explore.item_lookup import printable
+
+    click.echo(f"{printable(found.user_id)} (#{found.user})")
+    for note in found.notes:
+        click.echo(f"note: {printable(note)}")
+    show_rows("history", found.history_columns, found.history_rows())
+    if found.recommended:
+        show_rows(found.title, found.columns, found.rows())
+
+
+def show_doubts(found: "Sequence[Doubt]") -> None:
+    """Print the interactions that are believed least."""
+    from mmprep.stages.explore.denoise import Doubt
+
+    show_rows(f"least reliable: {len(found)}", Doubt.columns, (each.row() for each in found))
+
+
+def show_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a title and a table of others' text, in which nothing is markup."""
+    from rich.markup import escape
+
+    click.echo(f"\n{title}")
+    table = new_table(*columns)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    print_table(table)
+
+
+def show_recommender(row: "RecommenderDescription") -> None:
+    """Print what a recommender reads, and its parameters with their defaults."""
+    kind = row.load().params_type
+    values = {
+        "paper": row.paper,
+        "reads": ", ".join([row.reads, *row.graphs]),
+        "list": f"train.{row.group}",
+        "keys": ", ".join(f"{key}: {value}" for key, value in kind().model_dump(mode="json").items()),
+        **({"presets": ", ".join(kind.presets)} if kind.presets else {}),
+    }
+    show(row.name, values, width=10)
+
+
+def show_experiment_file(name: str, file: "ExperimentFile") -> None:
+    """Print what a file of experiments shows."""
+    rows = ", ".join(row.label if row.recommender else f"{row.label} (not built)" for row in file.rows)
+    published = ", ".join(file.datasets) or "no numbers"
+    values = {"of": f"{file.paper}, {file.source}", "rows": rows, "published": published}
+    if file.x:
+        values["along"] = f"{file.x.name}: {', '.join(map(str, file.x.values))}"
+    show(f"{name}: {file.shows}", values, width=10)
+
+
+def show_experiment(found: "Found") -> None:
+    """Print our numbers and the published ones, and where they lie."""
+    from rich.markup import escape
+
+    file = found.file
+    title = f"{file.paper}, {file.source}: {file.shows}"
+    table = new_table("row", "numbers", *file.metrics, title=escape(title))
+    label = ""
+    for line in found.table:
+        if line.label != label:
+            table.add_section()
+        name, label = ("" if line.label == label else line.label), line.label
+        table.add_row(
+            *map(escape, (name, whose(line), *cells(line, file.metrics))), style="dim" if line.published else None
+        )
+    print_table(table)
+    for note in found.notes:
+        click.echo(f"note: {note}")
+    for path in found.written:
+        click.echo(f"written: {path}")
+
+
+def whose(line: "Line") -> str:
+    """Whose numbers a line has."""
+    if line.published:
+        return f"published, {line.dataset}"
+    return f"ours, {line.dataset}" + (f", {line.seeds} seeds" if line.seeds > 1 else "")
+
+
+def cells(line: "Line", metrics: Sequence[str]) -> list[str]:
+    """A cell a metric; where there are no numbers at all, the reason is in the first."""
+    if line.remark:
+        return [line.remark if line.remark == "not built" else "failed", *[""] * (len(line.means) - 1)]
+    found = zip(metrics, line.means, line.deviations, strict=True)
+    return [
+        "" if value is None else " +-".join(format(each, digits(name)) for each in (value, spread) if each is not None)
+        for name, value, spread in found
+    ]
+
+
+def digits(metric: str) -> str:
+    """How the numbers of a metric are written."""
+    return {"epoch_seconds": ".2f", "peak_memory_mb": ",.0f"}.get(metric, ".4f")
+
+
+def show(title: str, values: Mapping[str, Any], width: int = 26) -> None:
+    """Print a title, and below it values, such as a stage's metrics, one a line, names in `width` or more."""
+    click.echo(click.style(title, bold=True))
+    width = max(width, *map(len, values)) if values else width
+    for key, value in values.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{count} {what}" for what, count in value.items()) or "none"
+        elif isinstance(value, float):
+            value = f"{value:.4f}"
+        click.echo(f"  {key:<{width}} {value}")
+
+
+@contextmanager
+def timed(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Time a stage and print the metrics that the block hands over."""
+    start = time.monotonic()
+    metrics: dict[str, Any] = {}
+    yield metrics.update
+    show(f"{title} ({time.monotonic() - start:.1f} s)", metrics)
+
+
+@contextmanager
+def bar(task: str, total: int | None, unit: str) -> Iterator["Advance"]:
+    """A progress bar with rate and time left on a terminal; nothing in a log file."""
+    from rich.console import Console
+    from rich.filesize import decimal
+    from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    counted = (DownloadColumn(),) if unit == "bytes" else (MofNCompleteColumn(), unit)
+    columns = ("{task.description}", BarColumn(), *counted, TextColumn("{task.fields[rate]}"))
+    console = Console(stderr=True)
+    with Progress(
+        *columns,
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}"),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as progress:
+        shown = progress.add_task(task, total=total, rate="", remark="")
+
+        def advance(units: int, remark: str) -> None:
+            speed = progress.tasks[shown].speed
+            spoken = decimal(int(speed or 0)) if unit == "bytes" else f"{speed or 0:.1f}"
+            rate = f"{spoken}/s" if speed else ""
+            progress.update(shown, advance=units, rate=rate, remark=remark)
+
+        yield advance

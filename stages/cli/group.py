@@ -1,0 +1,56 @@
+"""What all commands share: the exit codes of errors, and the options of every stage."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mmprep.pipeline.errors import DataError, MissingInputError, MmprepError, ParamsError, WeightsError
+
+if TYPE_CHECKING:
+    from mmprep.pipeline.layout import Layout
+    from mmprep.stages.config.parameters import Parameters
+
+EXIT_CODES: dict[type[Exception], int] = {ParamsError: 2, MissingInputError: 3, DataError: 4, WeightsError: 5}
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """Translates mmprep's errors for every command, and lists the commands in the order of the pipeline."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # click ends quietly when nobody reads on
+        except (MmprepError, OSError) as error:  # the system's own are a full disk or a folder that may not be written
+            for line in str(error).splitlines() or [type(error).__name__]:
+                click.echo(click.style("error: ", fg="red", bold=True) + line, err=True)
+            ctx.exit(next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order of definition."""
+        del ctx
+        return list(self.commands)
+
+
+def stage_options(command: F) -> F:
+    """The options that every stage has."""
+    for option in (
+        click.option("--data", "root", type=click.Path(path_type=Path), default=Path("data"), help="The data folder."),
+        click.option("--params", "file", type=click.Path(path_type=Path), help="Instead of params.yaml."),
+        click.option("--dataset", help="A folder under data/raw, instead of the one that params.yaml names."),
+    ):
+        command = option(command)
+    return command
+
+
+def prepare(root: Path, file: Path | None, dataset: str | None) -> tuple["Parameters", "Layout"]:
+    """The checked parameters and the dataset's paths."""
+    from mmprep.pipeline.layout import Layout
+    from mmprep.stages.config.parameters import DEFAULT_FILE, load
+
+    params = load(file or DEFAULT_FILE).with_dataset(dataset)
+    return params, Layout(root, params.dataset)

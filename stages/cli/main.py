@@ -1,0 +1,337 @@
+"""The command line: each command parses, calls one stage, and shows what it gives by mmprep.stages.cli.console."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mmprep.pipeline.errors import ParamsError
+from mmprep.stages.cli.cache import cache_
+from mmprep.stages.cli.console import bar, show, show_doubts, timed
+from mmprep.stages.cli.experiment import experiment, experiments
+from mmprep.stages.cli.group import Commands, prepare, stage_options
+from mmprep.stages.cli.views import encoders, graphs, inspect, neighbors, recommend, recommenders, report, tsne, verify
+
+if TYPE_CHECKING:
+    from mmprep.models.encoders.catalogue import Modality
+    from mmprep.stages.export.export import Target
+
+# Stages and their libraries are imported inside the commands, so that `mmprep --help` answers at once.
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mmprep", prog_name="mmprep")
+def main() -> None:
+    """From raw Amazon reviews and product photos to evaluated multimodal recommenders.
+
+    Each stage reads params.yaml and the files of the stage before it. `dvc repro` runs them all, and only those whose
+    inputs have changed.
+    """
+    # Threads of torch that wait for work would else spin, which on a busy machine makes training several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    logging.addLevelName(logging.WARNING, "warning")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--seed", default=0, show_default=True, help="Another seed, another shop.")
+@click.option("--users", default=600, show_default=True)
+@click.option("--items", default=300, show_default=True)
+@click.option("--reviews", default=6000, show_default=True, help="About so many.")
+def sample(folder: Path, seed: int, users: int, items: int, reviews: int) -> None:
+    """Write an invented dataset with planted taste to FOLDER.
+
+    Example: mmprep sample data/raw/tiny --users 60 --items 40 --reviews 800
+    """
+    from mmprep.stages.sample.sample import write_sample
+
+    show("sample", write_sample(folder, seed=seed, users=users, items=items, reviews=reviews))
+
+
+@main.command()
+@stage_options
+@click.option("--edition", help="Fetch raw files of this edition: 2014, 2018 or 2023.")
+@click.option("--category", help="Of this category of the edition, such as Gift_Cards.")
+@click.option("--small", "extent", flag_value="small", default=True, help="Reviews of the 5-core.  [default]")
+@click.option("--full", "extent", flag_value="full", help="All reviews.")
+@click.option("--ratings", "extent", flag_value="ratings", help="2014, 2023: all ratings, without reviews.")
+@click.option("--last-out", "extent", flag_value="last-out", help="2023: the 5-core, split by each user's last items.")
+@click.option("--timestamp", "extent", flag_value="timestamp", help="2023: the 5-core, split by time.")
+@click.option("--base-url", help="Where the edition's files lie, instead of its own address: a mirror.")
+@click.option("--photos", is_flag=True, help="Fetch the photos of the items instead, of the k-core if there is one.")
+@click.option("--all-items", is_flag=True, help="Photos of all items although there is a k-core.")
+@click.option("--retry-failed", is_flag=True, help="Photos also that an earlier run found gone or unusable.")
+@click.option("--allow-private", is_flag=True, help="Connect to loopback and private networks too.")
+def download(
+    root: Path,
+    file: Path | None,
+    dataset: str | None,
+    photos: bool,
+    allow_private: bool,
+    **more: Any,  # noqa: ANN401 - the options of one of the two alone
+) -> None:
+    """An edition's raw files, or the items' photos, into data/raw.
+
+    Example: mmprep download --edition 2018 --category Gift_Cards
+    """
+    edition, category = more["edition"], more["category"]
+    if photos == bool(edition or category) or bool(edition) != bool(category):
+        raise click.UsageError("give --edition and --category, or --photos")
+    params, layout = prepare(root, file, dataset)
+    from mmprep.stages.download import download as verb
+    from mmprep.stages.download.editions import Extent
+
+    section = params.sections.download
+    with timed("download") as done:
+        if photos:
+            asked = verb.PhotosWanted(more["all_items"], more["retry_failed"], allow_private)
+            done(verb.run_photos(section, layout, asked, bar))
+        else:
+            wanted = verb.FilesWanted(edition, category, Extent(more["extent"]), more["base_url"], allow_private)
+            done(verb.run_files(section, layout, wanted, bar))
+
+
+@main.command()
+@stage_options
+def ingest(root: Path, file: Path | None, dataset: str | None) -> None:
+    """Raw reviews, metadata and photos to clean tables.
+
+    Example: mmprep ingest --dataset sample
+    """
+    from mmprep.stages.ingest import ingest as stage
+
+    params, layout = prepare(root, file, dataset)
+    params.check_recommenders()  # the first stage of all finds mistakes that would else show hours later
+    with timed("ingest") as done:
+        done(stage.run(params.sections.ingest, layout, bar))
+
+
+@main.command("filter")
+@stage_options
+def filter_(root: Path, file: Path | None, dataset: str | None) -> None:
+    """The k-core of users and items.
+
+    Example: mmprep filter
+    """
+    from mmprep.stages.prepare import filter as stage
+
+    params, layout = prepare(root, file, dataset)
+    with timed("filter") as done:
+        done(stage.run(params.sections.filter, layout, bar))
+
+
+@main.command()
+@stage_options
+def split(root: Path, file: Path | None, dataset: str | None) -> None:
+    """Each user's interactions into train, val and test.
+
+    Example: mmprep split
+    """
+    from mmprep.stages.prepare import split as stage
+
+    params, layout = prepare(root, file, dataset)
+    with timed("split") as done:
+        done(stage.run(params.sections.split, layout, bar, params.sections.noise))
+
+
+@main.command()
+@stage_options
+@click.option("--encoder", help="Only this one, also if extract.encoders does not list it.")
+@click.option("--modality", type=click.Choice(["image", "text", "audio"]), help="Only the encoders of one.")
+def extract(
+    root: Path, file: Path | None, dataset: str | None, encoder: str | None, modality: "Modality | None"
+) -> None:
+    """Photos and texts to feature vectors.
+
+    Example: mmprep extract --modality image
+    """
+    if encoder and modality:
+        raise click.UsageError("give --encoder or --modality, not both")
+    params, layout = prepare(root, file, dataset)
+    chosen = {name: params.encoder(name) for name in ([encoder] if encoder else params.encoders_of(modality))}
+    if not chosen:
+        raise ParamsError(f"{params.source}: extract.encoders lists no encoder of {modality}")
+    from mmprep.stages.extract import extract as stage
+
+    for name, encoder_params in chosen.items():
+        with timed(f"extract {name}") as done:
+            done(stage.run(name, params.sections.extract, encoder_params, layout, bar, params.sections.noise))
+
+
+main.add_command(encoders)
+
+
+@main.command()
+@stage_options
+@click.option("--graph", "name", help="Only this one, of those that `mmprep graphs` lists.")
+def graph(root: Path, file: Path | None, dataset: str | None, name: str | None) -> None:
+    """Graphs of items and users, which recommenders read.
+
+    Example: mmprep graph --graph knn/minilm
+    """
+    params, layout = prepare(root, file, dataset)
+    from mmprep.stages.config.dvc_deps import require_listed
+    from mmprep.stages.graphs import graph as stage
+
+    section, modalities = params.sections.graphs, params.sections.train.modalities
+    for each in stage.graph_names(section) if name is None else [name]:
+        if each == "consistent":  # the others have dependencies on what they read, whatever the modalities
+            require_listed(params.sections.train.audio, layout, os.environ)
+        with timed(f"graph {each}") as done:
+            done(stage.run(each, section, modalities, layout, bar))
+
+
+main.add_command(graphs)
+
+
+@main.command()
+@stage_options
+def homophily(root: Path, file: Path | None, dataset: str | None) -> None:
+    """How far neighbours are bought together.
+
+    Example: mmprep homophily
+    """
+    _, layout = prepare(root, file, dataset)
+    from mmprep.stages.graphs import homophily as stage
+
+    with timed("homophily") as done:
+        done(stage.run(layout, bar))
+
+
+main.add_command(neighbors)
+
+
+@main.command()
+@stage_options
+@click.option("--recommender", help="Only this one.")
+@click.option("--seeds", "which", help="How many seeds, from train.seed on, or which: 3, or 0,1,2. Also tests each.")
+def train(root: Path, file: Path | None, dataset: str | None, recommender: str | None, which: str | None) -> None:
+    """Fit recommenders to the train interactions.
+
+    With --seeds, each is trained and tested with several, beside its usual run, and mean and deviation are shown.
+
+    Example: mmprep train --recommender vbpr --seeds 3
+    """
+    params, layout = prepare(root, file, dataset)
+    section = params.sections.train
+    checked = {name: params.recommender(name) for name in ([recommender] if recommender else section.recommenders)}
+    from mmprep.models.recommenders.catalogue import CATALOGUE
+    from mmprep.stages.config.dvc_deps import require_listed
+    from mmprep.stages.training import seeds as many
+    from mmprep.stages.training import train as stage
+
+    if any(CATALOGUE[name].multimodal for name in checked):
+        require_listed(section.audio, layout, os.environ)
+    chosen = many.parse_seeds(which, section.seed) if which is not None else None
+    for name, own in checked.items():
+        with timed(f"train {name}") as done:
+            if chosen is None:
+                done(stage.run(name, section, own, layout, bar))
+            else:
+                found = many.run(name, chosen, section, own, params.sections.evaluate, layout, bar)
+                done({key: f"{value['mean']:.4f} +- {value['std']:.4f}" for key, value in found.items()})
+
+
+@main.command()
+@stage_options
+@click.option("--recommender", required=True, help="Whose parameters to search.")
+@click.option("--over", multiple=True, help="KEY=VALUE,VALUE,...: the values of a key; once for each key.")
+def search(root: Path, file: Path | None, dataset: str | None, recommender: str, over: tuple[str, ...]) -> None:
+    """Try all combinations of some parameters; validation chooses.
+
+    Without --over, those of section `search` in params.yaml. What is done is not done again.
+
+    Example: mmprep search --recommender lightgcn --over layers=1,2,3
+    """
+    params, layout = prepare(root, file, dataset)
+    section, own = params.sections.train, params.recommender(recommender)
+    from mmprep.stages.training import search as verb
+    from mmprep.stages.training.search_space import parse_over
+
+    ranges = parse_over(over) if over else params.ranges(recommender)
+    with timed(f"search {recommender}") as done:
+        done(verb.run(recommender, ranges, section, own, params.sections.evaluate, layout, bar))
+
+
+@main.command()
+@stage_options
+@click.option("--recommender", help="Only this one.")
+def evaluate(root: Path, file: Path | None, dataset: str | None, recommender: str | None) -> None:
+    """Test metrics and recommendations of trained recommenders.
+
+    Example: mmprep evaluate --recommender vbpr
+    """
+    params, layout = prepare(root, file, dataset)
+    section = params.sections.train
+    from mmprep.stages.training import evaluate as stage
+
+    for name in [recommender] if recommender else section.recommenders:
+        with timed(f"evaluate {name}") as done:
+            done(stage.run(name, params.sections.evaluate, layout, bar))
+
+
+main.add_command(recommend)
+main.add_command(tsne)
+
+
+@main.command()
+@stage_options
+@click.option("--limit", type=click.IntRange(min=0), default=0, help="Also list so many of the least reliable.")
+def denoise(root: Path, file: Path | None, dataset: str | None, limit: int) -> None:
+    """How far a trained da_mrs believes each train interaction.
+
+    Example: mmprep denoise --limit 10
+    """
+    _, layout = prepare(root, file, dataset)
+    from mmprep.stages.explore import denoise as verb
+
+    with timed("denoise") as done:
+        done(verb.run(layout, bar))
+    if limit:
+        show_doubts(verb.least_reliable(layout, limit))
+
+
+main.add_command(recommenders)
+main.add_command(report)
+main.add_command(experiments)
+main.add_command(experiment)
+
+
+@main.command()
+@stage_options
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--to", "target", required=True, type=click.Choice(["mmrec", "ducho", "numpy"]), help="Whose form.")
+@click.option("--image", help="The encoder of photos, instead of train.image; '' for none.")
+@click.option("--text", help="The encoder of texts, instead of train.text; '' for none.")
+@click.option("--audio", help="The encoder of recordings, instead of train.audio; '' for none.")
+def export(
+    root: Path,
+    file: Path | None,
+    dataset: str | None,
+    out: Path,
+    target: "Target",
+    image: str | None,
+    text: str | None,
+    audio: str | None,
+) -> None:
+    """Dataset and features for MMRec, Ducho or NumPy, into OUT.
+
+    Example: mmprep export --to mmrec exported/sample
+    """
+    params, layout = prepare(root, file, dataset)
+    section = params.sections.train
+    from mmprep.stages.export import export as verb
+
+    given = ((image, section.image), (text, section.text), (audio, section.audio))
+    photos, texts, recordings = (usual if encoder is None else encoder for encoder, usual in given)
+    with timed(f"export to {out}") as done:
+        done(verb.run(target, layout, out, photos, texts, recordings, bar))
+
+
+main.add_command(verify)
+main.add_command(cache_)
+main.add_command(inspect)

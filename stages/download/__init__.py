@@ -1,0 +1,1 @@
+"""Download raw files of Amazon editions, and product photos."""

@@ -1,0 +1,1 @@
+"""Run the tables and figures of papers as DVC experiments."""

@@ -1,0 +1,296 @@
+"""A copy of the project in which experiments run under DVC, so that the user's own files stay as they are.
+
+In the workspace DVC would leave params.yaml, dvc.lock and outputs changed. Its temporary clones lack raw files that git
+ignores, and are gone, with half a training, when they are killed. Before either it moves uncommitted changes into a
+stash, where a kill leaves them (treeverse/dvc issue 10655). This copy is made once and stays, so that a killed training
+continues. It borrows git's objects, DVC's cache and the raw files, and hands each experiment to the project, where
+`dvc exp show` lists it.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from mmprep.pipeline.errors import DataError, MissingInputError
+from mmprep.pipeline.storage.files import atomic_folder, remove
+
+PLACE = Path(".dvc/tmp/experiments")
+CODE = ("dvc.yaml", "params.yaml", "mmprep", "pipeline", "models", "stages")
+# Below data/: what stages and tools make. All else is input, and linked.
+MADE = {
+    *("interim", "processed", "features", "graphs", "runs", "metrics", "seeds", "searches"),
+    *("denoised", "experiments", "plots"),
+}
+REFS = "refs/exps"
+UNFINISHED = f"{REFS}/exec"  # what DVC notes of an experiment that runs
+
+
+class ExperimentError(DataError):
+    """An experiment has failed; others may not."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One that DVC has recorded.
+
+    Attributes:
+        name: as `dvc exp show` lists it.
+        revision: its commit.
+        ref: its full name in git.
+    """
+
+    name: str
+    revision: str
+    ref: str
+
+
+@dataclass(frozen=True)
+class ProjectCopy:
+    """The copy, of the project as it was when the command began.
+
+    Attributes:
+        project: the user's folder.
+        baseline: the commit on which experiments are based.
+        tree: git's name of all files as they are, committed or not.
+        lock: an open file that keeps others out; DVC inherits it, so that it holds while one runs that lost its parent.
+        dvc: the command.
+    """
+
+    project: Path
+    baseline: str
+    tree: str
+    lock: IO[str]
+    dvc: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.project / PLACE
+
+    def digest(self, dataset: str, *asked: object) -> str:
+        """A name for all that determines an experiment: code, parameters, raw files, and what is asked for."""
+        raw = f"data/raw/{dataset}"
+        listing = git(self.project, "ls-tree", self.tree, *CODE, raw, f"{raw}.dvc")
+        known = any(line.endswith(f"\t{raw}") for line in listing.splitlines())
+        files = [] if known else sorted(stamps(self.project / raw))
+        text = json.dumps([listing, files, *asked], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def find(self, digest: str) -> Experiment | None:
+        """The experiment whose name ends in a digest, if there is one."""
+        return next((found for found in experiments(self.project) if found.name.endswith(f"-{digest}")), None)
+
+    def prepare(self) -> None:
+        """Make the copy, or bring it up to date."""
+        if (self.folder / ".git").is_dir() and not self.sees(self.baseline):  # the project was moved
+            remove(self.folder)
+        if not (self.folder / ".git").is_dir():
+            with atomic_folder(self.folder) as fresh:
+                git(self.project, "clone", "--quiet", "--shared", "--no-checkout", str(self.project), str(fresh))
+        self.reset()
+        cache = called([*self.dvc, "cache", "dir"], self.project).strip()
+        called([*self.dvc, "cache", "dir", "--local", str((self.project / cache).resolve())], self.folder)
+        link_inputs(self.project, self.folder)
+
+    def sees(self, revision: str) -> bool:
+        """Whether the copy has a commit."""
+        try:
+            git(self.folder, "cat-file", "-e", revision)
+        except DataError:
+            return False
+        return True
+
+    def reset(self) -> None:
+        """Give the copy's files the project's contents; outputs and half a training stay."""
+        for ref in git(self.folder, "for-each-ref", "--format=%(refname)", UNFINISHED).split():
+            git(self.folder, "update-ref", "-d", ref)
+        git(self.folder, "update-ref", "--no-deref", "HEAD", self.baseline)
+        git(self.folder, "read-tree", "--reset", "-u", self.tree)
+
+    def run(self, name: str, overrides: Sequence[str], target: str, log: Path) -> Experiment:
+        """Run an experiment and hand it to the project.
+
+        Args:
+            name: the experiment's.
+            overrides: `key=value` each, in the grammar of `dvc exp run -S`.
+            target: the stage up to which all that is not up to date runs.
+            log: the file that gets what DVC and the stages print.
+
+        Raises:
+            ExperimentError: a stage fails; the message is the stage's own.
+        """
+        self.reset()
+        if not self.finished(name):  # killed after it ended and before it was handed over
+            arguments = ["exp", "run", "--name", name, *(part for each in overrides for part in ("-S", each)), target]
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("w", encoding="utf-8") as file:
+                done = subprocess.run(  # noqa: S603 - DVC, by a list of arguments
+                    [*self.dvc, *arguments],
+                    cwd=self.folder,
+                    env=environment(self.project, self.folder),
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(self.lock.fileno(),),
+                    check=False,
+                )
+            if done.returncode:
+                raise ExperimentError(f"{reason(log)} (all of it: {log})")
+        found = self.finished(name)
+        if found is None:
+            raise ExperimentError(f"DVC recorded no experiment {name} (what it said: {log})")
+        git(self.project, "fetch", "--quiet", "--no-write-fetch-head", str(self.folder), f"+{found.ref}:{found.ref}")
+        git(self.folder, "update-ref", "-d", found.ref)
+        return found
+
+    def finished(self, name: str) -> Experiment | None:
+        """An experiment that has ended in the copy."""
+        return next((found for found in experiments(self.folder) if found.name == name), None)
+
+    def metrics(self, experiment: Experiment, path: str) -> dict[str, float] | None:
+        """A file of metrics as an experiment has it; None if DVC's cache has it no more."""
+        import dvc.api
+        from dvc.exceptions import DvcException
+
+        try:
+            text = dvc.api.read(path, repo=str(self.project), rev=experiment.revision)
+        except (DvcException, OSError):
+            return None
+        found: dict[str, float] = json.loads(text)
+        return found
+
+    def take(self, path: Path) -> bytes | None:
+        """Remove a file that the last experiment left and DVC does not know; what was in it, None if there is none."""
+        found = self.folder / path
+        if not found.is_file():
+            return None
+        content = found.read_bytes()
+        found.unlink()
+        return content
+
+
+@contextmanager
+def opened(project: Path, dvc: Sequence[str] = (sys.executable, "-m", "dvc")) -> Iterator[ProjectCopy]:
+    """The copy of a project as it is now, for this process alone.
+
+    Raises:
+        MissingInputError: the project is not under git and DVC, or has no commit.
+        DataError: experiments of this project are running.
+    """
+    project = project.resolve()
+    if not (project / ".dvc").is_dir():
+        raise MissingInputError(f"{project}: no .dvc folder; run `git init` and `dvc init` first")
+    try:
+        baseline = git(project, "rev-parse", "--verify", "--quiet", "HEAD").strip()
+    except DataError as error:
+        raise MissingInputError(
+            f"{project}: no commit, on which experiments are based; run `git init`, `git add -A` and `git commit` first"
+        ) from error
+    place = project / PLACE
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_suffix(".lock").open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"{project}: experiments are running here; wait for them or stop them") from error
+        yield ProjectCopy(project, baseline, snapshot(project), lock, tuple(dvc))
+
+
+def snapshot(project: Path) -> str:
+    """Write what git tracks, as it is in the folder, and new code and locks, to git's objects; nothing else changes."""
+    with tempfile.TemporaryDirectory() as scratch:
+        index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
+        git(project, "read-tree", "HEAD", environ=index)
+        git(project, "add", "--update", ".", environ=index)
+        new = [name for name in (*CODE, "dvc.lock", "data") if (project / name).exists()]
+        git(project, "add", "--", *new, environ=index)
+        return git(project, "write-tree", environ=index).strip()
+
+
+def link_inputs(project: Path, copy: Path) -> None:
+    """Link what git ignores and stages read: raw files, weights, and what else lies there."""
+    for folder, left_out in ((Path(), {"data"}), (Path("data"), {"raw", *MADE}), (Path("data/raw"), set[str]())):
+        (copy / folder).mkdir(exist_ok=True)
+        for old in (copy / folder).iterdir():
+            if old.is_symlink() and old.readlink() == project / folder / old.name:
+                old.unlink()
+        for path in (project / folder).glob("[!.]*"):
+            link = copy / folder / path.name
+            if path.name not in left_out and not link.exists():
+                link.symlink_to(path)
+
+
+def stamps(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, size and time of each file, by which a change is noticed without reading."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            status = path.stat()
+            yield path.relative_to(folder).as_posix(), status.st_size, status.st_mtime_ns
+
+
+def experiments(folder: Path) -> list[Experiment]:
+    """Those that a repository has, newest first."""
+    listed = git(folder, "for-each-ref", "--sort=-creatordate", "--format=%(objectname) %(refname)", REFS)
+    found = [line.split(" ", 1) for line in listed.splitlines()]
+    return [
+        Experiment(ref.rpartition("/")[2], revision, ref) for revision, ref in found if not ref.startswith(UNFINISHED)
+    ]
+
+
+def git(folder: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> str:
+    """What a git command prints.
+
+    Raises:
+        DataError: it fails, or there is no git.
+    """
+    return called(["git", *arguments], folder, environ)
+
+
+def called(command: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None) -> str:
+    """What a command prints.
+
+    Raises:
+        DataError: it fails, or there is no such program.
+    """
+    env = {**without_git(), **(environ or {})}
+    try:
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)  # noqa: S603
+    except OSError as error:
+        raise DataError(f"{command[0]}: {error.strerror}") from error
+    if done.returncode:
+        lines = [*done.stderr.strip().splitlines(), "failed"]
+        raise DataError(f"{' '.join(command[:2])} in {folder}: {lines[0]}")
+    return done.stdout
+
+
+def without_git() -> dict[str, str]:
+    """The environment, without what a git hook sets to point git at another repository."""
+    bound = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"}
+    return {key: value for key, value in os.environ.items() if key not in bound}
+
+
+def environment(project: Path, copy: Path) -> dict[str, str]:
+    """The environment of stages: this interpreter's programs, the copy's code, and the user's row cache."""
+    env = without_git()
+    cache = env.get("MMPREP_CACHE", "")
+    if cache and "://" not in cache:
+        env["MMPREP_CACHE"] = str(project / Path(cache).expanduser())
+    programs = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
+    modules = os.pathsep.join(filter(None, [str(copy), env.get("PYTHONPATH", "")]))
+    return {**env, "PATH": programs, "PYTHONPATH": modules}
+
+
+def reason(log: Path) -> str:
+    """Why an experiment failed: the stage's own message, or else DVC's last line."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    errors = [line for line in lines if line.lower().startswith("error: ")]
+    return (errors or lines or ["error: no message"])[0 if errors else -1].split(": ", 1)[-1]

@@ -1,0 +1,1 @@
+"""Inspect results: neighbours, recommendations, reports and figures."""

@@ -1,0 +1,115 @@
+"""Verb `denoise`: how far a trained DA-MRS believes each train interaction."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+import torch
+
+from mmprep.models.recommenders.da_mrs import DAMRS
+from mmprep.models.training.negative_sampling import NegativeSampler
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.progress import Progress, silent
+from mmprep.pipeline.tables.provenance import record
+from mmprep.pipeline.tables.table import ITEMS, RELIABILITIES, USERS
+from mmprep.stages.explore.item_lookup import printable
+from mmprep.stages.training.trained import Trained, read_trained
+
+RECOMMENDER = "da_mrs"
+QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A train interaction and how far it is believed.
+
+    Attributes:
+        user_id: the user's original id.
+        item_id: the item's.
+        title: the item's.
+        f: how likely the interaction is observed if the user likes the item.
+        g: how likely if not.
+    """
+
+    user_id: str
+    item_id: str
+    title: str
+    f: float
+    g: float
+
+    columns = ("user", "item", "title", "f", "g")
+
+    def row(self) -> tuple[str, ...]:
+        """The columns, safe to print."""
+        texts = (printable(text) for text in (self.user_id, self.item_id, self.title))
+        return (*texts, f"{self.f:.4f}", f"{self.g:.4f}")
+
+
+def run(layout: Layout, progress: Progress = silent) -> dict[str, Any]:
+    """Write f and g of all train interactions; a summary of them.
+
+    They are estimated as in training (specs 4.4), by the best epoch's parameters; yn is the mean over one negative an
+    interaction, drawn by the seed of the training.
+
+    Raises:
+        MissingInputError: da_mrs is not trained, or what it was trained on is gone.
+        DataError: its files are damaged, or it was trained on other interactions, features or graphs than there are.
+    """
+    del progress  # seconds
+    trained = read_trained(layout, RECOMMENDER)
+    params = recommender_of(trained).params
+    rows = estimate(trained, layout)
+    inputs = [layout.run(RECOMMENDER).checkpoint, *trained.inputs]
+    note = {"recommender": RECOMMENDER, "seed": trained.seed}
+    RELIABILITIES.write(rows, layout.reliabilities, record("denoise", layout, params, inputs, ("torch",), **note))
+    return summary(rows) | places(layout)
+
+
+def estimate(trained: Trained, layout: Layout) -> pl.DataFrame:
+    """Table RELIABILITIES, by user, then item."""
+    train = trained.data.train.tocoo()
+    order = np.lexsort((train.col, train.row))
+    users, items = train.row[order].astype(np.int64), train.col[order].astype(np.int64)
+    negatives = NegativeSampler(trained.data.train).sample(users, np.random.default_rng(trained.seed))
+    triples = (torch.from_numpy(each) for each in (users, items, negatives))
+    f, g = recommender_of(trained).reliabilities(*triples)
+    pairs = {"user": users.astype(np.int32), "item": items.astype(np.int32)}
+    rows = pl.DataFrame({**pairs, "f": f.numpy(), "g": g.numpy()})
+    named = rows.join(USERS.read(layout.users), on="user", how="left", maintain_order="left")
+    ids = ITEMS.read(layout.items, ["item", "item_id"])
+    return named.join(ids, on="item", how="left", maintain_order="left").select(RELIABILITIES.schema.names)
+
+
+def recommender_of(trained: Trained) -> DAMRS:
+    """The recommender, as what it is."""
+    return cast(DAMRS, trained.recommender)
+
+
+def summary(rows: pl.DataFrame) -> dict[str, Any]:
+    """How many interactions there are, how f and g are spread, and the share of those that are rather disbelieved."""
+    found: dict[str, Any] = {"interactions": len(rows)}
+    for name in ("f", "g"):
+        found |= {f"{name}_p{100 * q:.0f}": float(np.quantile(rows[name].to_numpy(), q)) for q in QUANTILES}
+    return found | {"share_g_above_f": float((rows["g"] > rows["f"]).to_numpy().mean())}
+
+
+def places(layout: Layout) -> dict[str, str]:
+    """Where the table lies, and where the graphs that DA-MRS denoises, if they are built."""
+    graphs = layout.graph_folder("consistent")
+    there = str(graphs) if any(graphs.glob("*.parquet")) else "none; run `mmprep graph --graph consistent`"
+    return {"table": str(layout.reliabilities), "consistent_graphs": there}
+
+
+def least_reliable(layout: Layout, limit: int) -> list[Doubt]:
+    """The interactions of the smallest f - g, the smallest first, by the table that `run` has written.
+
+    Args:
+        layout: the dataset's paths.
+        limit: how many, at most.
+    """
+    rows = RELIABILITIES.read(layout.reliabilities)
+    worst = rows.sort(pl.col("f") - pl.col("g"), "user", "item").head(limit)
+    titles = ITEMS.read(layout.items, ["item", "title"])
+    named = worst.join(titles, on="item", how="left", maintain_order="left").select(Doubt.__match_args__)
+    return [Doubt(*row) for row in named.iter_rows()]

@@ -1,0 +1,89 @@
+"""Finding an item of a dataset by what a person types."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import polars as pl
+
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.tables.table import ITEMS
+
+COLUMNS = ["item", "item_id", "title", "brand", "categories", "image"]
+CANDIDATES = 10_000  # ids that an unknown one is compared with letter by letter, which takes a second
+
+
+@dataclass(frozen=True)
+class Item:
+    """An item as people know it.
+
+    Attributes:
+        item: dense index.
+        item_id: the original id.
+        title, brand, categories: as published, so not to be trusted; empty where unknown.
+        image: the photo's name below the raw folder; None without one.
+    """
+
+    item: int
+    item_id: str
+    title: str
+    brand: str
+    categories: str
+    image: str | None
+
+
+class Items:
+    """The items of a dataset.
+
+    Raises:
+        MissingInputError: there is no table of them.
+        DataError: it is damaged.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._path = layout.items
+        self._frame = ITEMS.read(layout.items, COLUMNS)
+
+    def number_of(self, item: str) -> int:
+        """The dense index of an item.
+
+        Args:
+            item: its original id, or `#` and its dense index.
+
+        Raises:
+            DataError: there is no such item; the message tells those most like it.
+        """
+        found = self._frame.filter(pl.col("item_id") == item)["item"]
+        if len(found):
+            return int(found[0])
+        digits, count = item.removeprefix("#"), len(self._frame)
+        if digits == item or not (digits.isascii() and digits.isdigit()):
+            close = [printable(each) for each in closest(self._frame["item_id"], item)]
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise DataError(f"item: found {item!r}, expected an id of {self._path}, or # and an index{hint}")
+        if int(digits) >= count:
+            raise DataError(f"item: found {item}, expected one of the {count} of {self._path}, #0 to #{count - 1}")
+        return int(digits)
+
+    def at(self, numbers: Iterable[int]) -> dict[int, Item]:
+        """The items of some dense indices, less those that there are not."""
+        chosen = self._frame.filter(pl.col("item").is_in(list(numbers)))
+        return {row["item"]: Item(**row) for row in chosen.iter_rows(named=True)}
+
+
+def closest(ids: pl.Series, wanted: str) -> list[str]:
+    """The three ids most like one that is none of them, the likest first.
+
+    One slip leaves the first or the last half of an id whole, so that not all ids need to be compared.
+    """
+    wanted, lower = wanted.lower(), ids.str.to_lowercase()
+    half = max(1, (len(wanted) - 1) // 2)
+    alike = ids.filter(lower.str.starts_with(wanted[:half]) | lower.str.ends_with(wanted[-half:]))
+    by_lower = {each.lower(): each for each in alike.head(CANDIDATES)}
+    return [by_lower[each] for each in get_close_matches(wanted, by_lower)]
+
+
+def printable(text: str) -> str:
+    """A text without what could steer a terminal; that is shown as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,0 +1,178 @@
+"""Verb `neighbors`: an item's nearest neighbours in each graph of items that the dataset has."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import polars as pl
+
+from mmprep.pipeline.errors import MmprepError, ParamsError
+from mmprep.pipeline.layout import Layout
+from mmprep.stages.explore.item_lookup import Item, Items, printable
+from mmprep.stages.explore.report import cautions
+from mmprep.stages.graphs.item_graphs import ItemGraph, Weighing, item_graphs, read_origin
+from mmprep.stages.maintenance.soundness import Fault, Soundness
+from mmprep.stages.sample.words import README as SAMPLE_README
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A neighbour and the weight of the edge to it."""
+
+    item: Item
+    weight: float
+
+
+@dataclass(frozen=True)
+class GraphNeighbours:
+    """An item's neighbours in one graph.
+
+    Attributes:
+        graph: its name below graphs/DATASET.
+        what: how its edges are chosen.
+        weighing: what its weights are.
+        neighbours: the best first, without the item itself.
+        lack: why there are none; empty if there are some.
+        notes: what must be known to read them rightly.
+    """
+
+    graph: str
+    what: str
+    weighing: Weighing
+    neighbours: tuple[Neighbour, ...]
+    lack: str
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """The graph and what its weights are, over a table."""
+        return f"{self.graph}: {self.weighing.meaning}"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of what `rows` gives."""
+        return "rank", "item", "title", self.weighing.name
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Each neighbour's rank from 1, id, title and weight, safe to print."""
+        return [
+            (str(rank), printable(found.item.item_id), printable(found.item.title), self.tell(found.weight))
+            for rank, found in enumerate(self.neighbours, start=1)
+        ]
+
+    def tell(self, weight: float) -> str:
+        """A weight as text."""
+        return f"{weight:.{self.weighing.digits}f}"
+
+
+@dataclass(frozen=True)
+class ItemNeighbours:
+    """An item's neighbours in each graph of items that there is.
+
+    Attributes:
+        item: whose.
+        graphs: in the order of the catalogue.
+        notes: what must be known of all of them.
+    """
+
+    item: Item
+    graphs: tuple[GraphNeighbours, ...]
+    notes: tuple[str, ...]
+
+
+def find(layout: Layout, item: str, k: int = 10) -> ItemNeighbours:
+    """Find an item's nearest neighbours in each graph of items.
+
+    Args:
+        layout: the dataset's paths.
+        item: its original id, or `#` and its dense index.
+        k: neighbours a graph, at most.
+
+    Raises:
+        ParamsError: k is not positive.
+        MissingInputError: there are no items, or no graphs of them.
+        DataError: there is no such item, or a file is damaged.
+    """
+    if k < 1:
+        raise ParamsError(f"k: found {k}, expected 1 or more")
+    items = Items(layout)
+    number = items.number_of(item)
+    soundness = Soundness(layout)
+    graphs = item_graphs(layout)
+    found = tuple(neighbours_in(graph, number, k, items, soundness) for graph in graphs)
+    notes = (*notes_of_dataset(layout), *notes_of_features(graphs, layout))
+    return ItemNeighbours(items.at([number])[number], found, notes)
+
+
+def neighbours_in(graph: ItemGraph, number: int, k: int, items: Items, soundness: Soundness) -> GraphNeighbours:
+    """The item's k best neighbours in one graph, without itself."""
+    edges = graph.edges_of(number)
+    others = edges.filter(pl.col("target") != number)
+    what = graph.what if len(others) == len(edges) else f"{graph.what}, itself among them (not shown)"
+    nearest = others.head(k)
+    known = items.at(nearest["target"])
+    neighbours = tuple(Neighbour(known[target], weight) for target, weight in nearest.iter_rows() if target in known)
+    notes = [*staleness(graph, soundness)]
+    if beyond := len(nearest) - len(neighbours):
+        notes.append(f"{beyond} of the neighbours left out, as the dataset has no such items; run `{graph.made_by}`")
+    return GraphNeighbours(
+        graph=graph.name,
+        what=what,
+        weighing=graph.weighing,
+        neighbours=neighbours,
+        lack="" if neighbours else "joins this item to no other" if len(edges) else "has no edge of this item",
+        notes=tuple(notes),
+    )
+
+
+def staleness(graph: ItemGraph, soundness: Soundness) -> Iterator[str]:
+    """Why a graph is not of what there is now; nothing if it is."""
+    try:
+        soundness.require_inputs(graph.provenance)
+        for name in graph.provenance["inputs"]:
+            if name.startswith("graphs/"):
+                require_fresh(soundness, name)
+    except Fault as fault:
+        yield f"stale, so it may join other items: {fault}; run `{graph.made_by}`"
+
+
+def require_fresh(soundness: Soundness, name: str) -> None:
+    """Check a graph of which another one was made; raises Fault."""
+    path = soundness.layout.root / name
+    try:
+        soundness.require_inputs(read_origin(path))
+    except Fault as fault:
+        raise Fault("stale", f"made of {path}, which was {fault}; mend that first") from fault
+
+
+def notes_of_features(graphs: Iterable[ItemGraph], layout: Layout) -> Iterator[str]:
+    """What to know of the features that graphs were made of, and which graphs these are."""
+    made: dict[str, list[str]] = {}
+    for graph in graphs:
+        for encoder in encoders_of(graph, layout):
+            made.setdefault(encoder, []).append(graph.name)
+    for encoder, names in made.items():
+        folder = layout.features(encoder)
+        try:
+            told = cautions(folder) if folder.exists() else []  # else the graph is stale, which is told
+        except MmprepError as error:  # the graphs can be read all the same
+            told = [str(error)]
+        yield from (f"{each} (in {', '.join(names)})" for each in told)
+
+
+def encoders_of(graph: ItemGraph, layout: Layout) -> list[str]:
+    """The encoders of whose features, or of whose graphs, a graph was made."""
+    parts = [PurePosixPath(name).parts for name in graph.provenance["inputs"]]
+    own = [found for found in parts if len(found) == 4 and found[1] == layout.dataset and ".." not in found]
+    of_features = {found[2] for found in own if found[0] == "features"}
+    of_graphs = {found[3].removesuffix(".parquet") for found in own if (found[0], found[2]) == ("graphs", "knn")}
+    return sorted(of_features | of_graphs)
+
+
+def notes_of_dataset(layout: Layout) -> Iterator[str]:
+    """Whether the dataset is an invented one."""
+    readme = layout.raw / "README.md"
+    if readme.is_file():
+        with readme.open("rb") as file:
+            if file.readline(200).rstrip().decode(errors="replace") == SAMPLE_README.split("\n", 1)[0]:
+                yield f"{layout.dataset} is an invented dataset: there are no such products"

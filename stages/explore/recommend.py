@@ -1,0 +1,208 @@
+"""Verb `recommend`: what a user has, and what a trained recommender would give them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from mmprep.models.recommenders.catalogue import describe
+from mmprep.pipeline.errors import DataError, MissingInputError, ParamsError
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.tables.provenance import read_provenance
+from mmprep.pipeline.tables.table import RECOMMENDATIONS, SPLIT_INTERACTIONS, SPLITS, TEST
+from mmprep.stages.explore.item_lookup import Item, Items, printable
+from mmprep.stages.explore.user_lookup import look_up_user, read_rows
+from mmprep.stages.maintenance.soundness import Fault, Soundness, read_object
+
+VALIDATION = "val_recall@20"
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """An item that the user has.
+
+    Attributes:
+        item: what.
+        split: in which it is.
+        rating: None where the source has none.
+    """
+
+    item: Item
+    split: str
+    rating: float | None
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """An item of a user's list.
+
+    Attributes:
+        rank: from 1.
+        item: what.
+        score: by which the list is ordered.
+        split: `test` or `val` where the user has the item, else empty.
+    """
+
+    rank: int
+    item: Item
+    score: float
+    split: str
+
+
+@dataclass(frozen=True)
+class UserRecommendations:
+    """A user's history and list.
+
+    Attributes:
+        user: dense index.
+        user_id: the original id.
+        recommender: whose list it is.
+        history: in train, then in val and test, the oldest first.
+        recommended: the best first.
+        notes: what must be known to read it rightly.
+    """
+
+    user: int
+    user_id: str
+    recommender: str
+    history: tuple[Interaction, ...]
+    recommended: tuple[Recommendation, ...]
+    notes: tuple[str, ...]
+
+    history_columns = ("split", "item", "title", "rating")
+    columns = ("rank", "item", "title", "score", "hit")
+
+    @property
+    def title(self) -> str:
+        """Whose list it is and how much of it is right, over the table."""
+        wanted = sum(each.split == TEST for each in self.history)
+        hits = sum(each.split == TEST for each in self.recommended)
+        return f"{self.recommender}: {hits} of {wanted} test items among the best {len(self.recommended)}"
+
+    def history_rows(self) -> list[tuple[str, ...]]:
+        """Each item's split, id, title and rating, safe to print."""
+        return [
+            (each.split, *told(each.item), "" if each.rating is None else f"{each.rating:g}") for each in self.history
+        ]
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Each recommended item's rank, id, title, score and the split in which the user has it, safe to print."""
+        return [(str(each.rank), *told(each.item), f"{each.score:.4f}", each.split) for each in self.recommended]
+
+
+def told(item: Item) -> tuple[str, str]:
+    """An item's id and title, safe to print."""
+    return printable(item.item_id), printable(item.title)
+
+
+def find(layout: Layout, recommender: str | None, user: str, k: int = 10) -> UserRecommendations:
+    """Find a user's history and their list from a recommender that has been evaluated.
+
+    Args:
+        layout: the dataset's paths.
+        recommender: its name; None for the trained one of the best validation Recall@20.
+        user: the original id, or `#` and the dense index.
+        k: how many of the list, at most; the lists that `evaluate` writes have 50.
+
+    Raises:
+        ParamsError: k is not positive, or there is no such recommender.
+        MissingInputError: there are no users, or no such recommender has been trained and evaluated.
+        DataError: there is no such user, or a file is damaged, or the lists are not of the recommender and split that
+            there are.
+    """
+    if k < 1:
+        raise ParamsError(f"k: found {k}, expected 1 or more")
+    if recommender is not None:
+        describe(recommender)
+    number, user_id = look_up_user(layout, user)
+    notes = []
+    if recommender is None:
+        recommender, note = best_on_validation(layout)
+        notes.append(note)
+    items = Items(layout)
+    best = read_list(layout, recommender, number, items)[:k]
+    history = read_history(layout, number, items)
+    splits = {each.item.item: each.split for each in history}
+    recommended = tuple(Recommendation(rank, item, score, splits.get(item.item, "")) for rank, item, score in best)
+    if not recommended:
+        notes.append("this user has no list, as they have nothing in train")
+    return UserRecommendations(number, user_id, recommender, history, recommended, tuple(notes))
+
+
+def best_on_validation(layout: Layout) -> tuple[str, str]:
+    """The trained recommender of the best validation Recall@20, of equal ones the first by name, and a note of it.
+
+    Raises:
+        MissingInputError: none is trained.
+        DataError: a file of validation metrics is damaged.
+    """
+    runs = layout.run("*").folder.parent
+    found = {path.parent.name: read_validation(path) for path in sorted(runs.glob("[!.]*/training.json"))}
+    if not found:
+        raise MissingInputError(f"{runs}: no trained recommender; run `dvc repro` or `mmprep train` first")
+    best = max(found, key=lambda name: found[name])
+    return best, f"{best} has the best validation Recall@20, {found[best]:.4f}, of the {len(found)} trained"
+
+
+def read_validation(path: Path) -> float:
+    """The validation Recall@20 of a run.
+
+    Raises:
+        DataError: the file does not tell it.
+    """
+    try:
+        value = read_object(path).get(VALIDATION)
+    except Fault:
+        value = None
+    if not isinstance(value, int | float):
+        again = f"mmprep train --recommender {path.parent.name}"
+        raise DataError(f"{path}: no {VALIDATION} there; run `{again}` again")
+    return float(value)
+
+
+def read_history(layout: Layout, user: int, items: Items) -> tuple[Interaction, ...]:
+    """What a user has, train first, then val and test, the oldest first; raises what reading raises."""
+    path, again = layout.interactions, "mmprep split"
+    rows = read_rows(path, SPLIT_INTERACTIONS, user, again)
+    split = pl.col("split").replace_strict(SPLITS, range(len(SPLITS)), default=len(SPLITS))
+    rows = rows.sort(split, "timestamp", "item").select("item", "split", "rating")
+    known = items_of(rows, items, path, again)
+    return tuple(Interaction(known[item], split, rating) for item, split, rating in rows.iter_rows())
+
+
+def items_of(rows: pl.DataFrame, items: Items, path: Path, again: str) -> dict[int, Item]:
+    """The items of a table's column `item`; raises DataError where there is no such item."""
+    known = items.at(rows["item"])
+    if strange := set(rows["item"]) - known.keys():
+        raise DataError(f"{path}: has item {min(strange)}, which the dataset has not; run `{again}` again")
+    return known
+
+
+def read_list(layout: Layout, recommender: str, user: int, items: Items) -> list[tuple[int, Item, float]]:
+    """A user's list as ranks, items and scores, the best first.
+
+    Raises:
+        MissingInputError: the recommender has not been evaluated.
+        DataError: the file is damaged, or made of other users, items, interactions or embeddings than there are.
+    """
+    path, again = layout.run(recommender).recommendations, f"mmprep evaluate --recommender {recommender}"
+    if not path.exists():
+        there = sorted(each.parent.name for each in layout.run("*").folder.parent.glob("[!.]*/recommendations.parquet"))
+        have = f" (lists here: {', '.join(there)})" if there else ""
+        raise MissingInputError(f"{path}: not found; run `{again}` first{have}")
+    require_fresh(layout, path, again)
+    rows = read_rows(path, RECOMMENDATIONS, user, again).sort("rank")
+    known = items_of(rows, items, path, again)
+    return [(rank, known[item], score) for rank, item, score in rows.select("rank", "item", "score").iter_rows()]
+
+
+def require_fresh(layout: Layout, path: Path, again: str) -> None:
+    """Check that a table is made of what there is now, as its indices and splits would else be others'."""
+    provenance: dict[str, Any] = read_provenance(path)
+    if not isinstance(provenance.get("inputs"), dict):
+        raise DataError(f"{path}: damaged provenance: no inputs; run `{again}` again")
+    try:
+        Soundness(layout).require_inputs(provenance)
+    except Fault as fault:
+        raise DataError(f"{path}: {fault}; run `{again}` again") from fault

@@ -1,0 +1,93 @@
+"""What a dataset's runs have given: the test metrics side by side, and where everything lies."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmprep.pipeline.errors import DataError, MissingInputError
+from mmprep.pipeline.features.reader import part_paths
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.tables.provenance import read_provenance
+
+METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "precision@20")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `mmprep report` shows.
+
+    Attributes:
+        metrics: the test metrics of each recommender that has been evaluated, by name.
+        places: what lies where: (kind, path).
+        cautions: what must be known to read the numbers rightly.
+    """
+
+    metrics: dict[str, dict[str, float]]
+    places: list[tuple[str, Path]]
+    cautions: list[str]
+
+
+def collect(layout: Layout) -> Report:
+    """Read the metrics of all evaluated recommenders of a dataset.
+
+    Raises:
+        MissingInputError: none has been evaluated.
+        DataError: a file of metrics or features is damaged.
+    """
+    runs = layout.root / "runs" / layout.dataset
+    metrics = {path.parent.name: read_metrics(path) for path in sorted(runs.glob("*/metrics.json"))}
+    if not metrics:
+        raise MissingInputError(f"{runs}: no evaluated recommender; run `dvc repro` or `mmprep evaluate` first")
+    features = sorted((layout.root / "features" / layout.dataset).glob("[!.]*/"))
+    places = [("features", path) for path in features]
+    places += [("graph", path) for path in sorted(layout.graph_folder("").rglob("[!.]*.parquet"))]
+    places += [("recommendations", layout.run(name).recommendations) for name in metrics]
+    told = [caution for path in features for caution in cautions(path)]
+    return Report(metrics, places, told + [caution for name in metrics for caution in cautions_of_run(layout, name)])
+
+
+def read_metrics(path: Path) -> dict[str, float]:
+    """The test metrics of one recommender.
+
+    Raises:
+        DataError: the file holds something else.
+    """
+    try:
+        metrics = {name: float(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (ValueError, TypeError, AttributeError):
+        metrics = {}
+    if not metrics.keys() >= set(METRICS):
+        again = f"mmprep evaluate --recommender {path.parent.name}"
+        raise DataError(f"{path}: not the metrics of a recommender; run `{again}` again")
+    return metrics
+
+
+def cautions(features: Path) -> list[str]:
+    """What to know of one encoder's features."""
+    encoder = read_provenance(part_paths(features)[0])["encoder"]
+    return [] if encoder["pretrained"] else [random_weights(features.name, encoder["seed"])]
+
+
+def cautions_of_run(layout: Layout, recommender: str) -> list[str]:
+    """What to know of a trained recommender."""
+    path = layout.run(recommender).config
+    if not path.exists():
+        return []
+    try:
+        cut = json.loads(path.read_text(encoding="utf-8")).get("pseudo_tokens", [])
+    except (ValueError, AttributeError) as error:
+        again = f"mmprep train --recommender {recommender}"
+        raise DataError(f"{path}: not what training wrote; run `{again}` again") from error
+    return [pseudo_tokens(recommender, cut)] if cut else []
+
+
+def pseudo_tokens(recommender: str, encoders: Sequence[str]) -> str:
+    """What to know of a recommender that read pieces of vectors in the place of patches or tokens."""
+    pieces = " and ".join(encoders)
+    return f"{recommender} read pieces of the vectors of {pieces} for patches or tokens: a trial, not the model"
+
+
+def random_weights(encoder: str, seed: object) -> str:
+    """What to know of features from random weights."""
+    return f"{encoder} has random weights (seed {seed}): its features carry no learned meaning"

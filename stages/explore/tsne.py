@@ -1,0 +1,142 @@
+"""Verb `tsne`: items' features before and after a recommender has refined them, side by side (CAmgr, Figures 4, 5)."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from mmprep.models.recommenders.base import Recommender
+from mmprep.models.recommenders.catalogue import CATALOGUE
+from mmprep.pipeline.errors import DataError, ParamsError
+from mmprep.pipeline.features.reader import features_of
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.progress import Progress, silent
+from mmprep.pipeline.tables.table import ITEMS
+from mmprep.pipeline.text import PATH_STEP, PATHS
+from mmprep.stages.explore.figures import require_matplotlib
+from mmprep.stages.explore.neighbors import notes_of_dataset
+from mmprep.stages.explore.report import cautions
+from mmprep.stages.explore.tsne_figure import NONE, OTHER, Panel, Picture, draw
+from mmprep.stages.training.trained import Trained, read_trained
+
+LEAST_ITEMS = 10
+PERPLEXITY = 30.0  # about how many neighbours a point keeps
+COLOURS = 9  # categories of a colour of their own
+
+Points = npt.NDArray[np.float32]
+
+
+def run(
+    layout: Layout, recommender: str, items: int = 500, seed: int = 0, progress: Progress = silent
+) -> dict[str, Any]:
+    """Draw items by t-SNE of each modality's raw and refined features, coloured by category.
+
+    Args:
+        layout: the dataset's paths.
+        recommender: a trained one that refines features.
+        items: how many, at most; they are drawn at random from those that have all features.
+        seed: of that, and of t-SNE.
+        progress: shows the maps.
+
+    Returns:
+        The picture's path, and how many items are in it.
+
+    Raises:
+        ParamsError: Matplotlib is not installed, or the recommender refines no features.
+        MissingInputError: it is not trained.
+        DataError: it is damaged or stale, or there are too few items.
+    """
+    require_matplotlib("tsne")
+    trained = read_trained(layout, recommender)
+    with torch.inference_mode():
+        views = {m: view.numpy() for m, view in trained.recommender.item_views().items()}
+    if not views:
+        raise ParamsError(f"recommender: {recommender} refines no features; these do: {', '.join(refining())}")
+    having = with_features(layout, trained.encoders)
+    chosen = sample(having, items, seed)
+    with progress("t-SNE", 2 * len(views), "maps") as advance:
+        panels = []
+        for title, vectors in titled(layout, recommender, trained, views):
+            panels.append(Panel(title, embedded(vectors[chosen], seed)))
+            advance(1, title)
+    path = layout.picture(f"tsne_{recommender}")
+    told = f"{len(chosen)} items" if len(chosen) == len(having) else f"{len(chosen)} of {len(having)} items"
+    title = f"{layout.dataset}: {told} by t-SNE, before and after {recommender}"
+    draw(Picture(title, panels, categories(layout)[chosen].tolist(), tuple(notes(layout, trained))), path)
+    return {"picture": str(path), "items": len(chosen)}
+
+
+def refining() -> list[str]:
+    """The recommenders that refine features."""
+    return [name for name, row in CATALOGUE.items() if row.load().item_views is not Recommender.item_views]
+
+
+def titled(
+    layout: Layout, recommender: str, trained: Trained, views: Mapping[str, Points]
+) -> Iterator[tuple[str, Points]]:
+    """The raw and the refined features of each modality, and what they are called."""
+    for modality, view in views.items():
+        encoder = trained.encoders[modality]
+        random = " (random weights)" if cautions(layout.features(encoder)) else ""
+        yield f"{modality}: features of {encoder}{random}", trained.data.features[modality]
+        yield f"{modality}: refined by {recommender}", view
+
+
+def with_features(layout: Layout, encoders: Mapping[str, str]) -> npt.NDArray[np.int64]:
+    """The items that have a vector of their own in each modality.
+
+    Raises:
+        DataError: there are too few for a picture.
+    """
+    having = reduce(np.intersect1d, (features_of(layout, encoder).items for encoder in encoders.values()))
+    if len(having) < LEAST_ITEMS:
+        raise DataError(f"{len(having)} items have all features, expected {LEAST_ITEMS} or more for a picture")
+    return having.astype(np.int64)
+
+
+def sample(having: npt.NDArray[np.int64], items: int, seed: int) -> npt.NDArray[np.int64]:
+    """So many items, or all if there are no more, ascending."""
+    return np.sort(np.random.default_rng(seed).permutation(having)[:items])
+
+
+def embedded(vectors: Points, seed: int) -> Points:
+    """The vectors [n, d] in the plane, [n, 2] (van der Maaten and Hinton, JMLR 2008)."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
+    # Sums of several threads have an order of their own in each run.
+    with threadpool_limits(1):
+        points: Points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)
+    return points
+
+
+def categories(layout: Layout) -> npt.NDArray[np.str_]:
+    """What an item is coloured by, [n_items]: the first step of its first category path in which items differ.
+
+    All of Amazon Baby begins with Baby. The most frequent have a name, the others are one.
+    """
+    paths = ITEMS.read(layout.items, ["item", "categories"])["categories"]
+    steps = [path.split(PATHS)[0].split(PATH_STEP) if path else [] for path in paths]
+    depth = first_difference([each for each in steps if each])
+    names = [each[min(depth, len(each) - 1)] if each else NONE for each in steps]
+    frequent = {name for name, _ in Counter(names).most_common(COLOURS)}
+    return np.array([name if name in frequent else OTHER for name in names])
+
+
+def first_difference(paths: Sequence[Sequence[str]]) -> int:
+    """The first place in which paths differ; the last one if none do."""
+    depths = range(max(map(len, paths), default=1))
+    differ = (depth for depth in depths if len({path[depth] for path in paths if len(path) > depth}) > 1)
+    return next(differ, depths[-1])
+
+
+def notes(layout: Layout, trained: Trained) -> Iterator[str]:
+    """What must be known to read the picture rightly."""
+    yield from notes_of_dataset(layout)
+    for encoder in trained.encoders.values():
+        yield from cautions(layout.features(encoder))

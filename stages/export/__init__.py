@@ -1,0 +1,1 @@
+"""Export datasets to the file formats of other projects."""

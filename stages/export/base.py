@@ -1,0 +1,134 @@
+"""What every export is made from: a dataset's split interactions, its ids and its features."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow.parquet as pq
+
+from mmprep.models.encoders.catalogue import CATALOGUE, Modality
+from mmprep.pipeline.errors import DataError, ParamsError
+from mmprep.pipeline.features.reader import Features, features_of, part_paths
+from mmprep.pipeline.layout import DATASET_NAME, Layout
+from mmprep.pipeline.tables.provenance import digest_of, read_provenance
+from mmprep.pipeline.tables.table import ITEMS, SPLIT_INTERACTIONS, USERS
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What one encoder made of a dataset's items.
+
+    Attributes:
+        encoder: its name.
+        features: the vectors of the items that have one.
+        n_items: of the dataset.
+    """
+
+    encoder: str
+    features: Features
+    n_items: int
+
+    @property
+    def without_vector(self) -> int:
+        """How many items have none of their own."""
+        return self.n_items - len(self.features.items)
+
+    def filled(self) -> npt.NDArray[np.float32]:
+        """A row for every item, [n_items, dimension]; warns of rows of zeros."""
+        matrix = np.ascontiguousarray(self.features.matrix(self.n_items), dtype=np.float32)
+        zeros = int(np.count_nonzero(~matrix.any(axis=1)))
+        if zeros:
+            logger.warning(
+                "%s: %d of %d rows are all zeros; their cosine is NaN, which spoils the nearest-neighbour graphs of "
+                "MMRec and LATTICE; set extract.missing to mean",
+                self.encoder,
+                zeros,
+                self.n_items,
+            )
+        return matrix
+
+    def to_dict(self) -> dict[str, Any]:
+        """As an export's provenance tells it."""
+        made = self.features.provenance
+        return {
+            "encoder": self.encoder,
+            "dimension": int(self.features.vectors.shape[1]),
+            "items_with_vector": len(self.features.items),
+            "items_without_vector": self.without_vector,
+            "identity": made.get("encoder", {}),
+            "params": made["params"],
+        }
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as it is handed on.
+
+    Attributes:
+        layout: where it lies.
+        interactions: table SPLIT_INTERACTIONS, sorted by user and item.
+        user_ids: the published id of each user number.
+        item_ids: the published id of each item number.
+        encoded: of the modalities that were asked for.
+    """
+
+    layout: Layout
+    interactions: pl.DataFrame
+    user_ids: pl.Series
+    item_ids: pl.Series
+    encoded: Mapping[Modality, Encoded]
+
+
+def read_dataset(layout: Layout, encoders: Mapping[Modality, str]) -> Dataset:
+    """Read all that is exported.
+
+    Raises:
+        ParamsError: an encoder is of another modality.
+        MissingInputError: a stage has not run.
+        DataError: what it gave is damaged or of another run of `filter`, or has many vectors an item.
+    """
+    interactions = SPLIT_INTERACTIONS.read(layout.interactions).sort("user", "item")
+    users, items = USERS.read(layout.users).sort("user"), ITEMS.read(layout.items, ["item", "item_id"]).sort("item")
+    made_from = read_provenance(layout.interactions)["inputs"]
+    for path in (layout.users, layout.items):
+        if made_from.get(layout.relative(path)) != digest_of(path):
+            raise DataError(f"{layout.interactions}: made for another {path}; run `mmprep split` again")
+    encoded = {modality: read_encoded(layout, modality, name, len(items)) for modality, name in encoders.items()}
+    return Dataset(layout, interactions, users["user_id"], items["item_id"], encoded)
+
+
+def read_encoded(layout: Layout, modality: Modality, name: str, n_items: int) -> Encoded:
+    """Read one encoder's features; for what is raised see `read_dataset`."""
+    if not DATASET_NAME.fullmatch(name):
+        raise ParamsError(f"{modality}: found {name!r}, expected an encoder's name")
+    if name in CATALOGUE and CATALOGUE[name].modality != modality:
+        raise ParamsError(f"{modality}: found {name}, which is an encoder of {CATALOGUE[name].modality}")
+    require_one_each(layout.features(name))
+    features = features_of(layout, name)
+    features.require_items_below(n_items)
+    return Encoded(name, features, n_items)
+
+
+def require_one_each(folder: Path) -> None:
+    """Check that features are one vector an item.
+
+    Raises:
+        MissingInputError: there are none.
+        DataError: they are patches or tokens, or damaged.
+    """
+    part = part_paths(folder)[0]
+    try:
+        columns = pq.read_schema(part).names
+    except (OSError, ValueError) as error:
+        raise DataError(f"{part}: damaged; remove it and run `mmprep extract --encoder {folder.name}`") from error
+    if "vectors" in columns:
+        raise DataError(
+            f"{folder}: found patches or tokens, many vectors an item, expected one; name an encoder that gives one"
+        )

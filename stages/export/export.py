@@ -1,0 +1,153 @@
+"""`mmprep export`: a dataset's splits, ids and features in the forms that other projects read."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from mmprep.models.encoders.catalogue import Modality
+from mmprep.pipeline.errors import DataError, ParamsError
+from mmprep.pipeline.features.reader import part_paths
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.params import Params
+from mmprep.pipeline.progress import Progress, silent
+from mmprep.pipeline.storage.files import atomic_folder, write_json
+from mmprep.pipeline.tables.provenance import record
+from mmprep.pipeline.tables.table import SPLITS
+from mmprep.stages.export import arrays, ducho, mmrec
+from mmprep.stages.export.base import Dataset, Encoded, read_dataset
+
+Target = Literal["mmrec", "ducho", "numpy"]
+WRITERS: dict[Target, Callable[[Dataset, Path, Progress], dict[str, Any]]] = {
+    "mmrec": mmrec.write,
+    "ducho": ducho.write,
+    "numpy": arrays.write,
+}
+
+PROVENANCE = "provenance.json"
+CONTENTS = "files.txt"
+MARK = "# What `mmprep export` wrote here. It replaces this folder only while it holds nothing else."
+
+
+class ExportParams(Params):
+    """What an export was asked for.
+
+    Attributes:
+        target: whose form.
+        image: the encoder of photos; None for none.
+        text: the encoder of texts; None for none.
+        audio: the encoder of recordings; None for none.
+    """
+
+    target: Target
+    image: str | None
+    text: str | None
+    audio: str | None
+
+
+def run(
+    target: Target,
+    layout: Layout,
+    out: Path,
+    image: str | None = None,
+    text: str | None = None,
+    audio: str | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Write a dataset for others into a folder, which appears whole or not at all.
+
+    Args:
+        target: `mmrec`, `ducho` or `numpy`; docs/export.md has each one's files.
+        layout: the dataset's paths.
+        out: the folder; a new one, an empty one, or an earlier export, which is replaced.
+        image: the encoder of photos; None or empty leaves the modality out.
+        text: the encoder of texts; the same.
+        audio: the encoder of recordings; the same.
+        progress: for the command line.
+
+    Raises:
+        ParamsError: there is no such target, or an encoder is of another modality, or the target reads no audio.
+        MissingInputError: a stage has not run.
+        DataError: `out` holds what mmprep did not write, or the dataset is damaged or cannot be told in that form.
+    """
+    if target not in WRITERS:
+        raise ParamsError(f"to: found {target!r}, expected {', '.join(WRITERS)}")
+    require_replaceable(out)
+    asked: dict[Modality, str | None] = {"image": image, "text": text, "audio": audio}
+    encoders = {modality: name for modality, name in asked.items() if name}
+    dataset = read_dataset(layout, encoders)
+    with atomic_folder(out) as folder:
+        found = WRITERS[target](dataset, folder, progress)
+        params = ExportParams(target=target, image=image or None, text=text or None, audio=audio or None)
+        inputs = inputs_of(dataset, user_graph=found.get("user_graph", False))
+        encoded = {modality: tell(one, target) for modality, one in dataset.encoded.items()}
+        provenance = record("export", layout, params, inputs, dataset=layout.dataset, encoded=encoded)
+        write_json(folder / PROVENANCE, provenance.to_dict())
+        write_contents(folder)
+    return {**summarise(dataset), **found}
+
+
+def tell(encoded: Encoded, target: Target) -> dict[str, Any]:
+    """What an encoder gave, and what items without a vector got, for those who are handed the folder."""
+    filled = {"mean": "the mean of the other items' vectors", "zeros": "zeros"}
+    told = encoded.to_dict()
+    if encoded.without_vector:
+        made = encoded.features.provenance
+        told["items_without_vector_got"] = "no file" if target == "ducho" else filled[made["missing"]]
+    return told
+
+
+def inputs_of(dataset: Dataset, *, user_graph: bool) -> list[Path]:
+    """The files that an export depends on."""
+    layout = dataset.layout
+    parts = [part for one in dataset.encoded.values() for part in part_paths(layout.features(one.encoder))]
+    graphs = [layout.graph(mmrec.USER_GRAPH)] if user_graph else []
+    return sorted({layout.interactions, layout.users, layout.items, *parts, *graphs})
+
+
+def summarise(dataset: Dataset) -> dict[str, Any]:
+    """What every export reports."""
+    counts = dataset.interactions["split"].value_counts()
+    found = dict(counts.iter_rows())
+    return {
+        "users": len(dataset.user_ids),
+        "items": len(dataset.item_ids),
+        **{split: found.get(split, 0) for split in SPLITS},
+    }
+
+
+def require_replaceable(out: Path) -> None:
+    """Check that nothing of anybody else's is lost when a folder takes the place of `out`.
+
+    Raises:
+        DataError: `out` is a file or a link, or holds something that no export wrote.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise DataError(f"{out}: found a {'link' if out.is_symlink() else 'file'}, expected a new folder; name another")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    listed = read_contents(out)
+    if listed is None:
+        raise DataError(f"{out}: exists and is no earlier export; name a new folder")
+    there = (path for path in out.rglob("*") if path.is_symlink() or not path.is_dir())
+    others = sorted({path.relative_to(out).as_posix() for path in there} - listed)
+    if others:
+        raise DataError(
+            f"{out}: found {len(others)} files that mmprep did not write, {others[0]} for one; move them away or name "
+            "a new folder"
+        )
+
+
+def write_contents(folder: Path) -> None:
+    """List an export's files, by which a later one knows that it may replace it."""
+    files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+    lines = [MARK, *sorted([*files, CONTENTS])]
+    (folder / CONTENTS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def read_contents(folder: Path) -> set[str] | None:
+    """The files that an export wrote; None if the folder is none."""
+    path = folder / CONTENTS
+    if not path.is_file() or path.is_symlink():
+        return None
+    lines = path.read_bytes().decode("utf-8", errors="replace").splitlines()
+    return set(lines[1:]) if lines[:1] == [MARK] else None

@@ -1,0 +1,135 @@
+"""The export for MMRec: the folder that it reads as `data/NAME`, and the dataset's yaml for its `configs/dataset`."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mmprep.models.encoders.catalogue import Modality
+from mmprep.pipeline.errors import DataError, ParamsError
+from mmprep.pipeline.graphs.edges import Edges
+from mmprep.pipeline.graphs.reader import require_built_of_present
+from mmprep.pipeline.progress import Progress
+from mmprep.pipeline.tables.provenance import read_provenance
+from mmprep.pipeline.tables.table import EDGES, SPLITS
+from mmprep.stages.export.base import Dataset
+
+logger = logging.getLogger(__name__)
+
+USER_GRAPH = "user_user"
+USER_NEIGHBOURS = 200  # that MMRec's own script keeps
+FEATURE_FILES: dict[Modality, str] = {"image": "image_feat.npy", "text": "text_feat.npy"}
+USER_GRAPH_FILE = "user_graph_dict.npy"
+
+
+def write(dataset: Dataset, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Write interactions, id tables, features, yaml and, where the graph `user_user` is there, the user graph.
+
+    Raises:
+        ParamsError: there are audio features.
+        DataError: MMRec would count other users or items than there are, or the graph is of other interactions.
+    """
+    if "audio" in dataset.encoded:
+        raise ParamsError("audio: MMRec reads features of images and texts alone; leave it out by --audio ''")
+    require_countable(dataset)
+    name = dataset.layout.dataset
+    rows, left_out = interaction_rows(dataset.interactions)
+    with progress("exporting", 4 + len(dataset.encoded), "files") as advance:
+        rows.write_csv(folder / f"{name}.inter", separator="\t")
+        advance(1, "interactions")
+        write_mapping(dataset.user_ids, "user_id", "userID", folder / "u_id_mapping.csv")
+        write_mapping(dataset.item_ids, "asin", "itemID", folder / "i_id_mapping.csv")
+        advance(2, "ids")
+        for modality, encoded in dataset.encoded.items():
+            np.save(folder / FEATURE_FILES[modality], encoded.filled(), allow_pickle=False)
+            advance(1, modality)
+        has_graph = write_user_graph(dataset, folder / USER_GRAPH_FILE)
+        (folder / f"{name}.yaml").write_text(config(name), encoding="utf-8")
+        advance(1, "yaml")
+    counted = {f"{modality}_filled": encoded.without_vector for modality, encoded in dataset.encoded.items()}
+    return {**counted, "columns_left_out": ", ".join(left_out) or "none", "user_graph": has_graph}
+
+
+def require_countable(dataset: Dataset) -> None:
+    """Check that the largest numbers in the interactions are the last user and item, as MMRec counts both by them.
+
+    Raises:
+        DataError: one of them has no interaction, so that features and interactions would not fit together.
+    """
+    for kind, ids in (("user", dataset.user_ids), ("item", dataset.item_ids)):
+        largest = dataset.interactions[kind].max()
+        if largest != len(ids) - 1:
+            raise DataError(
+                f"{dataset.layout.interactions}: the last {kind}, {ids[-1]}, has no interaction, and MMRec counts "
+                f"{kind}s by the largest number; lower noise.removed or change noise.seed, and run `mmprep split`"
+            )
+
+
+def interaction_rows(interactions: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """The rows of the .inter file, and which columns it cannot have, as some interactions do not say them."""
+    left_out = [name for name in ("rating", "timestamp") if interactions[name].null_count()]
+    label = pl.col("split").replace_strict({split: n for n, split in enumerate(SPLITS)}, return_dtype=pl.Int8)
+    rows = interactions.select(
+        pl.col("user").alias("userID"), pl.col("item").alias("itemID"), "rating", "timestamp", label.alias("x_label")
+    )
+    return rows.drop(left_out), left_out
+
+
+def write_mapping(ids: pl.Series, name: str, number: str, path: Path) -> None:
+    """Write a table of ids and their numbers: separated by tabs, whatever the file's name says."""
+    frame = ids.alias(name).to_frame().with_columns(pl.int_range(pl.len()).alias(number))
+    frame.write_csv(path, separator="\t")
+
+
+def write_user_graph(dataset: Dataset, path: Path) -> bool:
+    """Write the graph of users who buy the same items, if it was built, as the pickled dictionary that MMRec loads.
+
+    Returns:
+        Whether there is one.
+
+    Raises:
+        DataError: it was built from other interactions.
+    """
+    table = dataset.layout.graph(USER_GRAPH)
+    if not table.exists():
+        return False
+    edges = Edges.from_frame(EDGES.read(table))
+    require_built_of_present(dataset.layout, table, read_provenance(table))
+    neighbours = user_graph(edges, len(dataset.user_ids))
+    with path.open("wb") as file:
+        np.save(file, np.array(neighbours, dtype=object), allow_pickle=True)
+    return True
+
+
+def user_graph(edges: Edges, n_users: int) -> dict[int, list[list[Any]]]:
+    """Each user's neighbours, the strongest first, as {user: [[users], [weights]]}.
+
+    Every user has an entry, as MMRec counts the users by them. Weights are floats, as it takes a softmax of them.
+
+    Raises:
+        DataError: an edge joins a user that there is not.
+    """
+    edges.to_matrix(n_users)  # checks the numbers
+    bounds = np.searchsorted(edges.source, np.arange(n_users + 1)).tolist()
+    graph: dict[int, list[list[Any]]] = {}
+    for user in range(n_users):
+        best = slice(bounds[user], min(bounds[user + 1], bounds[user] + USER_NEIGHBOURS))
+        graph[user] = [edges.target[best].tolist(), edges.weight[best].tolist()]
+    return graph
+
+
+def config(name: str) -> str:
+    """The dataset's yaml. A file that was not exported is named too: MMRec looks whether it is there."""
+    return (
+        "USER_ID_FIELD: userID\n"
+        "ITEM_ID_FIELD: itemID\n"
+        "TIME_FIELD: timestamp\n"
+        "filter_out_cod_start_users: True\n"
+        f'inter_file_name: "{name}.inter"\n'
+        f'vision_feature_file: "{FEATURE_FILES["image"]}"\n'
+        f'text_feature_file: "{FEATURE_FILES["text"]}"\n'
+        f'user_graph_dict_file: "{USER_GRAPH_FILE}"\n'
+        'field_separator: "\\t"\n'
+    )

@@ -1,1 +1,0 @@
-"""The forms in which `mmprep export` hands a dataset to other projects, one module each."""

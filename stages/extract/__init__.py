@@ -1,0 +1,1 @@
+"""Extract features: photos and texts to vectors, through the row cache."""

@@ -1,0 +1,134 @@
+"""Features that others have computed, as features of a dataset."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from mmprep.models.encoders.params import ExtractParams, FileParams
+from mmprep.pipeline.errors import DataError, ParamsError
+from mmprep.pipeline.features.external import ForeignFeatures, open_foreign
+from mmprep.pipeline.features.vectors import NUMPY, Items, Rows, Shape, Vectors
+from mmprep.pipeline.features.writer import write_features
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.progress import Progress
+from mmprep.pipeline.storage.files import write_json
+from mmprep.pipeline.tables.provenance import record
+from mmprep.stages.prepare.noise import NoiseParams, replace_sources
+
+BLOCK = 4096  # rows written at once
+
+
+def run_foreign(
+    name: str,
+    params: ExtractParams,
+    file: FileParams,
+    layout: Layout,
+    items: pl.DataFrame,
+    progress: Progress,
+    noise: NoiseParams,
+) -> dict[str, Any]:
+    """Take the vectors of a dataset's items out of a file or folder that somebody else has made.
+
+    Items that the file lacks get no row, as those without a photo in `extract`.
+
+    Raises:
+        ParamsError: the path leads out of the raw folder, or `reduce` is set.
+        MissingInputError: there is no such file.
+        DataError: it cannot be read, has none of the items, or has numbers too large for `stored_as`.
+    """
+    foreign = open_foreign(path_of(name, file, layout))
+    numbers = dict(zip(items["item_id"].to_list(), items["item"].to_list(), strict=True))
+    folder = layout.features(name)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # On disk, since the file may have the items in any order and all of them may not fit in memory.
+    with tempfile.TemporaryFile(dir=folder.parent) as scratch:
+        size = (max(1, len(items)), foreign.dimension)
+        table: Vectors = np.memmap(scratch, dtype=NUMPY[file.stored_as], mode="w+", shape=size)
+        found = fill(table, foreign, numbers, file, progress, name)
+        if not found:
+            raise DataError(
+                f"{foreign.path}: has none of the {len(items)} items; it is of another dataset, or under other ids"
+            )
+        rate = noise.replaced if noise.modality == file.modality else 0.0
+        pairs, replaced = replace_sources([(item, item) for item in found], rate, noise.seed)
+        notes: dict[str, Any] = {
+            "missing": params.missing,
+            "encoder": made_by_others(name, file, foreign),
+            "contents_sha256": digest(table, pairs),
+            "replaced_by_noise": replaced,
+        }
+        provenance = record("extract", layout, file, [layout.items], **notes)
+        with write_features(folder, Shape("vector", foreign.dimension, file.stored_as), provenance) as writer:
+            for block, vectors in blocks_of(table, pairs):
+                writer.append(block, Rows(vectors))
+    metrics = {
+        "items": len(items),
+        "encoded": len(found),
+        "missing": len(items) - len(found),
+        "replaced_by_noise": replaced,
+        "dimension": foreign.dimension,
+        "kind": foreign.kind,
+        "left_out": {reason.value: count for reason, count in sorted(foreign.left_out.items())},
+    }
+    write_json(layout.metrics(f"extract-{name}"), metrics)
+    return metrics
+
+
+def path_of(name: str, file: FileParams, layout: Layout) -> Path:
+    """Where the features lie; for what is raised see `run_foreign`."""
+    if file.components:
+        raise ParamsError(f"encoders.{name}.reduce: features of others are kept as they are; remove the key")
+    path = layout.raw / file.path
+    if not path.resolve().is_relative_to(layout.raw.resolve()):
+        raise ParamsError(f"encoders.{name}.path: found {file.path!r}, expected a file or folder below {layout.raw}")
+    return path
+
+
+def fill(
+    table: Vectors, foreign: ForeignFeatures, numbers: dict[str, int], file: FileParams, progress: Progress, name: str
+) -> list[int]:
+    """Put each item's vector in its row; returns the items that have one, in order."""
+    found: list[int] = []
+    with progress(f"{name}: reading", len(numbers), "vectors") as advance:
+        for ids, vectors in foreign.batches(set(numbers)):
+            rows = [numbers[item_id] for item_id in ids]
+            table[rows] = Rows(vectors).stored(file.stored_as, ids).vectors
+            found += rows
+            advance(len(ids), "")
+    return sorted(found)
+
+
+def blocks_of(table: Vectors, pairs: list[tuple[int, int]]) -> Iterator[tuple[Items, Vectors]]:
+    """The items of pairs, and the vectors of the items that stand beside them, some at a time."""
+    for start in range(0, len(pairs), BLOCK):
+        block: Items = np.array(pairs[start : start + BLOCK], dtype=np.int32)
+        yield block[:, 0], np.asarray(table[block[:, 1]])
+
+
+def digest(table: Vectors, pairs: list[tuple[int, int]]) -> str:
+    """What names these vectors of these items."""
+    contents = hashlib.sha256()
+    for block, vectors in blocks_of(table, pairs):
+        contents.update(block.tobytes() + vectors.tobytes())
+    return contents.hexdigest()
+
+
+def made_by_others(name: str, file: FileParams, foreign: ForeignFeatures) -> dict[str, Any]:
+    """What can be said of an encoder that nobody has told us of."""
+    return {
+        "encoder": name,
+        "library": "file",
+        "model": file.path,
+        "output": f"as in {foreign.kind}",
+        "form": "vector",
+        "dimension": foreign.dimension,
+        "pretrained": True,
+        "seed": None,
+        "weights": "not known",
+        "stored_as": file.stored_as,
+    }

@@ -1,0 +1,257 @@
+"""Stage `extract`: photos and texts to features, each content encoded once, ever: what the row cache has is not run."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import chain, compress
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+
+from mmprep.models.encoders.base import Identity
+from mmprep.models.encoders.params import (
+    EncoderParams,
+    ExtractParams,
+    FileParams,
+    NetworkParams,
+    TextEncoderParams,
+    describe,
+)
+from mmprep.models.encoders.weights.sources import locate
+from mmprep.pipeline.cache.row_cache import LostRows, RowCache, cache_place
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.features.pca import Basis, fit_basis
+from mmprep.pipeline.features.vectors import PACKED, Items, Rows, Shape, unpack
+from mmprep.pipeline.features.writer import FeatureWriter, write_features
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.photos.folder import PhotoFiles
+from mmprep.pipeline.progress import Progress, silent
+from mmprep.pipeline.storage.files import write_json
+from mmprep.pipeline.tables.provenance import Provenance, record
+from mmprep.pipeline.tables.table import ITEMS
+from mmprep.stages.extract.encode import Encoding
+from mmprep.stages.extract.external import run_foreign
+from mmprep.stages.extract.inputs import Inputs, Keyed, Source, photo_inputs, photo_sources, text_inputs, text_sources
+from mmprep.stages.prepare.noise import NoiseParams, replace_sources
+
+logger = logging.getLogger(__name__)
+
+LIBRARIES = ("torch", "torchvision", "pillow", "sentence-transformers", "transformers")
+TRIES = 3  # of a cache whose shards break while they are read
+BLOCK_BYTES = 16 * 1024 * 1024  # read from the cache at once
+
+Block = tuple[Sequence[Keyed], Rows]
+"""Some items' sources, and their rows."""
+
+
+def run(
+    name: str,
+    params: ExtractParams,
+    encoder_params: EncoderParams,
+    layout: Layout,
+    progress: Progress = silent,
+    noise: NoiseParams | None = None,
+) -> dict[str, Any]:
+    """Encode the photos or texts of a dataset's items with one encoder.
+
+    Items without a usable photo or text get no row; `missing`, which is recorded with the features, says what readers
+    make of that. With `noise.replaced`, some items get the photo or text of another.
+
+    Returns:
+        The stage's metrics, and beside those how much came out of the cache.
+
+    Raises:
+        MissingInputError: `filter` has not run.
+        WeightsError: the encoder's weights cannot be had.
+        DataError: no photo can be read, the encoder gives numbers that cannot be kept, or the cache cannot be used.
+    """
+    items = ITEMS.read(layout.items)
+    if isinstance(encoder_params, FileParams):
+        return run_foreign(name, params, encoder_params, layout, items, progress, noise or NoiseParams())
+    network_params = cast("NetworkParams", encoder_params)
+    description = describe(name, network_params)
+    identity = Identity(description, network_params, locate(description, network_params))
+    if not identity.source.pretrained:
+        seed = identity.source.seed
+        logger.warning("%s has random weights (seed %s): its features carry no learned meaning", name, seed)
+    with ExitStack() as stack:
+        cache = stack.enter_context(RowCache(cache_place(os.environ), identity.to_dict(), PACKED))
+        inputs, sources, replaced = what_to_encode(identity, items, layout, noise or NoiseParams(), stack)
+        encoding = Encoding(identity, inputs, cache)
+        encoding.find_keys(sources, progress)
+        extraction = Extraction(identity, layout, params, encoding, cache, replaced)
+        written = extraction.write(progress)
+        if encoding.encoded:  # a cache that only serves stays as it is
+            cache.compact()
+    without_tokens = len(encoding.keyed) - written.rows
+    if without_tokens:
+        logger.warning("%s: %d items have a text without a token; they get no vector", name, without_tokens)
+    metrics = {
+        "items": len(items),
+        "encoded": written.rows,
+        "missing": len(items) - written.rows,
+        "unreadable": encoding.unreadable.total() + without_tokens,
+        "replaced_by_noise": replaced,
+        "dimension": written.dimension,
+        "pretrained": identity.source.pretrained,
+    }
+    write_json(layout.metrics(f"extract-{name}"), metrics)
+    # Not in the file: features do not depend on what somebody had encoded before.
+    return metrics | {"run_through_network": encoding.encoded, "out_of_cache": extraction.cached}
+
+
+def what_to_encode(
+    identity: Identity, items: pl.DataFrame, layout: Layout, noise: NoiseParams, stack: ExitStack
+) -> tuple[Inputs[Any], list[Source], int]:
+    """How the encoder's modality is read, what of it each item has, and how many items noise gave another's."""
+    modality, inputs = identity.description.modality, cast("Inputs[Any]", text_inputs())
+    if modality == "image":
+        inputs = photo_inputs(stack.enter_context(PhotoFiles(layout.raw)))
+        sources = photo_sources(items)
+    else:
+        sources = text_sources(items, cast("TextEncoderParams", identity.params).template)
+    rate = noise.replaced if noise.modality == modality else 0.0
+    pairs, replaced = replace_sources([(source.item, source.what) for source in sources], rate, noise.seed)
+    return inputs, [Source(item, what) for item, what in pairs], replaced
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the feature folder holds.
+
+    Attributes:
+        rows: how many items have a row.
+        dimension: the length of a vector.
+    """
+
+    rows: int
+    dimension: int
+
+
+class Extraction:
+    """Turns an encoding into a feature folder: what the cache lacks is encoded, then all is read from the cache.
+
+    Attributes:
+        cached: how many items' rows were in the cache at first.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        layout: Layout,
+        params: ExtractParams,
+        encoding: Encoding,
+        cache: RowCache,
+        replaced: int,
+    ) -> None:
+        cache.refresh()
+        self.cached = sum(keyed.key in cache for keyed in encoding.keyed)
+        self._identity = identity
+        self._layout = layout
+        self._missing = params.missing
+        self._encoding = encoding
+        self._cache = cache
+        self._replaced = replaced
+
+    def write(self, progress: Progress) -> Written:
+        """Write the features; rows that turn out to be lost or damaged are encoded again.
+
+        Raises:
+            DataError: the cache loses rows time and again, or no photo can be read.
+        """
+        for _ in range(TRIES):
+            self._encoding.encode_missing(progress)
+            unreadable = self._encoding.unreadable.total()
+            if unreadable and not self._encoding.keyed:
+                raise DataError(f"{self._layout.raw}: none of {unreadable} photos could be read; nothing was written")
+            try:
+                return self._write_features()
+            except LostRows as lost:
+                logger.warning("%d rows of the cache were lost or damaged; they are encoded again", len(lost.keys))
+        raise DataError("the row cache keeps losing rows; check its disk, or set MMPREP_CACHE to another place")
+
+    def _write_features(self) -> Written:
+        keyed, parameters = self._encoding.keyed, self._identity.params
+        basis = self._fit(parameters.components) if parameters.components and keyed else None
+        blocks = self._blocks()
+        first = next(blocks, None)
+        dimension = self._dimension(first, basis)
+        shape = Shape(self._identity.description.form, dimension, parameters.stored_as)
+        folder = self._layout.features(self._identity.description.name)
+        with write_features(folder, shape, self._provenance(basis, dimension)) as writer:
+            if basis is not None:
+                writer.save_basis(basis)
+            for block in chain([first] if first else [], blocks):
+                append(writer, block, basis)
+        return Written(writer.rows, dimension)
+
+    def _dimension(self, first: Block | None, basis: Basis | None) -> int:
+        """The length of the vectors to be written; raises DataError if there are none and nobody else tells it."""
+        description, asked = self._identity.description, self._encoding.keyed
+        if first is not None:
+            return basis.components.shape[1] if basis else first[1].dimension
+        if asked:
+            raise DataError(f"{description.name}: none of {len(asked)} texts has a token; nothing was written")
+        if description.dimension is None:
+            raise DataError(f"{description.name}: no item has anything to encode; nothing was written")
+        return self._identity.params.components or description.dimension
+
+    def _blocks(self) -> Iterator[Block]:
+        """All rows in the order of items, in blocks of bounded size, without those that have no vectors."""
+        keyed, done = self._encoding.keyed, 0
+        for batch in self._cache.gather([each.key for each in keyed], BLOCK_BYTES):
+            block = with_vectors(keyed[done : done + batch.num_rows], unpack(batch, self._identity.params.stored_as))
+            done += batch.num_rows
+            if block[0]:
+                yield block
+
+    def _fit(self, k: int) -> Basis:
+        key = f"encoders.{self._identity.description.name}.reduce"
+        return fit_basis((rows.vectors for _, rows in self._blocks()), k, key)
+
+    def _provenance(self, basis: Basis | None, dimension: int) -> Provenance:
+        contents = hashlib.sha256()
+        for keyed in self._encoding.keyed:
+            contents.update(keyed.source.item.to_bytes(4, "little") + keyed.key)
+        return record(
+            "extract",
+            self._layout,
+            self._identity.params,
+            [self._layout.items],
+            (*LIBRARIES, "timm") if self._identity.description.library == "timm" else LIBRARIES,
+            missing=self._missing,
+            encoder={**self._identity.to_dict(), "dimension": dimension},
+            contents_sha256=contents.hexdigest(),
+            replaced_by_noise=self._replaced,
+            reduced=None if basis is None else tell(basis),
+        )
+
+
+def tell(basis: Basis) -> dict[str, Any]:
+    """What provenance says of a basis."""
+    return {
+        "method": "pca",
+        "explained_variance": round(basis.explained, 6),
+        "basis_sha256": hashlib.sha256(basis.content()).hexdigest(),
+    }
+
+
+def with_vectors(keyed: Sequence[Keyed], rows: Rows) -> Block:
+    """Leave out texts in which the tokenizer found nothing: no vectors are theirs."""
+    if rows.lengths is None or rows.lengths.all():
+        return keyed, rows
+    has = rows.lengths > 0
+    return list(compress(keyed, has.tolist())), Rows(rows.vectors, rows.lengths[has], rows.spans)
+
+
+def append(writer: FeatureWriter, block: Block, basis: Basis | None) -> None:
+    """Write a block of rows, in the basis if there is one."""
+    keyed, rows = block
+    if basis is not None:
+        rows = Rows(basis.project(rows.vectors), rows.lengths, rows.spans)
+    items: Items = np.array([each.source.item for each in keyed], dtype=np.int32)
+    writer.append(items, rows, [each.source.what for each in keyed])

@@ -1,1 +1,0 @@
-"""Readers of raw data, one module an edition."""

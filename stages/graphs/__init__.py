@@ -1,0 +1,1 @@
+"""Build item and user graphs."""

@@ -1,0 +1,1 @@
+"""Parse raw reviews, metadata and photos into clean tables."""

@@ -1,0 +1,155 @@
+"""The Amazon 2014 edition's metadata, whose lines are Python literals, and its ratings without a header."""
+
+import ast
+import json
+import re
+import warnings
+from typing import Any
+
+from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.text import clean_text, join_paths
+from mmprep.stages.ingest.base import Format, Head
+from mmprep.stages.ingest.json_lines import parse_object
+from mmprep.stages.ingest.records import Item, Parsed, is_id, make_review
+
+# Alternatives in this order: a run of single-quoted strings that need no care, with what stands between them; any other
+# single-quoted string; a double-quoted one; a string that does not end. None of them looks at a character twice.
+TOKEN = re.compile(
+    r"""(?:'[^'"\\]*+'[^'"\\]*+)++ | '[^'\\]*+(?:\\.[^'\\]*+)*+' | "[^"\\]*+(?:\\.[^"\\]*+)*+" | ['"]""", re.VERBOSE
+)
+ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{1,3}|.)|\"")
+SURROGATES = 0xD800, 0xDFFF
+PLAIN_ESCAPES = {char: f"\\{char}" for char in '\\"nrtbf'} | {"'": "'", "a": "\\u0007", "v": "\\u000b"}
+
+
+def parse_literal(line: bytes) -> dict[str, Any] | Reason:
+    """The dictionary that a line of Python literals holds, or why there is none. Nothing is evaluated.
+
+    Most lines become JSON by changing quotes, which is several times as fast as Python's parser; the others go to
+    `ast.literal_eval`.
+    """
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        return Reason.BAD_ENCODING
+    try:
+        row = json.loads(TOKEN.sub(to_json_string, text))
+    except (ValueError, RecursionError):
+        row = parse_slowly(text)
+    if isinstance(row, Reason):
+        return row
+    return row if isinstance(row, dict) else Reason.NOT_AN_OBJECT
+
+
+def to_json_string(match: re.Match[str]) -> str:
+    """The JSON form of a token, or of a run of them.
+
+    Raises:
+        ValueError: it does not end, or has no form that is sure to mean the same.
+    """
+    token = match[0]
+    if len(token) == 1:
+        raise ValueError(token)
+    if "\\" in token:
+        return f'"{ESCAPE.sub(to_json_escape, token[1:-1])}"'
+    if token[0] == "'":
+        return token.replace('"', '\\"').replace("'", '"') if '"' in token else token.replace("'", '"')
+    return token
+
+
+def to_json_escape(match: re.Match[str]) -> str:
+    """The JSON form of an escape, or of a double quote.
+
+    Raises:
+        ValueError: the escape is broken, of a character by its name, or of half a character.
+    """
+    escape = match[1]
+    if escape is None:
+        return '\\"'
+    if escape in PLAIN_ESCAPES:
+        return PLAIN_ESCAPES[escape]
+    if escape in ("x", "u", "U", "N"):
+        raise ValueError(escape)
+    if escape[0] not in "xuU01234567":
+        return f"\\\\{escape}"  # as Python has it, no escape
+    code = int(escape, 8) if escape.isdecimal() else int(escape[1:], 16)
+    if SURROGATES[0] <= code <= SURROGATES[1]:
+        raise ValueError(escape)
+    return json.dumps(chr(code))[1:-1]
+
+
+def parse_slowly(text: str) -> Any:  # noqa: ANN401 - any literal
+    """The literal in a line by Python's own parser, or a reason."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns of unknown escapes
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return Reason.BAD_LITERAL
+
+
+def item_in(line: bytes) -> Parsed:
+    """The item that a line describes."""
+    row = parse_literal(line)
+    if isinstance(row, Reason):
+        return row
+    if not is_id(row.get("asin")):
+        return Reason.MISSING_ITEM
+    return Item(
+        item_id=row["asin"],
+        title=clean_text(row.get("title")),
+        description=clean_text(row.get("description")),
+        categories=join_paths(row.get("categories")),
+        brand=clean_text(row.get("brand")),
+        image_url=row["imUrl"] if is_id(row.get("imUrl")) else None,
+    )
+
+
+def rating_in(line: bytes) -> Parsed:
+    """The interaction in a line `user,item,rating,timestamp`."""
+    try:
+        fields = line.decode("utf-8").split(",")
+    except UnicodeDecodeError:
+        return Reason.BAD_ENCODING
+    if len(fields) != 4:
+        return Reason.BAD_COLUMNS
+    return make_review(fields[0], fields[1], to_number(fields[2]), to_seconds(fields[3]))
+
+
+def to_number(field: str, otherwise: float | None = None) -> float | None:
+    """The number in a field, or else what is given for that."""
+    try:
+        return float(field)
+    except ValueError:
+        return otherwise
+
+
+def to_seconds(field: str, divisor: int = 1) -> int | None:
+    """The whole seconds in a field, or None. `divisor` says how many of its units make a second."""
+    return int(field) // divisor if field.strip().isdecimal() and len(field) < 20 else None
+
+
+def is_literal_item(head: Head) -> bool:
+    """Whether the lines are dictionaries in Python's notation with an asin."""
+    quoted = (line for line in head.lines if line.startswith(b"{'"))
+    return any(isinstance(parse_object(line), Reason) and b"'asin':" in line for line in quoted)
+
+
+def is_ratings(head: Head) -> bool:
+    """Whether most lines are user,item,rating,timestamp."""
+    good = sum(not isinstance(rating_in(line), Reason) for line in head.lines)
+    return 2 * good > len(head.lines)
+
+
+ITEMS = Format(
+    name="metadata of the Amazon 2014 edition",
+    kind="items",
+    fits=is_literal_item,
+    parser=lambda head: item_in,  # noqa: ARG005 - the same for every file
+)
+RATINGS = Format(
+    name="ratings of the Amazon 2014 edition",
+    kind="reviews",
+    fits=is_ratings,
+    parser=lambda head: rating_in,  # noqa: ARG005
+)

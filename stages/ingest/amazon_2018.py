@@ -1,0 +1,98 @@
+"""The Amazon 2018 edition: JSON lines of reviews and of item metadata.
+
+The 2014 edition's reviews are the same. Its metadata, where somebody has made JSON of it, is read here too.
+"""
+
+import re
+
+from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.text import clean_text, join_paths
+from mmprep.stages.ingest import amazon_2014
+from mmprep.stages.ingest.amazon_2014 import is_ratings
+from mmprep.stages.ingest.base import Format, Head
+from mmprep.stages.ingest.json_lines import parse_object, quick_reviews
+from mmprep.stages.ingest.records import Item, Parsed, Review, first_url, is_id, make_review
+
+DESCRIBING = frozenset({"title", "category", "imageURL", "imageURLHighRes", "brand", "also_buy", "main_cat"})
+DESCRIBING_2014 = frozenset({"categories", "imUrl", "salesRank", "related", "description"})
+
+IMAGES = ("imageURLHighRes", "imageURL", "image")  # the largest first; the edition's first publication had `image`
+ASIN, REVIEWER = re.compile(r"(B0|\d\d)[0-9A-Z]{8}"), re.compile(r"A[0-9A-Z]{9,20}")
+
+
+def is_review(row: dict[str, object]) -> bool:
+    """Whether a row is a review."""
+    return "overall" in row and ("reviewerID" in row or "reviewText" in row or "unixReviewTime" in row)
+
+
+def is_item(row: dict[str, object]) -> bool:
+    """Whether a row describes an item."""
+    return "asin" in row and "reviewerID" not in row and bool((DESCRIBING | DESCRIBING_2014) & row.keys())
+
+
+def parse_review(row: dict[str, object]) -> Review | Reason:
+    """The review in a row, or why there is none."""
+    return make_review(row.get("reviewerID"), row.get("asin"), row.get("overall"), row.get("unixReviewTime"))
+
+
+def parse_item(row: dict[str, object]) -> Item | Reason:
+    """The item that a row describes, or why there is none."""
+    if not is_id(row.get("asin")):
+        return Reason.MISSING_ITEM
+    return Item(
+        item_id=str(row["asin"]),
+        title=clean_text(row.get("title")),
+        description=clean_text(row.get("description")),
+        categories=join_paths([row.get("category")]) or join_paths(row.get("categories")),
+        brand=clean_text(row.get("brand")),
+        image_url=next(
+            filter(None, (*(first_url(row.get(name)) for name in IMAGES), first_url([row.get("imUrl")]))), None
+        ),
+    )
+
+
+def review_in(line: bytes) -> Parsed:
+    """The review in a line."""
+    row = parse_object(line)
+    return row if isinstance(row, Reason) else parse_review(row)
+
+
+def item_in(line: bytes) -> Parsed:
+    """The item in a line."""
+    row = parse_object(line)
+    return row if isinstance(row, Reason) else parse_item(row)
+
+
+def is_item_first(head: Head) -> bool:
+    """Whether the lines are ratings as in 2014, but with the item before the user, as the ids show."""
+    pairs = [line.decode("utf-8", errors="replace").split(",")[:2] for line in head.lines]
+    swapped = sum(bool(len(ids) == 2 and ASIN.fullmatch(ids[0]) and REVIEWER.fullmatch(ids[1])) for ids in pairs)
+    return is_ratings(head) and 2 * swapped > len(pairs)
+
+
+def rating_in(line: bytes) -> Parsed:
+    """The interaction in a line `item,user,rating,timestamp`."""
+    item, _, rest = line.partition(b",")
+    user, _, rest = rest.partition(b",")
+    return amazon_2014.rating_in(b",".join((user, item, rest)))
+
+
+REVIEWS = Format(
+    name="reviews of the Amazon 2014 or 2018 edition",
+    kind="reviews",
+    fits=lambda head: any(map(is_review, head.objects)),
+    parser=lambda head: review_in,  # noqa: ARG005 - the same for every file
+    quick=quick_reviews("reviewerID", "asin", "overall", "unixReviewTime"),
+)
+ITEMS = Format(
+    name="metadata of the Amazon 2018 edition, or of 2014 as JSON",
+    kind="items",
+    fits=lambda head: any(map(is_item, head.objects)) and not any(line.startswith(b"{'") for line in head.lines),
+    parser=lambda head: item_in,  # noqa: ARG005
+)
+RATINGS = Format(
+    name="ratings of the Amazon 2018 edition",
+    kind="reviews",
+    fits=is_item_first,
+    parser=lambda head: rating_in,  # noqa: ARG005
+)

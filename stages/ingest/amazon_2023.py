@@ -1,0 +1,96 @@
+"""The Amazon 2023 edition: JSON lines of reviews and items, where `parent_asin` is the item, and benchmark CSVs."""
+
+from typing import Any
+
+from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.tables.table import TEST, TRAIN, VAL
+from mmprep.pipeline.text import clean_text, join_paths
+from mmprep.stages.ingest.amazon_2014 import to_number, to_seconds
+from mmprep.stages.ingest.base import Format, Head
+from mmprep.stages.ingest.json_lines import parse_object, quick_reviews
+from mmprep.stages.ingest.records import Item, Parse, Parsed, first_url, is_id, make_review
+
+MILLISECONDS = 1000
+HEADER = b"user_id,parent_asin,rating,timestamp"
+SPLIT_NAMES = {"train": TRAIN, "valid": VAL, "test": TEST}  # between dots, in the names of the benchmark's split files
+
+
+def review_in(line: bytes) -> Parsed:
+    """The review in a line."""
+    row = parse_object(line)
+    if isinstance(row, Reason):
+        return row
+    time = row.get("timestamp")
+    seconds = time // MILLISECONDS if isinstance(time, int) and not isinstance(time, bool) else None
+    return make_review(row.get("user_id"), row.get("parent_asin"), row.get("rating"), seconds)
+
+
+def item_in(line: bytes) -> Parsed:
+    """The item in a line. Where it has no description, its features stand in."""
+    row = parse_object(line)
+    if isinstance(row, Reason):
+        return row
+    if not is_id(row.get("parent_asin")):
+        return Reason.MISSING_ITEM
+    return Item(
+        item_id=str(row["parent_asin"]),
+        title=clean_text(row.get("title")),
+        description=clean_text(row.get("description")) or clean_text(row.get("features")),
+        categories=join_paths([row.get("categories")]),
+        brand=brand(row),
+        image_url=first_image(row.get("images")),
+    )
+
+
+def brand(row: dict[str, Any]) -> str:
+    """The brand among the details, else the store."""
+    details = row.get("details")
+    named = clean_text(details.get("Brand")) if isinstance(details, dict) else ""
+    return named or clean_text(row.get("store"))
+
+
+def first_image(images: object) -> str | None:
+    """The address of the first image in the largest size that it has."""
+    for image in images if isinstance(images, list) else ():
+        if isinstance(image, dict) and (url := first_url([image.get(size) for size in ("hi_res", "large", "thumb")])):
+            return url
+    return None
+
+
+def rating_parser(head: Head) -> Parse:
+    """A reader of a benchmark CSV's lines; a file of a split says so in its name."""
+    split = next((SPLIT_NAMES[part] for part in head.path.name.split(".") if part in SPLIT_NAMES), None)
+
+    def rating_in(line: bytes) -> Parsed:
+        if line.startswith(HEADER):
+            return []
+        try:
+            fields = line.decode("utf-8").split(",")
+        except UnicodeDecodeError:
+            return Reason.BAD_ENCODING
+        if len(fields) < 4:
+            return Reason.BAD_COLUMNS
+        return make_review(fields[0], fields[1], to_number(fields[2]), to_seconds(fields[3], MILLISECONDS), split)
+
+    return rating_in
+
+
+REVIEWS = Format(
+    name="reviews of the Amazon 2023 edition",
+    kind="reviews",
+    fits=lambda head: any("user_id" in row and "parent_asin" in row and "rating" in row for row in head.objects),
+    parser=lambda head: review_in,  # noqa: ARG005 - the same for every file
+    quick=quick_reviews("user_id", "parent_asin", "rating", "timestamp", divisor=MILLISECONDS),
+)
+ITEMS = Format(
+    name="metadata of the Amazon 2023 edition",
+    kind="items",
+    fits=lambda head: any("parent_asin" in row and "user_id" not in row for row in head.objects),
+    parser=lambda head: item_in,  # noqa: ARG005
+)
+RATINGS = Format(
+    name="benchmark ratings of the Amazon 2023 edition",
+    kind="reviews",
+    fits=lambda head: head.lines[:1] != () and head.lines[0].startswith(HEADER),
+    parser=rating_parser,
+)

@@ -1,0 +1,58 @@
+"""The formats of raw files that mmprep knows, and telling a file's format by what is in it."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from mmprep.pipeline.tables.rejects import Reason, Reject
+from mmprep.pipeline.tables.table import SPLITS
+from mmprep.stages.ingest import amazon_2014, amazon_2018, amazon_2023, given_splits
+from mmprep.stages.ingest.base import Format, Head
+from mmprep.stages.ingest.json_lines import parse_object
+from mmprep.stages.ingest.line_reader import MAX_LINE_BYTES, read_lines
+
+# A file is of the first format that fits it.
+FORMATS = (
+    given_splits.MMREC,
+    given_splits.LATTICE,
+    amazon_2023.RATINGS,
+    amazon_2023.REVIEWS,
+    amazon_2023.ITEMS,
+    amazon_2018.REVIEWS,
+    amazon_2014.ITEMS,
+    amazon_2018.ITEMS,
+    amazon_2018.RATINGS,
+    amazon_2014.RATINGS,
+)
+SUFFIXES = tuple(f".{kind}{packed}" for kind in ("json", "jsonl", "csv", "inter") for packed in ("", ".gz", ".zst"))
+LINES_TO_RECOGNISE = 100
+
+# Beside a split: what its numbers mean. Read with the split, no rows of their own.
+COMPANIONS = frozenset({"user2id.json", "item2id.json", "u_id_mapping.csv", "i_id_mapping.csv"})
+
+
+def recognise(path: Path) -> tuple[Format, Head] | Reason:
+    """A file's format and head, or why no format fits."""
+    found = list(islice(read_lines(path, path.name, longest_line(path)), LINES_TO_RECOGNISE))
+    faults = [line.reason for line in found if isinstance(line, Reject)]
+    lines = tuple(line[1] for line in found if not isinstance(line, Reject))
+    head = Head(path, lines, tuple(objects_in(lines)))
+    for known in FORMATS:
+        if known.fits(head):
+            return known, head
+    if path.stat().st_size == 0:
+        return Reason.EMPTY_FILE
+    return faults[0] if faults else Reason.UNKNOWN_FORMAT
+
+
+def longest_line(path: Path) -> int:
+    """The bytes that a line of a file may have."""
+    return given_splits.MAX_LINE_BYTES if given_splits.split_of(path) in SPLITS else MAX_LINE_BYTES
+
+
+def objects_in(lines: tuple[bytes, ...]) -> Iterator[dict[str, object]]:
+    """The JSON objects among lines."""
+    for line in lines:
+        row = parse_object(line)
+        if not isinstance(row, Reason):
+            yield row

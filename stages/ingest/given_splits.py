@@ -1,0 +1,147 @@
+"""Datasets that others have split: LATTICE's train/val/test.json and MMRec's .inter, kept exactly as given."""
+
+import csv
+import json
+from math import nan
+from pathlib import Path
+from typing import Any, cast
+
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.tables.table import SPLITS
+from mmprep.stages.ingest.amazon_2014 import to_number
+from mmprep.stages.ingest.base import Format, Head
+from mmprep.stages.ingest.json_lines import parse_object
+from mmprep.stages.ingest.records import Parse, Parsed, Review, make_interaction
+
+MAX_LINE_BYTES = (
+    256 << 20
+)  # a LATTICE split is one line; Electronics has 1.7 million interactions, 8 bytes or more each
+LABELS = dict(zip(("0", "1", "2"), SPLITS, strict=True))  # MMRec's x_label
+
+
+def lattice_parser(head: Head) -> Parse:
+    """A reader of `{user: [item, ...], ...}`, the file's name saying the split.
+
+    Users and items are numbers; `user2id.json` and `item2id.json` beside the file give their ids, and without them the
+    numbers are the ids. There are no ratings and no times.
+    """
+    split = split_of(head.path)
+    users, items = (names_by_number(head.path.with_name(f"{kind}2id.json")) for kind in ("user", "item"))
+
+    def interactions_in(line: bytes) -> Parsed:
+        row = parse_object(line)
+        if isinstance(row, Reason):
+            return row
+        if not all(isinstance(bought, list) for bought in row.values()):
+            return Reason.NOT_AN_OBJECT
+        return [
+            named_interaction(users, items, user, str(item) if type(item) in (int, str) else None, (None, None), split)
+            for user, bought in row.items()
+            for item in cast("list[object]", bought)
+        ]
+
+    return interactions_in
+
+
+def split_of(path: Path) -> str:
+    """The split that a file's name says: train.json, val.json.gz and so on."""
+    return path.name.split(".")[0]
+
+
+def names_by_number(path: Path) -> dict[str, str]:
+    """The id of each number, from a file `{id: number}`; empty if there is no such file.
+
+    Raises:
+        DataError: the file holds something else.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return {str(number): str(name) for name, number in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path}: expected an object of ids and their numbers ({error})") from error
+
+
+def is_lattice(head: Head) -> bool:
+    """Whether a file is train.json, val.json or test.json with lists of items."""
+    return split_of(head.path) in SPLITS and any(
+        bool(row) and all(isinstance(bought, list) for bought in row.values()) for row in head.objects
+    )
+
+
+def mmrec_parser(head: Head) -> Parse:
+    """A reader of a tab-separated table with the columns userID, itemID, x_label and maybe rating and timestamp.
+
+    `u_id_mapping.csv` and `i_id_mapping.csv` beside the file, tab-separated too, give the ids of the numbers; without
+    them the numbers are the ids.
+    """
+    names = head.lines[0].decode("utf-8", errors="replace").split("\t")
+    column = {name: names.index(name) for name in names}
+    users = mapping(head.path.with_name("u_id_mapping.csv"), "user_id", "userID")
+    items = mapping(head.path.with_name("i_id_mapping.csv"), "asin", "itemID")
+
+    def interaction_in(line: bytes) -> Parsed:
+        try:
+            fields = line.decode("utf-8").split("\t")
+        except UnicodeDecodeError:
+            return Reason.BAD_ENCODING
+        if fields == names:
+            return []
+        if len(fields) != len(names) or fields[column["x_label"]] not in LABELS:
+            return Reason.BAD_COLUMNS
+        user, item = fields[column["userID"]], fields[column["itemID"]]
+        rating, time = (
+            to_number(fields[column[name]], nan) if name in column else None for name in ("rating", "timestamp")
+        )
+        return named_interaction(users, items, user, item, (rating, time), LABELS[fields[column["x_label"]]])
+
+    return interaction_in
+
+
+def named_interaction(
+    users: dict[str, str],
+    items: dict[str, str],
+    user: str,
+    item: str | None,
+    rating_and_time: tuple[float | None, float | None],
+    split: str,
+) -> Review | Reason:
+    """The interaction of two numbers, which the tables turn to ids; an empty table leaves them as they are."""
+    made = make_interaction(user, item, *rating_and_time, split)
+    if isinstance(made, Reason):
+        return made
+    user_id, item_id = (
+        table.get(number) if table else number for table, number in ((users, made.user_id), (items, made.item_id))
+    )
+    if user_id is None or item_id is None:
+        return Reason.UNKNOWN_NUMBER
+    return make_interaction(user_id, item_id, *rating_and_time, split)
+
+
+def mapping(path: Path, name: str, number: str) -> dict[str, str]:
+    """The id of each number, from a tab-separated table; empty if there is no such file.
+
+    Raises:
+        DataError: the file is no table, or lacks one of the columns.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows: list[dict[str, Any]] = list(csv.DictReader(file, delimiter="\t"))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: expected a tab-separated table ({error})") from error
+    try:
+        return {row[number]: row[name] for row in rows}
+    except KeyError as error:
+        raise DataError(f"{path}: no column {error}, expected {name} and {number}, tab-separated") from error
+
+
+def is_mmrec(head: Head) -> bool:
+    """Whether the first line names MMRec's columns."""
+    return bool(head.lines) and {b"userID", b"itemID", b"x_label"} <= set(head.lines[0].split(b"\t"))
+
+
+LATTICE = Format(name="LATTICE's split", kind="reviews", fits=is_lattice, parser=lattice_parser)
+MMREC = Format(name="MMRec's .inter", kind="reviews", fits=is_mmrec, parser=mmrec_parser)

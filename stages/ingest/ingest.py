@@ -1,0 +1,236 @@
+"""Stage `ingest`: raw reviews, metadata and photos to three tables: interactions, items, rejects."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+from pydantic import Field
+
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.params import Params
+from mmprep.pipeline.progress import Progress, silent
+from mmprep.pipeline.storage.files import write_json
+from mmprep.pipeline.tables.provenance import record
+from mmprep.pipeline.tables.rejects import SURPLUS, Reason, Reject, Rejects, by_file_and_line, count_reasons, excerpt
+from mmprep.pipeline.tables.table import INTERACTIONS, RAW_ITEMS, REJECTS, TEXT_FIELDS
+from mmprep.stages.ingest.catalogue import longest_line
+from mmprep.stages.ingest.line_reader import Piece, ahead, read_pieces
+from mmprep.stages.ingest.photos import Intake, with_photos
+from mmprep.stages.ingest.raw_files import RawFile, companions_of, recognise_files
+from mmprep.stages.ingest.records import ITEMS, REVIEWS, Item, Parsed, Review
+
+logger = logging.getLogger(__name__)
+
+FRAME_ROWS = 50_000  # at least, but in the last
+SMALL_PIECE = 8192  # bytes; below, lines are looked at one by one
+
+
+class IngestParams(Params):
+    """Section `ingest` of params.yaml.
+
+    Attributes:
+        files: those to read, below the raw folder; empty for all that are of a known format.
+        max_reject_fraction: the share of reviews, of items or of photos that may be rejected.
+    """
+
+    files: tuple[str, ...] = ()
+    max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+
+class Distinct:
+    """The different ids of a stream of them.
+
+    Attributes:
+        seen: how many there were, the same ones each time.
+    """
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self._known = pl.Series("id", [], dtype=pl.String)
+        self._waiting: list[pl.Series] = []
+
+    def add(self, ids: pl.Series) -> None:
+        """Take some more."""
+        self.seen += len(ids)
+        self._waiting.append(ids.unique())
+        if sum(map(len, self._waiting)) > max(FRAME_ROWS, len(self._known)):  # so that the work stays proportional
+            self.all()
+
+    def all(self) -> pl.Series:
+        """Each id once, in no order."""
+        self._known = pl.concat([self._known, *(ids.alias("id") for ids in self._waiting)]).unique()
+        self._waiting.clear()
+        return self._known
+
+
+def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> dict[str, Any]:
+    """Read a dataset's raw folder and write its interactions, items and rejects.
+
+    Reviews stream through in bounded memory; items, and the different ids of users, are held.
+
+    Raises:
+        MissingInputError: there is no such folder, or no reviews in it.
+        DataError: more than `max_reject_fraction` of the reviews, items or photos was rejected.
+    """
+    raw = layout.require_raw()
+    files, unknown = recognise_files(raw, params.files)
+    provenance = record("ingest", layout, params, [*(file.path for file in files), *companions_of(files)])
+    folder = layout.rejects.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    intakes = reviews, items, photos = [
+        Intake(kind, rejects=Rejects(folder)) for kind in ("reviews", "items", "photos")
+    ]
+    users, reviewed = Distinct(), Distinct()
+    with INTERACTIONS.writer(layout.raw_interactions, provenance) as write:
+        for frame in ahead(read_kind(files, reviews, progress)):
+            write(frame)
+            users.add(frame["user_id"])
+            reviewed.add(frame["item_id"])
+        described = pl.concat([pl.DataFrame(schema=ITEMS), *read_kind(files, items, progress)])
+        table = with_photos(with_undescribed(described, reviewed.all()), raw, photos, progress)
+        rejects = [unknown, *(intake.rejects for intake in intakes)]
+        with REJECTS.writer(layout.rejects, provenance) as write:
+            for frame in by_file_and_line(rejects):
+                write(frame)
+        for intake in intakes:
+            check_fraction(intake, params.max_reject_fraction, layout.rejects)
+    RAW_ITEMS.write(table, layout.raw_items, provenance)
+    metrics = summarise(users, reviewed, table, rejects)
+    write_json(layout.metrics("ingest"), metrics)
+    return metrics
+
+
+def read_kind(files: list[RawFile], intake: Intake, progress: Progress) -> Iterator[pl.DataFrame]:
+    """The sound rows of all files of one kind as frames, in the order of files and lines; the others are rejected.
+
+    Many pieces make a frame, since each thing done to a frame has a price that does not depend on its rows.
+    """
+    described: set[str] = set()
+    waiting: list[pl.DataFrame] = []
+    with progress(f"reading {intake.kind}", None, "rows") as advance:
+        for file in files:
+            if file.known.kind != intake.kind:
+                continue
+            reader = Reader(file, intake, described)
+            for piece in ahead(read_pieces(file.path, file.source, longest_line(file.path))):
+                if isinstance(piece, Reject):
+                    refuse_part(file, piece, intake)
+                    continue
+                before = intake.seen
+                waiting.extend(reader.frames(piece))
+                if sum(map(len, waiting)) >= FRAME_ROWS:
+                    yield pl.concat(waiting)
+                    waiting.clear()
+                advance(intake.seen - before, file.source)
+    if waiting:
+        yield pl.concat(waiting)
+
+
+def refuse_part(file: RawFile, reject: Reject, intake: Intake) -> None:
+    """Note what could not be read of a file."""
+    intake.rejects.append(reject)
+    if reject.reason is Reason.CUT_OFF_FILE:
+        logger.warning(
+            "%s: breaks off in line %s (%s); the lines before it are taken, and how many there should be is not known; "
+            "fetch the file again",
+            *(file.path, reject.line, reject.excerpt),
+        )
+
+
+class Reader:
+    """Turns the pieces of one file into frames of sound rows.
+
+    Of several descriptions of an item, in this file or in one before it (`described`), the first is taken.
+    """
+
+    def __init__(self, file: RawFile, intake: Intake, described: set[str]) -> None:
+        self._source = file.source
+        self._quick = file.known.quick
+        self._parse = file.parse
+        self._schema = REVIEWS if file.known.kind == "reviews" else ITEMS
+        self._described = described
+        self._intake = intake
+
+    def frames(self, piece: Piece) -> Iterator[pl.DataFrame]:
+        """The sound rows of a piece; all at once where all are sound, else smaller pieces, in the end line by line."""
+        frame = None if self._quick is None else self._quick(piece)
+        if frame is not None:
+            self._intake.seen += len(frame)
+            yield frame
+        elif self._quick is not None and len(piece.content) > SMALL_PIECE and (halves := piece.halves()):
+            for half in halves:
+                yield from self.frames(half)
+        else:
+            yield self._line_by_line(piece)
+
+    def _line_by_line(self, piece: Piece) -> pl.DataFrame:
+        rows: list[Any] = []
+        for number, line in piece.lines():
+            parsed = self._parse_line(line)
+            for row in parsed if isinstance(parsed, list) else [parsed]:
+                self._intake.seen += 1
+                if isinstance(row, Reason):
+                    self._intake.rejects.append(Reject(self._source, number, row, excerpt(line)))
+                else:
+                    rows.append(row)
+        return pl.DataFrame(rows, schema=self._schema, orient="row")
+
+    def _parse_line(self, line: bytes) -> Parsed:
+        parsed = self._parse(line)
+        if isinstance(parsed, Item):
+            if parsed.item_id in self._described:
+                return Reason.DUPLICATE_ITEM
+            self._described.add(parsed.item_id)
+        if (
+            isinstance(parsed, Reason)
+            and self._quick is not None
+            and (frame := self._quick(Piece(1, line))) is not None
+        ):
+            # The quick way skips what it does not need, faults included. What becomes of a row must not depend on
+            # the rows beside it, so what that way takes is taken here too.
+            return [Review(*row) for row in frame.iter_rows()]
+        return parsed
+
+
+def with_undescribed(described: pl.DataFrame, reviewed: pl.Series) -> pl.DataFrame:
+    """A row an item, described or only reviewed, by id; the text of the latter is empty."""
+    others = pl.DataFrame({"item_id": reviewed}).join(described, on="item_id", how="anti")
+    empty = others.with_columns(*(pl.lit("").alias(name) for name in TEXT_FIELDS), image_url=pl.lit(None, pl.String))
+    return pl.concat([described, empty.select(described.columns)]).sort("item_id")
+
+
+def check_fraction(intake: Intake, limit: float, rejects: Path) -> None:
+    """Refuse an input of which too much was rejected.
+
+    Raises:
+        DataError: with the counts by reason.
+    """
+    bad = {reason: count for reason, count in intake.rejects.counts.items() if reason not in SURPLUS}
+    count = sum(bad.values())
+    if count / max(intake.seen, 1) > limit:  # a product would be rounded: 0.29 * 100 < 29
+        reasons = ", ".join(f"{count} {reason}" for reason, count in count_reasons(bad).items())
+        raise DataError(
+            f"{count} of {intake.seen} {intake.kind} rejected ({reasons}), more than "
+            f"ingest.max_reject_fraction allows ({limit:g}); see {rejects}, mend the input or raise the limit"
+        )
+
+
+def summarise(users: Distinct, reviewed: Distinct, items: pl.DataFrame, rejects: list[Rejects]) -> dict[str, Any]:
+    """The stage's metrics."""
+    counts = sum((found.counts for found in rejects), Counter[Reason]())
+    has_text = pl.any_horizontal(pl.col(*TEXT_FIELDS) != "")
+    return {
+        "users": len(users.all()),
+        "reviewed_items": len(reviewed.all()),
+        "interactions": users.seen,
+        "items": len(items),
+        "items_with_text": items.select(has_text.sum()).item(),
+        "items_with_photo": len(items) - items["image"].null_count(),
+        "cut_off_files": counts[Reason.CUT_OFF_FILE],
+        "rejects": counts.total(),
+        "rejects_by_reason": count_reasons(counts),
+    }

@@ -1,0 +1,81 @@
+"""JSON lines: the object in a line, and many lines at once."""
+
+import json
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from msgspec import Meta
+
+from mmprep.pipeline.tables.rejects import Reason
+from mmprep.stages.ingest.base import Quick
+from mmprep.stages.ingest.line_reader import Piece
+from mmprep.stages.ingest.records import FIRST_SECOND, LARGEST_RATING, LAST_SECOND, REVIEWS, are_plain
+
+CARRIAGE_RETURN = ord("\r")
+
+
+def parse_object(line: bytes) -> dict[str, object] | Reason:
+    """The JSON object in a line, or why there is none."""
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return Reason.BAD_ENCODING
+    except (ValueError, RecursionError):
+        return Reason.BAD_JSON
+    return row if isinstance(row, dict) else Reason.NOT_AN_OBJECT
+
+
+def quick_reviews(user: str, item: str, rating: str, time: str, divisor: int = 1) -> Quick:
+    """Make a reader of many lines of reviews at once, several times as fast as `json.loads` a line.
+
+    It reads four fields and skips the others. It takes what `make_review` takes, but of ids only plain ones. Where any
+    line is not sound, or not one whole object, it gives None.
+
+    Args:
+        user: the field of the user's id.
+        item: the field of the item's id.
+        rating: the field of the rating.
+        time: the field of the time.
+        divisor: how many units of the time make a second.
+    """
+    fields: list[tuple[str, Any]] = [
+        ("user", Annotated[str, Meta(min_length=1)]),
+        ("item", Annotated[str, Meta(min_length=1)]),
+        ("rating", Annotated[float, Meta(ge=-LARGEST_RATING, le=LARGEST_RATING)]),
+        ("time", Annotated[int, Meta(ge=FIRST_SECOND * divisor, lt=LAST_SECOND * divisor)]),
+    ]
+    names = {"user": user, "item": item, "rating": rating, "time": time}
+    decode = msgspec.json.Decoder(msgspec.defstruct("Row", fields, rename=names, gc=False)).decode_lines
+
+    def read(piece: Piece) -> pl.DataFrame | None:
+        try:
+            if not piece.content.isascii():
+                piece.content.decode("utf-8")  # the decoder does not look into the fields that it skips
+            rows: list[Any] = decode(piece.content)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        users, items = [row.user for row in rows], [row.item for row in rows]
+        if not (is_object_a_line(piece, len(rows)) and are_plain(users) and are_plain(items)):
+            return None
+        ratings = np.array([row.rating for row in rows], dtype=np.float32)
+        times = np.array([row.time for row in rows], dtype=np.int64) // divisor
+        return pl.DataFrame([users, items, ratings, times, [None] * len(rows)], schema=REVIEWS)
+
+    return read
+
+
+def is_object_a_line(piece: Piece, objects: int) -> bool:
+    """Whether each line is one object, where the piece is known to be that many sound objects.
+
+    May say no of lines with blanks around them. Two objects may be on a line, and one on two lines; but within an
+    object no `}` stands before a `{` without a comma between them.
+    """
+    if len(piece.ends) + (not piece.content.endswith(b"\n")) != objects or not piece.content.startswith(b"{"):
+        return False
+    content = np.frombuffer(piece.content, dtype=np.uint8)
+    behind = piece.ends[piece.ends < len(content) - 1] + 1
+    before = piece.ends - 1
+    before = before - (content[before] == CARRIAGE_RETURN)
+    return bool((content[behind] == ord("{")).all() and (content[before] == ord("}")).all())

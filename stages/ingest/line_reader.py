@@ -1,0 +1,224 @@
+"""Reading compressed or plain files in pieces of whole lines, in bounded memory."""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Queue
+from threading import Event
+from typing import TypeVar, cast
+
+import numpy as np
+import zstandard
+from isal import igzip, isal_zlib
+from numpy.typing import NDArray
+
+from mmprep.pipeline.tables.rejects import Reason, Reject, excerpt
+
+GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+PIECE_BYTES = 1 << 20
+STEPS_AHEAD = 4
+EXCERPT_BYTES = 1000
+ZSTD_STEP = 1 << 10
+MAX_LINE_BYTES = 16 << 20  # the longest description of an item seen is below 1 MB
+DAMAGE: tuple[type[Exception], ...] = (
+    EOFError,
+    OSError,
+    zlib.error,
+    cast("type[Exception]", isal_zlib.error),
+    zstandard.ZstdError,
+)
+
+
+LINE_END = ord("\n")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some whole lines.
+
+    Attributes:
+        first: the number of the first line, from 1.
+        content: the lines with their ends; the file's last one may have none.
+        ends: the places of the line ends in `content`.
+    """
+
+    first: int
+    content: bytes
+    ends: NDArray[np.intp] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        content = np.frombuffer(self.content, dtype=np.uint8)
+        object.__setattr__(self, "ends", np.flatnonzero(content == LINE_END))
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Each line that is not blank, stripped, with its number."""
+        for number, line in enumerate(self.content.split(b"\n"), start=self.first):
+            if stripped := line.strip():
+                yield number, stripped
+
+    def halves(self) -> tuple["Piece", "Piece"] | None:
+        """The piece in two, or None if it is one line."""
+        middle = self.content.find(b"\n", len(self.content) // 2) + 1
+        if middle in (0, len(self.content)):
+            middle = self.content.rfind(b"\n", 0, len(self.content) // 2) + 1
+        if middle == 0:
+            return None
+        before = self.content[:middle]
+        return Piece(self.first, before), Piece(self.first + before.count(b"\n"), self.content[middle:])
+
+
+def read_pieces(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Iterator[Piece | Reject]:
+    """Give a file's lines in pieces of about a megabyte, and what could not be read of it, in the order of lines.
+
+    A compressed file that is cut off gives the lines before the cut and a reject of the file, a line that is too long
+    a reject of the line.
+
+    Args:
+        path: the file: gzip or zstd, told by its content, or plain.
+        source: its name for rejects.
+        longest: the bytes that a line may have.
+    """
+    number, rest, skipping = 1, bytearray(), False
+    pieces = raw_pieces(path)
+    while True:
+        try:
+            raw = next(pieces, None)
+        except DAMAGE as error:
+            # What is left is the beginning of a line whose end is lost.
+            yield Reject(source, number, Reason.CUT_OFF_FILE, str(error))
+            return
+        if raw is None:
+            if rest:
+                yield Piece(number, bytes(rest))
+            return
+        if skipping:
+            _, line_end, raw = raw.partition(b"\n")
+            skipping = not line_end
+            number += len(line_end)
+        if is_too_long(rest, raw, longest):
+            first, line_end, raw = raw.partition(b"\n")
+            yield Reject(source, number, Reason.LINE_TOO_LONG, excerpt(bytes(rest[:EXCERPT_BYTES]) or first))
+            rest, skipping = bytearray(), not line_end
+            number += len(line_end)
+        end = raw.rfind(b"\n") + 1
+        if end:
+            piece = Piece(number, b"".join((rest, memoryview(raw)[:end])))
+            yield piece
+            number += len(piece.ends)
+            rest = bytearray()
+        rest += memoryview(raw)[end:]
+
+
+def ahead(steps: Iterator[T]) -> Iterator[T]:
+    """Give what an iterator gives. A thread takes its next steps, a few at most, while the last one is worked on."""
+    waiting: Queue[object] = Queue(STEPS_AHEAD)
+    end, stop = object(), Event()
+
+    def fill() -> None:
+        try:
+            for step in steps:
+                waiting.put(step)
+                if stop.is_set():
+                    return
+        finally:
+            waiting.put(end)
+
+    step: object = None
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        filling = thread.submit(fill)
+        try:
+            while (step := waiting.get()) is not end:
+                yield cast("T", step)
+            filling.result()  # raises what the iterator raised
+        finally:
+            stop.set()
+            while step is not end:  # so that the thread has room to end
+                step = waiting.get()
+
+
+def is_too_long(rest: bytearray, raw: bytes, longest: int) -> bool:
+    """Whether the line that begins with `rest` is; no later one can be, as a file is read in smaller pieces."""
+    if len(rest) + len(raw) <= longest:
+        return False
+    line_end = raw.find(b"\n")
+    return line_end < 0 or len(rest) + line_end > longest
+
+
+def raw_pieces(path: Path) -> Iterator[bytes]:
+    """A file's bytes, decompressed, without a byte order mark; raises one of DAMAGE where it is cut off or damaged."""
+    with path.open("rb") as file:
+        magic = file.read(len(ZSTD_MAGIC))
+    if magic.startswith(GZIP_MAGIC):
+        pieces = gzip_pieces(path)
+    else:
+        pieces = zstd_pieces(path) if magic == ZSTD_MAGIC else plain_pieces(path)
+    yield next(pieces, b"").removeprefix(BYTE_ORDER_MARK)
+    yield from pieces
+
+
+def plain_pieces(path: Path) -> Iterator[bytes]:
+    """The bytes of a file that is not compressed."""
+    with path.open("rb") as file:
+        while raw := file.read(PIECE_BYTES):
+            yield raw
+
+
+def gzip_pieces(path: Path) -> Iterator[bytes]:
+    """The bytes of a gzip file."""
+    given = 0
+    try:
+        with igzip.open(path, "rb") as quick:  # type: ignore[no-untyped-call]
+            while raw := quick.read(PIECE_BYTES):
+                yield raw
+                given += len(raw)
+    except DAMAGE:
+        # isal keeps the piece in which it finds damage to itself; Python's module gives what comes before the damage.
+        with gzip.open(path, "rb") as slow:
+            while given and (skipped := slow.read(min(given, PIECE_BYTES))):
+                given -= len(skipped)
+            while raw := slow.read1():
+                yield raw
+
+
+def zstd_pieces(path: Path) -> Iterator[bytes]:
+    """The bytes of a zstd file of one or more frames."""
+    pending = b""
+    try:
+        for raw in zstd_steps(path):
+            pending += raw
+            while len(pending) >= PIECE_BYTES:
+                yield pending[:PIECE_BYTES]
+                pending = pending[PIECE_BYTES:]
+    except DAMAGE:
+        yield pending  # what came before the damage is sound
+        raise
+    yield pending
+
+
+def zstd_steps(path: Path) -> Iterator[bytes]:
+    """The bytes of a zstd file as they come of small steps: a kilobyte may hold tens of megabytes."""
+    frame = zstandard.ZstdDecompressor().decompressobj()
+    with path.open("rb") as file:
+        while packed := file.read(ZSTD_STEP):
+            while packed:
+                if frame.eof:
+                    frame = zstandard.ZstdDecompressor().decompressobj()
+                yield frame.decompress(packed)
+                packed = frame.unused_data
+    if not frame.eof:
+        raise EOFError("compressed file ended before the end of its last frame")
+
+
+def read_lines(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Iterator[tuple[int, bytes] | Reject]:
+    """Give each line that is not blank with its number from 1, and rejects; see `read_pieces`."""
+    for piece in read_pieces(path, source, longest):
+        if isinstance(piece, Reject):
+            yield piece
+        else:
+            yield from piece.lines()

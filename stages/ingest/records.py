@@ -1,0 +1,92 @@
+"""The rows that every format gives: a review, an item, or the reason why there is none."""
+
+from collections.abc import Callable
+from math import isfinite
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from mmprep.pipeline.tables.rejects import Reason
+
+FIRST_SECOND = 631_152_000  # 1990-01-01; the oldest Amazon review is of 1996
+LAST_SECOND = 4_102_444_800  # 2100-01-01; milliseconds taken for seconds lie beyond
+LARGEST_RATING = 3.4e38  # what an f32 holds
+
+
+class Review(NamedTuple):
+    """A row of interactions.parquet; what the source does not say is None."""
+
+    user_id: str
+    item_id: str
+    rating: float | None
+    timestamp: int | None
+    split: str | None = None
+
+
+class Item(NamedTuple):
+    """A row of items.parquet, still without its photo."""
+
+    item_id: str
+    title: str
+    description: str
+    categories: str
+    brand: str
+    image_url: str | None
+
+
+Parsed = Review | Item | Reason | list[Review | Reason]
+"""What a line holds; some formats have many interactions in a line, or none."""
+
+Parse = Callable[[bytes], Parsed]
+
+REVIEWS = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float32, "timestamp": pl.Int64, "split": pl.String}
+ITEMS = dict.fromkeys(Item._fields, pl.String)
+
+
+def make_review(user: object, item: object, rating: object, time: object, split: str | None = None) -> Review | Reason:
+    """A review of values that came from anywhere, or why there is none.
+
+    Args:
+        user: the user's id.
+        item: the item's id.
+        rating: a finite number.
+        time: seconds since 1970.
+        split: train, val or test if the source says so.
+    """
+    if not is_id(user):
+        return Reason.MISSING_USER
+    if not is_id(item):
+        return Reason.MISSING_ITEM
+    if isinstance(rating, bool) or not isinstance(rating, int | float) or not abs(rating) <= LARGEST_RATING:
+        return Reason.BAD_RATING
+    if isinstance(time, bool) or not isinstance(time, int) or not FIRST_SECOND <= time < LAST_SECOND:
+        return Reason.BAD_TIMESTAMP
+    return Review(str(user), str(item), float(rating), time, split)
+
+
+def make_interaction(
+    user: object, item: object, rating: float | None, time: float | None, split: str
+) -> Review | Reason:
+    """As `make_review`, of a source that may not say the rating or the time."""
+    seconds = int(time) if time is not None and isfinite(time) else time
+    made = make_review(user, item, 0 if rating is None else rating, FIRST_SECOND if time is None else seconds, split)
+    if isinstance(made, Reason):
+        return made
+    return Review(made.user_id, made.item_id, rating, None if time is None else made.timestamp, split)
+
+
+def is_id(value: object) -> bool:
+    """Whether a value serves as an id: text without control characters and not blank."""
+    return isinstance(value, str) and value.isprintable() and bool(value.strip())
+
+
+def first_url(value: object) -> str | None:
+    """The first address in a list of them."""
+    return next((str(url) for url in value if is_id(url)), None) if isinstance(value, list) else None
+
+
+def are_plain(ids: list[str]) -> bool:
+    """Whether all of some ids, none of which is empty, are of visible ASCII characters."""
+    characters = np.frombuffer("".join(ids).encode("utf-8", errors="replace"), dtype=np.uint8)
+    return bool(len(ids) and characters.min() > ord(" ") and characters.max() <= ord("~"))

@@ -1,0 +1,1 @@
+"""Verify artefacts and maintain the row cache."""

@@ -1,0 +1,179 @@
+"""Whether tables and trained recommenders are what was written, and made of what there is now."""
+
+import csv
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from safetensors import safe_open
+
+from mmprep.pipeline.errors import DataError, MissingInputError
+from mmprep.pipeline.layout import Layout, RunLayout
+from mmprep.pipeline.storage.files import sha256
+from mmprep.pipeline.tables.provenance import digest_of, read_provenance
+from mmprep.pipeline.tables.table import DOWNLOADS, EDGES, ITEMS, USERS, Table
+
+EDGE_ENDS = ("source", "target")
+State = Literal["sound", "stale", "damaged"]
+
+
+class Fault(Exception):  # noqa: N818 - of the artefact, not of the program
+    """An artefact is not sound.
+
+    Attributes:
+        state: what it is instead; the message says why.
+    """
+
+    def __init__(self, state: State, what: str) -> None:
+        super().__init__(what)
+        self.state = state
+
+
+class Soundness:
+    """The checks of one dataset's artefacts; each raises Fault, or what reading raises.
+
+    Attributes:
+        layout: the dataset's paths.
+        note: is told how far long checks are.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.note: Callable[[str], None] = lambda _: None
+        self._digests: dict[Path, str] = {}
+        self._sizes = {"user": size_of(layout.users, USERS), "item": size_of(layout.items, ITEMS)}
+
+    def table(self, path: Path, table: Table) -> None:
+        """A table: its columns, each page against its checksum, its indices, and its inputs."""
+        counted = {"user": "user", "item": "item"}
+        table.check(path)
+        ends = zip(EDGE_ENDS, read_provenance(path)["shape"], strict=True) if table is EDGES else ()
+        limits = {name: int(size) for name, size in ends}
+        rows, strange = 0, None
+        for frame in table.pieces(path):
+            if table in (USERS, ITEMS):
+                require_numbered(frame.to_series(), rows)
+            found = [self.beyond(frame[name], what) for name, what in counted.items() if name in frame.columns]
+            found += [beyond(frame[name], limit, "nodes") for name, limit in limits.items()]
+            strange = strange or next(filter(None, found), None)
+            rows += len(frame)
+        provenance = read_provenance(path)
+        # What became of each URL stays true when there are other items.
+        if table is not DOWNLOADS:
+            self._require_same_run(path, provenance)
+            self.require_inputs(provenance)
+        if strange:
+            raise Fault("damaged", strange)
+
+    def trained(self, files: RunLayout) -> None:
+        """A trained recommender: its files against the digests in its config, their shapes, and its inputs."""
+        if not files.config.exists():
+            raise Fault("damaged", f"no {files.config.name}, as training did not end")
+        config = read_object(files.config)
+        for path in (files.checkpoint, files.embeddings):
+            if not path.exists():
+                raise Fault("damaged", f"{path.name} is gone")
+            if sha256(path) != config["outputs"][path.name]:
+                raise Fault("damaged", f"{path.name} is not what training wrote")
+        epochs = read_object(files.training)["epochs"]
+        if read_epochs(files.history) != list(range(1, epochs + 1)):
+            raise Fault("damaged", f"{files.history.name} does not have {epochs} epochs")
+        self.require_inputs(config)
+        with safe_open(files.embeddings, "numpy") as tensors:
+            for what, expected in self._sizes.items():
+                found = tensors.get_slice(f"{what}s").get_shape()[0]
+                if expected is not None and found != expected:
+                    raise Fault("stale", f"embeddings of {found} {what}s, but there are {expected}")
+
+    def metrics(self, path: Path) -> None:
+        """Metrics: that they can be read."""
+        read_object(path)
+
+    def beyond(self, numbers: pl.Series, what: str) -> str | None:
+        """Say which index is of no user or item of the dataset; None if all are, or nobody knows how many there are."""
+        return beyond(numbers, self._sizes[what], f"{what}s")
+
+    def _require_same_run(self, path: Path, provenance: dict[str, Any]) -> None:
+        """Check that the tables that a stage writes together are: one that is killed between them leaves old ones."""
+        first = {"ingest": self.layout.raw_interactions, "filter": self.layout.core}.get(provenance["stage"], path)
+        if first == path or not first.exists():
+            return
+        try:
+            other = read_provenance(first)
+        except DataError:
+            return  # which its own check says
+        if other != provenance:
+            raise Fault("stale", f"not of one run with {first.name}")
+
+    def require_inputs(self, provenance: dict[str, Any]) -> None:
+        """Compare the digests of what an artefact was made of with what there is; raises Fault."""
+        for name, digest in provenance["inputs"].items():
+            parts = PurePosixPath(name).parts
+            if len(parts) < 3 or parts[1] != self.layout.dataset or ".." in parts:
+                raise Fault("stale", f"made of {name}, which is none of this dataset's")
+            path = self.layout.root / name
+            if not path.exists():
+                raise Fault("stale", f"made of {path}, which is gone")
+            if self._digest(path) != digest:
+                raise Fault("stale", f"made of another {path}")
+
+    def _digest(self, path: Path) -> str:
+        """The digest of an input, taken once."""
+        if path not in self._digests:
+            if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for ever
+                raise Fault("stale", f"made of {path}, which is no file any more")
+            try:
+                self._digests[path] = digest_of(path)
+            except DataError as error:
+                raise Fault("stale", f"made of {path}, which is damaged; mend that first") from error
+        return self._digests[path]
+
+
+def beyond(numbers: pl.Series, limit: int | None, what: str) -> str | None:
+    """Say which index is not below the limit; None if all are, or nobody knows the limit."""
+    if limit is None or numbers.is_empty():
+        return None
+    least, most = int(numbers.to_numpy().min()), int(numbers.to_numpy().max())
+    if least >= 0 and most < limit:
+        return None
+    return f"has {numbers.name} {least if least < 0 else most}, but there are {limit} {what}"
+
+
+def size_of(path: Path, table: Table) -> int | None:
+    """How many rows a table has, or None if it is not there or damaged, which its own check says."""
+    try:
+        return table.count(path)
+    except (DataError, MissingInputError):
+        return None
+
+
+def require_numbered(numbers: pl.Series, first: int) -> None:
+    """Check that users or items are numbered one by one."""
+    if (numbers.to_numpy() != np.arange(first, first + len(numbers))).any():
+        raise Fault("damaged", f"{numbers.name} is not 0, 1, 2, ...")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A file of JSON that holds keys and values; raises Fault where it does not."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise Fault("damaged", f"{path.name} is gone") from error
+    except ValueError as error:
+        raise Fault("damaged", f"{path.name} is not JSON") from error
+    if not isinstance(values, dict):
+        raise Fault("damaged", f"{path.name} is not what mmprep writes")
+    return values
+
+
+def read_epochs(path: Path) -> list[int]:
+    """The epochs that a history of training tells; none where it cannot be read."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [int(row["epoch"]) for row in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return []

@@ -1,0 +1,161 @@
+"""Verb `verify`: every artefact of a dataset against what it records of itself: what is damaged, and what is stale."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+from safetensors import SafetensorError
+
+from mmprep.pipeline.errors import MissingInputError, MmprepError
+from mmprep.pipeline.graphs.catalogue import CATALOGUE
+from mmprep.pipeline.layout import Layout, RunLayout
+from mmprep.pipeline.progress import Progress, silent
+from mmprep.pipeline.tables.table import (
+    CORE,
+    DOWNLOADS,
+    EDGES,
+    INTERACTIONS,
+    INTRA_EDGES,
+    ITEMS,
+    RAW_ITEMS,
+    RECOMMENDATIONS,
+    REJECTS,
+    RELIABILITIES,
+    SPLIT_INTERACTIONS,
+    USERS,
+)
+from mmprep.stages.maintenance.soundness import Fault, Soundness, State
+from mmprep.stages.maintenance.verify_features import check_features
+
+Artefact = tuple[Path, str, Callable[[], None]]
+"""A file or folder, the command that makes it, and its check, which raises what is wrong."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one artefact.
+
+    Attributes:
+        path: the file or folder.
+        state: `stale` is whole, but made of other inputs than there are now.
+        what: why it is not sound, and what to run; empty if it is.
+    """
+
+    path: Path
+    state: State
+    what: str = ""
+
+
+def run(layout: Layout, progress: Progress = silent) -> list[Finding]:
+    """Check all artefacts of a dataset that there are: their bytes, their shapes, and what they were made of.
+
+    Raises:
+        MissingInputError: there are none.
+    """
+    soundness = Soundness(layout)
+    found = list(artefacts(layout, soundness))
+    if not found:
+        raise MissingInputError(f"{layout.raw_interactions.parent}: nothing to verify; run `dvc repro` first")
+    findings = []
+    with progress("verifying", len(found), "artefacts") as advance:
+        soundness.note = partial(advance, 0)
+        for artefact in found:
+            findings.append(examine(artefact))
+            advance(1, "")
+    return findings
+
+
+def examine(artefact: Artefact) -> Finding:
+    """What its check says of an artefact."""
+    path, made_by, check = artefact
+    state: State = "damaged"
+    try:
+        check()
+    except Fault as fault:
+        state, what = fault.state, str(fault)
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+        what = f"does not tell what mmprep tells of its files ({type(error).__name__}: {error})"
+    except (MmprepError, OSError, ValueError, MemoryError, pa.ArrowException, SafetensorError) as error:
+        what = (
+            next(iter(str(error).splitlines()), type(error).__name__).removeprefix(f"{path}: ").removeprefix(f"{path}/")
+        )
+    else:
+        return Finding(path, "sound")
+    return Finding(path, state, what if made_by in what else f"{what}; run `{made_by}`")
+
+
+def artefacts(layout: Layout, soundness: Soundness) -> Iterator[Artefact]:
+    """Each artefact that there is, in the order of the pipeline."""
+    for path, table in (
+        (layout.raw_interactions, INTERACTIONS),
+        (layout.raw_items, RAW_ITEMS),
+        (layout.rejects, REJECTS),
+        (layout.downloads, DOWNLOADS),
+        (layout.core, CORE),
+        (layout.users, USERS),
+        (layout.items, ITEMS),
+        (layout.interactions, SPLIT_INTERACTIONS),
+    ):
+        if path.exists():
+            yield path, table.made_by, partial(soundness.table, path, table)
+    for folder in folders(layout.root / "features" / layout.dataset):
+        yield folder, f"mmprep extract --encoder {folder.name}", partial(check_features, folder, soundness)
+    for path in graph_files(layout):
+        asked = asked_for(path.relative_to(layout.graph_folder("")))
+        table = INTRA_EDGES if asked.startswith("intra_item/") else EDGES
+        yield path, f"mmprep graph --graph {asked}", partial(soundness.table, path, table)
+    for folder in folders(layout.root / "runs" / layout.dataset):
+        yield from run_artefacts(RunLayout(folder), soundness)
+    if layout.reliabilities.exists():
+        check = partial(soundness.table, layout.reliabilities, RELIABILITIES)
+        yield layout.reliabilities, RELIABILITIES.made_by, check
+    for path in files(layout.root / "metrics" / layout.dataset, "json"):
+        yield path, made_metrics(path.stem), partial(soundness.metrics, path)
+
+
+def run_artefacts(run: RunLayout, soundness: Soundness) -> Iterator[Artefact]:
+    """What training and evaluation have written of a recommender."""
+    name = run.folder.name
+    yield run.folder, f"mmprep train --recommender {name}", partial(soundness.trained, run)
+    evaluate = f"mmprep evaluate --recommender {name}"
+    if run.recommendations.exists():
+        yield run.recommendations, evaluate, partial(soundness.table, run.recommendations, RECOMMENDATIONS)
+    for path in (run.metrics, run.metrics_by_group):
+        if path.exists():
+            yield path, evaluate, partial(soundness.metrics, path)
+
+
+def folders(parent: Path) -> list[Path]:
+    """The folders in which something is; hidden ones are what killed stages left."""
+    return [path for path in sorted(parent.glob("[!.]*")) if path.is_dir() and any(path.iterdir())]
+
+
+def files(parent: Path, kind: str) -> list[Path]:
+    """The files of one kind."""
+    return sorted(parent.glob(f"[!.]*.{kind}"))
+
+
+def graph_files(layout: Layout) -> list[Path]:
+    """The files of graphs, of which some lie in a folder a kind."""
+    top = layout.graph_folder("")
+    return [path for folder in (top, *folders(top)) for path in files(folder, "parquet")]
+
+
+def asked_for(path: Path) -> str:
+    """How `mmprep graph` is asked for the graph in a file below the folder of graphs."""
+    kind, part = path.parent.name, path.stem
+    if not kind:
+        return part
+    return f"{kind}/{part}" if kind not in CATALOGUE or CATALOGUE[kind].asked_by_part else kind
+
+
+def made_metrics(name: str) -> str:
+    """The command that writes `metrics/DATASET/NAME.json`."""
+    stage, _, which = name.partition("-")
+    option = {"extract": " --encoder ", "graph": " --graph "}.get(stage, "")
+    kind, _, part = which.partition("-")
+    if stage == "graph" and kind in CATALOGUE and CATALOGUE[kind].asked_by_part:
+        which = f"{kind}/{part}"
+    return f"mmprep {stage}{option}{which}"

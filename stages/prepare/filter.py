@@ -1,0 +1,231 @@
+"""Stage `filter`: the k-core of the interactions, users and items renumbered from 0."""
+
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import Field
+
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.params import Params
+from mmprep.pipeline.progress import Progress, silent
+from mmprep.pipeline.storage.files import write_json
+from mmprep.pipeline.tables.provenance import record
+from mmprep.pipeline.tables.table import CORE, ITEMS, RAW_ITEMS, TEXT_FIELDS, USERS
+from mmprep.stages.prepare.id_codes import Coded, Codes, Index, Mask, read_coded
+
+CHUNK = 2**24  # rows counted at once
+MANY = 0.1  # of the rows; if more fall in a round, the arrays are made shorter
+RULES = ("duplicates", "min_rating", "missing_modality", "k_core")  # in the order in which they are applied
+
+
+class FilterParams(Params):
+    """Section `filter` of params.yaml.
+
+    Attributes:
+        k_core: the least number of interactions of a user, and of an item.
+        k_core_items: another number for items; None for the same.
+        duplicates: which of a user's reviews of one item stays.
+        min_rating: interactions rated lower are dropped; None keeps all.
+        require: items without a photo, or without text, are dropped.
+    """
+
+    k_core: Annotated[int, Field(ge=1)] = 5
+    k_core_items: Annotated[int, Field(ge=1)] | None = None
+    duplicates: Literal["last", "first", "best"] = "last"
+    min_rating: float | None = None
+    require: tuple[Literal["image", "text"], ...] = ()
+
+
+def run(params: FilterParams, layout: Layout, progress: Progress = silent) -> dict[str, Any]:
+    """Keep the k-core and write it with dense indices, its users and its items.
+
+    Duplicates go first, then low ratings, then items that lack a modality; on what is left the k-core is taken. Items
+    that lack a modality lack it in every round, so that is the largest set that meets all rules at once.
+
+    Raises:
+        MissingInputError: `ingest` has not run.
+        DataError: a table is damaged, or nothing is left.
+    """
+    left = read_coded(layout.raw_interactions)
+    RAW_ITEMS.check(layout.raw_items)
+    sizes = [len(left.rows)]
+    with progress("filtering", 4, "rules") as advance:
+        left = left.keep(distinct(left.rows, params.duplicates))
+        sizes.append(len(left.rows))
+        advance(1, "duplicates")
+        left = left.keep(rated(left.rows, params.min_rating))
+        sizes.append(len(left.rows))
+        advance(1, "ratings")
+        left = left.keep(complete(left, layout.raw_items, params.require))
+        sizes.append(len(left.rows))
+        advance(1, "modalities")
+        mask, rounds = k_core(left.number("user"), left.number("item"), params.k_core, params.k_core_items)
+        left = left.keep(mask)
+        sizes.append(len(left.rows))
+        advance(1, "k-core")
+    lost = {f"lost_to_{rule}": before - after for rule, before, after in zip(RULES, sizes, sizes[1:], strict=False)}
+    if left.rows.is_empty():
+        counts = ", ".join(f"{lost_rows} to {rule.removeprefix('lost_to_')}" for rule, lost_rows in lost.items())
+        raise DataError(
+            f"{layout.raw_interactions}: no interaction is left of {sizes[0]} (lost {counts}); "
+            "lower filter.k_core or loosen the other rules"
+        )
+    return write_core(left, params, layout, {"rounds": rounds, **lost})
+
+
+def write_core(core: Coded, params: FilterParams, layout: Layout, found: dict[str, int]) -> dict[str, Any]:
+    """Renumber the core densely and write its interactions, users and items."""
+    users, user = dense_index(core.number("user"), core.users)
+    kept_items, item = dense_index(core.number("item"), core.items)
+    order = np.argsort(pairs(user, item))  # pairs are distinct, so there are no ties
+    rows = core.rows.with_columns(user=pl.Series(user), item=pl.Series(item))[order]
+    user_table = users.to_frame("user_id").with_row_index("user")
+    item_table = kept_items.to_frame("item_id").with_row_index("item")
+    described = describe(item_table, layout.raw_items)
+
+    provenance = record("filter", layout, params, [layout.raw_interactions, layout.raw_items])
+    USERS.write(user_table, layout.users, provenance)
+    ITEMS.write(described, layout.items, provenance)
+    CORE.write(rows, layout.core, provenance)
+    metrics = {
+        "users": len(users),
+        "items": len(kept_items),
+        "interactions": len(rows),
+        "sparsity": 1 - len(rows) / (len(users) * len(kept_items)),
+        "items_with_photo": len(described) - described["image"].null_count(),
+        "items_with_text": described.select(has_text().sum()).item(),
+        **found,
+    }
+    write_json(layout.metrics("filter"), metrics)
+    return metrics
+
+
+def describe(items: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Add to each item what the items of `ingest` say; those that were filtered out are never in memory at once."""
+    none = pl.DataFrame(RAW_ITEMS.schema.empty_table())
+    described = (piece.join(items, on="item_id") for piece in chain([none], RAW_ITEMS.pieces(path)))
+    found = pl.concat(described).sort("item")
+    if len(found) != len(items):
+        raise DataError(f"{path}: has {len(found)} of the {len(items)} items that are left; run `{RAW_ITEMS.made_by}`")
+    return found
+
+
+def pairs(user: npt.NDArray[Any], item: npt.NDArray[Any]) -> Index:
+    """One number for each row's user and item, in the order of users, then items."""
+    joined = user.astype(np.int64)
+    joined <<= 32
+    joined |= item
+    return joined
+
+
+def distinct(rows: pl.DataFrame, which: Literal["last", "first", "best"]) -> Mask:
+    """Keep one row a user and item.
+
+    Args:
+        rows: user, item, rating, timestamp, split.
+        which: the `last` by time, of those at one time the best rated; the `first` by time, of those at one time the
+            worst rated; or the `best` rated, of those the last.
+    """
+    pair = pairs(rows["user"].to_numpy(), rows["item"].to_numpy())
+    ordered = np.sort(pair)
+    repeated = pl.Series(ordered[1:][ordered[1:] == ordered[:-1]])
+    del ordered
+    # Most pairs occur once; only the others are sorted by time.
+    row = np.flatnonzero(pl.Series(pair).is_in(repeated.unique().implode()))
+    again = rows[row].with_columns(row=pl.Series(row), pair=pl.Series(pair[row]))
+    by = ["rating", "timestamp"] if which == "best" else ["timestamp", "rating"]
+    ranked = again.sort("pair", *by, "split", descending=[False] + [which == "first"] * 2 + [False], nulls_last=False)
+    chosen = ranked.unique("pair", keep="last", maintain_order=True)["row"].to_numpy()
+    mask = np.ones(len(rows), dtype=bool)
+    mask[row] = False
+    mask[chosen] = True
+    return mask
+
+
+def rated(rows: pl.DataFrame, least: float | None) -> Mask:
+    """Keep the rows rated at least so high; rows without a rating are kept only if no rating is asked for."""
+    if least is None:
+        return np.ones(len(rows), dtype=bool)
+    return rows.select((pl.col("rating") >= least).fill_null(False)).to_series().to_numpy()
+
+
+def complete(coded: Coded, items: Path, required: tuple[Literal["image", "text"], ...]) -> Mask:
+    """Keep the rows of items that have every required modality."""
+    if not required:
+        return np.ones(len(coded.rows), dtype=bool)
+    has = {"image": pl.col("image").is_not_null(), "text": has_text()}
+    wanted = [has[modality] for modality in required]
+    fit = (piece.filter(*wanted)["item_id"] for piece in RAW_ITEMS.pieces(items))
+    fits: Mask = coded.items.is_in(pl.concat([pl.Series("item_id", [], pl.String), *fit]).implode()).to_numpy()
+    return np.asarray(fits[coded.number("item")])
+
+
+def has_text() -> pl.Expr:
+    """Whether an item has any text."""
+    return pl.any_horizontal(pl.col(*TEXT_FIELDS) != "")
+
+
+def k_core(user: Codes, item: Codes, k: int, k_items: int | None = None) -> tuple[Mask, int]:
+    """Find the largest set of rows in which each user has at least k rows and each item at least k_items.
+
+    Args:
+        user: a row's user number.
+        item: a row's item number.
+        k: the least number of rows of a user.
+        k_items: the least number of rows of an item; None for k.
+
+    Returns:
+        Which rows are kept, and in how many rounds rows were dropped.
+    """
+    least = k if k_items is None else k_items
+    mask = np.zeros(len(user), dtype=bool)
+    kept = np.arange(len(user), dtype=np.uint32)
+    there = np.ones(len(user), dtype=bool)
+    users, items = count(user), count(item)
+    rounds = 0
+    while True:
+        stay = (users >= k)[user]
+        stay &= (items >= least)[item]
+        gone = np.flatnonzero(stay != there)  # who was below once stays below, so no row comes back
+        if not len(gone):
+            break
+        users -= count(user[gone], len(users))
+        items -= count(item[gone], len(items))
+        there = stay
+        rounds += 1
+        if len(gone) > MANY * len(user):
+            left = np.flatnonzero(there)  # a third of the time of three masks
+            kept, user, item = kept[left], user[left], item[left]
+            there = np.ones(len(left), dtype=bool)
+    mask[kept[there]] = True
+    return mask, rounds
+
+
+def count(codes: Codes, size: int = 0) -> Index:
+    """How often each number occurs. Piece by piece, as numpy counts in a copy of twice the size."""
+    size = max(size, int(codes.max()) + 1 if len(codes) else 0)
+    pieces = (codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK))
+    return sum((np.bincount(piece, minlength=size) for piece in pieces), np.zeros(size, dtype=np.int64))
+
+
+def dense_index(codes: Codes, ids: pl.Series) -> tuple[pl.Series, npt.NDArray[np.int32]]:
+    """Number the ids that occur from 0 in the order of ids.
+
+    Args:
+        codes: each row's provisional number.
+        ids: the id of each provisional number.
+
+    Returns:
+        The ids in order, and each row's dense index.
+    """
+    used = np.flatnonzero(count(codes, len(ids)))
+    found = ids.gather(used)
+    order = found.arg_sort().to_numpy()
+    dense = np.zeros(len(ids), dtype=np.int32)
+    dense[used[order]] = np.arange(len(used), dtype=np.int32)
+    return found.gather(order), dense[codes]

@@ -1,0 +1,156 @@
+"""Stage `split`: interactions into train, val and test."""
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import Field
+
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.params import Params
+from mmprep.pipeline.progress import Progress, silent
+from mmprep.pipeline.storage.files import require, write_json
+from mmprep.pipeline.tables.provenance import record
+from mmprep.pipeline.tables.table import CORE, ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
+from mmprep.stages.prepare.noise import NoiseParams, disturb_feedback
+
+Index = npt.NDArray[np.int64]
+Labels = npt.NDArray[np.int8]
+Rule = Literal["mmrec", "lattice", "temporal", "leave_one_out", "global_time", "given"]
+
+FEW = 10  # users with fewer interactions give one to val and one to test
+IN_TRAIN, IN_VAL, IN_TEST = range(3)  # positions in SPLITS
+TRAIN_QUANTILE, VAL_QUANTILE = 0.8, 0.9
+
+
+class SplitParams(Params):
+    """Section `split` of params.yaml.
+
+    Attributes:
+        rule: see `assign`.
+        seed: of the rules that draw at random.
+    """
+
+    rule: Rule = "mmrec"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+def run(
+    params: SplitParams, layout: Layout, progress: Progress = silent, noise: NoiseParams | None = None
+) -> dict[str, Any]:
+    """Assign each interaction to a split, disturb the train split if asked to, and write the interactions.
+
+    Raises:
+        MissingInputError: `filter` has not run.
+        DataError: the rule needs times or given splits, and there are none; or nothing is left to train on.
+    """
+    del progress  # a few seconds, at a hundred million interactions a minute
+    core = CORE.read(layout.core, [name for name in CORE.schema.names if name != "split" or params.rule == "given"])
+    made_with = [require(path, "mmprep filter") for path in (layout.core, layout.users, layout.items)]
+    labels = assign(core, params.rule, params.seed)
+    if not np.any(labels == IN_TRAIN):
+        raise DataError(f"split.rule: {params.rule} leaves no interaction to train on; take another rule")
+    interactions = core.with_columns(split=pl.Series(labels.view(np.uint8)).cat.to(pl.Enum(SPLITS)))
+    noise = noise or NoiseParams()
+    if noise.added or noise.removed:
+        n_users, n_items = USERS.count(layout.users), ITEMS.count(layout.items)
+        interactions = disturb_feedback(interactions, noise, n_users, n_items)
+    provenance = record(
+        "split", layout, params, made_with, noise=noise.model_dump(include={"added", "removed", "seed"})
+    )
+    SPLIT_INTERACTIONS.write(interactions, layout.interactions, provenance)
+    metrics = summarise(interactions)
+    write_json(layout.metrics("split"), metrics)
+    return metrics
+
+
+def summarise(interactions: pl.DataFrame) -> dict[str, Any]:
+    """The stage's metrics. Users without train items, which only noise makes, are left out of evaluation."""
+    labels = interactions["split"].to_physical().to_numpy()
+    counts = np.bincount(labels, minlength=len(SPLITS))
+    trained = labels == IN_TRAIN
+    users = interactions["user"].to_numpy()
+    return {
+        **{split: int(count) for split, count in zip(SPLITS, counts, strict=True)},
+        "items_seen_in_train": int(np.count_nonzero(np.bincount(interactions["item"].to_numpy()[trained]))),
+        "users_without_train": int(np.count_nonzero(np.bincount(users)))
+        - int(np.count_nonzero(np.bincount(users[trained]))),
+    }
+
+
+def assign(core: pl.DataFrame, rule: Rule, seed: int) -> Labels:
+    """The split of each row, as a position in SPLITS.
+
+    - `mmrec`, `lattice`: at random within a user, by the sizes of `held_out`.
+    - `temporal`: each user's last rows, by the sizes of `held_out` for `mmrec`; test is last.
+    - `leave_one_out`: each user's last row is test, the one before it val.
+    - `global_time`: before the 0.8 quantile of all times train, before the 0.9 quantile val, the rest test (the first
+      split of MMRec's notebook 0rating2inter).
+    - `given`: as the raw files have it.
+
+    Rows at one time follow each other by item, so the result depends on the rows and the seed alone.
+
+    Args:
+        core: table CORE, sorted by user and item.
+        rule: one of the above.
+        seed: for the rules that draw.
+
+    Raises:
+        DataError: the rule needs times or given splits, and a row has none.
+    """
+    needed = {"temporal": "timestamp", "leave_one_out": "timestamp", "global_time": "timestamp", "given": "split"}
+    if rule in needed and core[needed[rule]].null_count():
+        what = "the raw files give no split" if rule == "given" else "the raw files give no times"
+        raise DataError(f"split.rule: found {rule}, but {what} for {core[needed[rule]].null_count()} interactions")
+    users = core["user"].to_numpy()
+    if rule == "given":
+        return core["split"].cast(pl.Enum(SPLITS)).to_physical().to_numpy().astype(np.int8)
+    if rule == "global_time":
+        return by_time(core["timestamp"].to_numpy())
+    # A user's rows are held out in this order: at random, or the latest first.
+    if rule in ("temporal", "leave_one_out"):
+        turn = np.empty(len(users), dtype=np.int64)
+        turn[np.argsort(core["timestamp"].to_numpy(), kind="stable")] = np.arange(len(users))[::-1]
+    else:
+        turn = np.random.default_rng(seed).permutation(len(users))
+    place = place_in_user(users, turn)
+    val, test = held_out(np.bincount(users), rule)
+    labels = np.full(len(users), IN_TRAIN, dtype=np.int8)
+    labels[place < (test + val)[users]] = IN_VAL
+    labels[place < test[users]] = IN_TEST
+    return labels
+
+
+def place_in_user(users: npt.NDArray[np.int32], turn: Index) -> Index:
+    """Each row's place from 0 among its user's rows, by `turn`, which is different for every row.
+
+    Args:
+        users: each row's user, sorted.
+        turn: each row's turn.
+    """
+    counts = np.bincount(users)
+    place = np.empty(len(users), dtype=np.int64)
+    order = np.argsort(users.astype(np.int64) << 32 | turn)
+    place[order] = np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return place
+
+
+def held_out(counts: Index, rule: Rule) -> tuple[Index, Index]:
+    """How many of a user's n rows go to val and to test.
+
+    Below 10 rows one each; else floor(0.2 n) in halves, of which the odd row goes to test by the rules `mmrec` (its
+    notebook 1splitting) and `temporal`, and to val by `lattice` (its build_data.py). `leave_one_out` holds out one
+    each. Users with two rows give one to test, users with one give none, so that everybody keeps a row to train on.
+    """
+    held = np.where((counts < FEW) | (rule == "leave_one_out"), 2, counts * 2 // 10)
+    smaller = held // 2
+    val, test = (held - smaller, smaller) if rule == "lattice" else (smaller, held - smaller)
+    return np.where(counts < 3, 0, val), np.where(counts < 3, np.clip(counts - 1, 0, 1), test)
+
+
+def by_time(times: Index) -> Labels:
+    """Train, val and test by quantiles of all times; equal times stay together."""
+    first_val, first_test = np.quantile(times, [TRAIN_QUANTILE, VAL_QUANTILE])
+    return np.where(times < first_val, IN_TRAIN, np.where(times < first_test, IN_VAL, IN_TEST)).astype(np.int8)

@@ -1,0 +1,231 @@
+"""Files appear whole or not at all, whatever kills the process that writes them."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mmprep.pipeline.errors import MissingInputError
+from mmprep.pipeline.storage.files import atomic_file, atomic_folder, remove, require, sha256, write_json
+
+WRITE_AND_WAIT = """
+import sys, time
+from pathlib import Path
+from mmprep.pipeline.storage.files import {context}
+with {context}(Path(sys.argv[1])) as temporary:
+    ({target}).write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+@pytest.fixture
+def living_process() -> Iterator[int]:
+    process = subprocess.Popen(["sleep", "60"])
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+def kill_in_the_middle(context: str, target: str, path: Path) -> None:
+    """Kill -9 a process inside the block of an atomic write to `path`."""
+    code = WRITE_AND_WAIT.format(context=context, target=target)
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_atomic_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "file.txt"
+    with atomic_file(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+        assert temporary.parent == path.parent, "a rename is atomic within one folder alone"
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["file.txt"]
+
+
+def test_atomic_file_keeps_the_old_one_when_the_block_raises(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="in the middle"), atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("in the middle")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_atomic_file_replaces_a_link_and_not_what_it_points_to(tmp_path: Path) -> None:
+    kept = tmp_path / "cache"
+    kept.write_text("shared")
+    path = tmp_path / "file.txt"
+    path.symlink_to(kept)
+    with atomic_file(path) as temporary:
+        temporary.write_text("new")
+    assert (kept.read_text(), path.read_text(), path.is_symlink()) == ("shared", "new", False)
+
+
+def test_atomic_folder_replaces_the_whole_folder(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old.txt").touch()
+    with atomic_folder(path) as temporary:
+        (temporary / "new.txt").write_text("new")
+        assert names(path) == ["old.txt"]
+    assert names(path) == ["new.txt"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_atomic_folder_keeps_the_old_one_when_the_block_raises(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old.txt").touch()
+    with pytest.raises(RuntimeError, match="in the middle"), atomic_folder(path) as temporary:
+        (temporary / "new.txt").touch()
+        raise RuntimeError("in the middle")
+    assert names(path) == ["old.txt"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_atomic_folder_leaves_none_where_none_was(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "folder"):
+        raise RuntimeError
+    assert names(tmp_path) == []
+
+
+def test_killed_write_of_a_file_leaves_the_old_one_and_is_swept_up_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    kill_in_the_middle("atomic_file", "temporary", path)
+    assert path.read_text() == "old"
+    assert len(names(tmp_path)) == 2
+    with atomic_file(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["file.txt"]
+
+
+def test_killed_write_of_a_folder_leaves_the_old_one_and_is_swept_up_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old.txt").touch()
+    kill_in_the_middle("atomic_folder", "temporary / 'new.txt'", path)
+    assert names(path) == ["old.txt"]
+    assert len(names(tmp_path)) == 2
+    with atomic_folder(path):
+        pass
+    assert names(tmp_path) == ["folder"]
+
+
+def test_what_a_dead_process_left_is_removed(tmp_path: Path, dead_process: int) -> None:
+    (tmp_path / f".file.txt.{dead_process}.partial").touch()
+    (tmp_path / f".folder.{dead_process}.partial").mkdir()
+    (tmp_path / f".folder.{dead_process}.partial" / "part").touch()
+    with atomic_file(tmp_path / "file.txt") as temporary:
+        temporary.touch()
+    with atomic_folder(tmp_path / "folder"):
+        pass
+    assert names(tmp_path) == ["file.txt", "folder"]
+
+
+def test_what_a_living_process_writes_is_left_alone(tmp_path: Path, living_process: int) -> None:
+    other = tmp_path / f".file.txt.{living_process}.partial"
+    other.write_text("still writing")
+    with atomic_file(tmp_path / "file.txt") as temporary:
+        temporary.touch()
+    assert other.read_text() == "still writing"
+
+
+def test_what_this_process_left_under_its_number_is_removed(tmp_path: Path) -> None:
+    (tmp_path / f".folder.{os.getpid()}.partial").mkdir()
+    (tmp_path / f".folder.{os.getpid()}.partial" / "part").touch()
+    with atomic_folder(tmp_path / "folder") as temporary:
+        assert names(temporary) == []
+
+
+def test_leftovers_of_other_files_are_left_alone(tmp_path: Path, dead_process: int) -> None:
+    other = tmp_path / f".other.txt.{dead_process}.partial"
+    other.touch()
+    with atomic_file(tmp_path / "file.txt") as temporary:
+        temporary.touch()
+    assert other.exists()
+
+
+def test_remove_takes_links_and_not_what_they_point_to(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file.txt").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    for path in (tmp_path / "link", tmp_path / "nothing"):
+        remove(path)
+    assert names(tmp_path) == ["kept"]
+    assert names(tmp_path / "kept") == ["file.txt"]
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 5000
+    (tmp_path / "file").write_bytes(content)
+    assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_require_names_the_command_that_makes_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "core.parquet"
+    with pytest.raises(MissingInputError) as caught:
+        require(path, "mmprep filter")
+    assert str(caught.value) == f"{path}: not found; run `mmprep filter` first"
+    path.touch()
+    assert require(path, "mmprep filter") == path
+
+
+def test_write_json_is_indented_and_ends_with_a_newline(tmp_path: Path) -> None:
+    write_json(tmp_path / "m.json", {"b": 1, "a": {"c": 0.5}})
+    text = (tmp_path / "m.json").read_text()
+    assert text == '{\n  "b": 1,\n  "a": {\n    "c": 0.5\n  }\n}\n'
+    assert json.loads(text) == {"b": 1, "a": {"c": 0.5}}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_write_json_refuses_what_is_not_a_number_and_keeps_the_old_file(tmp_path: Path, value: float) -> None:
+    path = tmp_path / "m.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": value})
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert names(tmp_path) == ["m.json"]
+
+
+def test_a_folder_that_two_processes_write_at_once_is_one_of_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, meant = tmp_path / "vgg16", Path.rename
+    meddled = iter([True, True, False])
+
+    def rename_after_another(self: Path, target: Path) -> Path:
+        if next(meddled):
+            path.mkdir()
+            (path / "part").write_text("another's")
+        return meant(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename_after_another)
+    with atomic_folder(path) as temporary:
+        (temporary / "part").write_text("ours")
+    assert (path / "part").read_text() == "ours"
+    assert [each.name for each in tmp_path.iterdir()] == ["vgg16"]

@@ -1,0 +1,231 @@
+"""Places: files appear whole or not at all, on a disk and behind a URL, and trouble is one line."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from mmprep.pipeline.errors import ParamsError
+from mmprep.pipeline.storage import remote_store as remote_places
+from mmprep.pipeline.storage.remote_store import RemotePlace, changed
+from mmprep.pipeline.storage.stores import LocalPlace, Place, PlaceError, is_leftover, temporary_name
+
+
+@pytest.fixture(params=["local", "remote"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """An empty place of each kind."""
+    place = Place.of(tmp_path / "place" if request.param == "local" else "memory://places/place")
+    yield place
+    place.close()
+    MemoryFileSystem.store.clear()
+    MemoryFileSystem.pseudo_dirs[:] = [""]
+
+
+def names(place: Place) -> list[str]:
+    return [entry.name for entry in place.entries()]
+
+
+def test_what_is_written_is_listed_and_read(place: Place) -> None:
+    assert (names(place), place.folders()) == ([], [])
+    place.write("b", b"content")
+    place.write("a", b"")
+    place.child("inner").write("c", b"x")
+    assert names(place) == ["a", "b"]
+    assert place.folders() == ["inner"]
+    assert [entry.size for entry in place.entries()] == [0, 7]
+    assert all(abs(time.time() - (entry.changed or 0)) < 60 for entry in place.entries())
+    assert (place.read("b"), place.read("b", 3), place.read("b", 1, 3)) == (b"content", b"tent", b"on")
+
+
+def test_a_file_is_replaced_moved_and_deleted(place: Place) -> None:
+    place.write("a", b"old")
+    place.write("a", b"new")
+    place.move("a", "aside/a")
+    assert (names(place), place.child("aside").read("a")) == ([], b"new")
+    place.child("aside").delete("a")
+    place.child("aside").delete("a")
+    place.child("aside").remove_if_empty()
+    assert place.folders() == []
+
+
+def test_a_folder_with_something_in_it_stays(place: Place) -> None:
+    place.write("a", b"a")
+    place.remove_if_empty()
+    assert names(place) == ["a"]
+
+
+def test_a_file_that_is_not_there_is_told_apart_from_trouble(place: Place) -> None:
+    for call in (lambda: place.read("a"), lambda: place.fetch("a"), lambda: place.move("a", "b")):
+        with pytest.raises(FileNotFoundError):
+            call()
+
+
+def test_a_scratch_file_takes_its_place_and_is_gone(place: Place) -> None:
+    scratch = place.scratch()
+    scratch.write_bytes(b"content")
+    assert "a" not in names(place)
+    place.put(scratch, "a")
+    assert not scratch.exists()
+    assert (names(place), place.read("a")) == (["a"], b"content")
+
+
+def test_a_fetched_file_is_local_and_its_copy_goes_with_close(place: Place) -> None:
+    place.write("a", b"content")
+    path = place.fetch("a")
+    assert path.read_bytes() == b"content"
+    place.close()
+    assert path.exists() == isinstance(place, LocalPlace)
+    assert place.fetch("a").read_bytes() == b"content"
+
+
+def test_a_copy_is_made_again_once_discarded(place: Place) -> None:
+    place.write("a", b"old")
+    place.fetch("a")
+    place.write("a", b"new")
+    if place.discard_copy("a"):
+        assert isinstance(place, RemotePlace)
+    assert place.fetch("a").read_bytes() == b"new"
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place.of(tmp_path)
+    place.write("a", b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(PlaceError, match=r"cannot be written \(No space left on device\)"):
+        place.write("a", b"new")
+    assert (names(place), place.read("a")) == (["a"], b"old")
+
+
+def test_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    sync, replace = os.fsync, Path.replace
+
+    def noted_sync(number: int) -> None:
+        order.append("sync")
+        sync(number)
+
+    def noted_replace(path: Path, target: Path) -> Path:
+        order.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    Place.of(tmp_path).write("a", b"content")
+    assert order == ["sync", "rename", "sync"]
+
+
+def test_files_have_the_rights_that_the_user_gives_files(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        Place.of(tmp_path).write("a", b"content")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o664
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    place = Place.of(tmp_path / "file")
+    with pytest.raises(PlaceError, match=r"file: cannot be listed \(Not a directory\)"):
+        place.entries()
+    with pytest.raises(PlaceError, match=r"file: cannot be written \(File exists\)"):
+        place.write("a", b"")
+
+
+def test_links_are_no_files_of_a_place(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    (tmp_path / "file").symlink_to("/etc/hosts")
+    assert (names(Place.of(tmp_path)), Place.of(tmp_path).folders()) == ([], ["there"])
+
+
+def test_paths_and_file_urls_are_local(tmp_path: Path) -> None:
+    assert str(Place.of(f"file://{tmp_path}")) == str(Place.of(str(tmp_path))) == str(Place.of(tmp_path))
+    assert str(Place.of("~/cache")) == str(Path.home() / "cache")
+
+
+def test_an_unknown_scheme_is_one_clear_line() -> None:
+    with pytest.raises(
+        ParamsError, match=r"^ftq://host/x: not a place \(Protocol not known: ftq.*give a folder or a URL"
+    ):
+        Place.of("ftq://user:secret@host/x")
+
+
+def test_a_missing_library_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: str) -> None:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
+    with pytest.raises(ParamsError, match=r"^s3://bucket/x: .*`pip install 'mmprep\[s3\]'`$"):
+        Place.of("s3://bucket/x")
+    with pytest.raises(ParamsError, match=r"^gs://bucket/x: .*Install s3fs to access S3$"):
+        Place.of("gs://bucket/x")
+
+
+def test_trouble_with_a_store_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoCredentialsError(Exception):
+        pass
+
+    def refuse(*_: object, **__: object) -> None:
+        raise NoCredentialsError("Unable to locate credentials\nsecond line")
+
+    for method in ("ls", "cat_file", "pipe_file", "rm_file"):
+        monkeypatch.setattr(MemoryFileSystem, method, refuse)
+    place = Place.of("memory://bucket")
+    calls = (place.entries, lambda: place.read("a"), lambda: place.write("a", b""), lambda: place.delete("a"))
+    for call, verb in zip(calls, ("listed", "read", "written", "changed"), strict=True):
+        with pytest.raises(PlaceError) as caught:
+            call()
+        assert str(caught.value) == f"memory://bucket: cannot be {verb} (Unable to locate credentials)"
+
+
+def test_a_missing_bucket_is_told_when_writing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise FileNotFoundError("bucket")
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", missing)
+    with pytest.raises(PlaceError, match=r"memory://bucket: a cannot be written \(no such bucket or folder\)"):
+        Place.of("memory://bucket").write("a", b"")
+
+
+def test_passwords_are_not_shown() -> None:
+    assert remote_places.shown("ftp://me:secret@host/a@b") == "ftp://host/a@b"
+
+
+@pytest.mark.parametrize(
+    "info", [{"mtime": 10.5}, {"LastModified": "1970-01-01T00:00:10.5+00:00"}, {"created": 10.5, "mtime": None}]
+)
+def test_stores_tell_the_time_in_several_ways(info: dict[str, object]) -> None:
+    assert changed(info) == 10.5
+    assert changed({"name": "a"}) is None
+
+
+def entry_of(place: Place, name: str, age: float = 0) -> bool:
+    place.write(name, b"x")
+    assert isinstance(place, LocalPlace)
+    os.utime(place.folder / name, (time.time() - age,) * 2)
+    return is_leftover(next(entry for entry in place.entries() if entry.name == name))
+
+
+def test_leftovers_are_of_dead_processes_or_a_day_old(tmp_path: Path) -> None:
+    place = Place.of(tmp_path)
+    code = "from mmprep.pipeline.storage.stores import temporary_name; print(temporary_name())"
+    dead = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    mine = temporary_name()
+    foreign = f".{'0' * 12}.{dead.split('.')[2]}.{'0' * 16}.partial"
+    assert mine.split(".")[1] == dead.split(".")[1]
+    assert entry_of(place, dead)
+    assert not entry_of(place, mine)
+    assert not entry_of(place, foreign)
+    assert entry_of(place, foreign, age=25 * 3600)
+    assert not entry_of(place, "notes.partial", age=25 * 3600)

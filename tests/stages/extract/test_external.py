@@ -1,0 +1,176 @@
+"""Features that others have computed become features of a dataset."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from worlds import World, binary, write_items, write_world
+
+from mmprep.models.encoders.params import ExtractParams, FileParams
+from mmprep.models.recommenders.vbpr import VBPRParams
+from mmprep.models.training.params import TrainParams
+from mmprep.pipeline.errors import DataError, MissingInputError, ParamsError
+from mmprep.pipeline.features.reader import part_paths, read_features
+from mmprep.pipeline.graphs.params import GraphsParams, KnnParams
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.storage.files import sha256
+from mmprep.pipeline.tables.provenance import read_provenance
+from mmprep.stages.extract.extract import run
+from mmprep.stages.graphs import graph
+from mmprep.stages.prepare.noise import NoiseParams
+from mmprep.stages.training import train
+
+Vectors = npt.NDArray[np.float32]
+Writer = Callable[[Layout, list[int], Vectors], str]
+ASIN = "B00000000{}"
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """Six items under ids of ten characters."""
+    layout = Layout(tmp_path / "data", "toy")
+    layout.raw.mkdir(parents=True)
+    write_items(layout, [{"item_id": ASIN.format(n)} for n in range(6)])
+    return layout
+
+
+def vectors_of(items: list[int], dimension: int = 8) -> Vectors:
+    return np.random.default_rng(0).normal(size=(10, dimension)).astype(np.float32)[items]
+
+
+def write_mmrec(layout: Layout, items: list[int], vectors: Vectors) -> str:
+    np.save(layout.raw / "image_feat.npy", vectors)
+    rows = "".join(f"{ASIN.format(item)}\t{row}\n" for row, item in enumerate(items))
+    (layout.raw / "i_id_mapping.csv").write_text(f"asin\titemID\n{rows}")
+    return "image_feat.npy"
+
+
+def write_amazon(layout: Layout, items: list[int], vectors: Vectors) -> str:
+    records = (ASIN.format(item).encode() + vector.tobytes() for item, vector in zip(items, vectors, strict=True))
+    (layout.raw / "image_features_Toy.b").write_bytes(b"".join(records))
+    return "image_features_Toy.b"
+
+
+def write_ducho(layout: Layout, items: list[int], vectors: Vectors) -> str:
+    (layout.raw / "visual").mkdir()
+    for item, vector in zip(items, vectors, strict=True):
+        np.save(layout.raw / "visual" / f"{ASIN.format(item)}.npy", vector)
+    return "visual"
+
+
+def extract(layout: Layout, path: str, noise: NoiseParams | None = None, **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    params = FileParams.model_validate({"library": "file", "path": path, "modality": "image", **more})
+    return run("theirs", ExtractParams(missing="zeros"), params, layout, noise=noise)
+
+
+@pytest.mark.parametrize(
+    ("kind", "write", "dimension"),
+    [("mmrec", write_mmrec, 8), ("amazon", write_amazon, 4096), ("ducho", write_ducho, 8)],
+)
+def test_each_format_becomes_features_in_the_order_of_items(
+    layout: Layout,
+    tmp_path: Path,
+    kind: str,
+    write: Writer,
+    dimension: int,
+) -> None:
+    there = [5, 9, 0, 3]  # in any order; 9 is of no item here
+    metrics = extract(layout, write(layout, there, vectors_of(there, dimension)))
+    assert metrics == {
+        "items": 6,
+        "encoded": 3,
+        "missing": 3,
+        "replaced_by_noise": 0,
+        "dimension": dimension,
+        "kind": kind,
+        "left_out": {"of an item that was not asked for": 1},
+    }
+    assert json.loads(layout.metrics("extract-theirs").read_text()) == metrics
+    features = read_features(layout.features("theirs"))
+    assert features.items.tolist() == [0, 3, 5]
+    np.testing.assert_array_equal(features.vectors, vectors_of([0, 3, 5], dimension))
+    # Those that lack get what extract.missing says.
+    np.testing.assert_array_equal(features.matrix(6)[[1, 2, 4]], np.zeros((3, dimension)))
+    provenance = features.provenance
+    assert (provenance["encoder"]["library"], provenance["encoder"]["weights"]) == ("file", "not known")
+    assert provenance["missing"] == "zeros"
+    assert provenance["inputs"] == {"processed/toy/items.parquet": sha256(layout.items)}
+    assert str(tmp_path) not in json.dumps(provenance)
+    assert [path.name for path in layout.features("theirs").parent.iterdir()] == ["theirs"]
+
+
+def test_other_contents_are_told_by_their_digest(layout: Layout) -> None:
+    digests = []
+    for factor in (1, 1, 2):
+        extract(layout, write_mmrec(layout, [0, 1], factor * vectors_of([0, 1])))
+        digests.append(read_provenance(part_paths(layout.features("theirs"))[0])["contents_sha256"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_vectors_are_stored_as_f16_if_asked_for(layout: Layout) -> None:
+    extract(layout, write_mmrec(layout, [0, 1], vectors_of([0, 1])), stored_as="f16")
+    found = read_features(layout.features("theirs")).vectors
+    np.testing.assert_array_equal(found, vectors_of([0, 1]).astype(np.float16).astype(np.float32))
+
+
+def test_numbers_too_large_for_f16_name_the_item(layout: Layout) -> None:
+    path = write_mmrec(layout, [0, 1], np.array([[1, 2], [1e6, 3]], dtype=np.float32))
+    with pytest.raises(DataError, match=f"numbers too large for f16 for item {ASIN.format(1)}; set stored_as to f32"):
+        extract(layout, path, stored_as="f16")
+    assert not layout.features("theirs").exists()
+
+
+def test_features_of_another_dataset_are_refused(layout: Layout) -> None:
+    path = write_mmrec(layout, [7, 8], vectors_of([7, 8]))
+    with pytest.raises(DataError, match="has none of the 6 items; it is of another dataset, or under other ids"):
+        extract(layout, path)
+    write_items(layout, [])
+    with pytest.raises(DataError, match="has none of the 0 items"):
+        extract(layout, path)
+    assert not layout.features("theirs").exists()
+
+
+@pytest.mark.parametrize("path", ["../image_feat.npy", "/etc/passwd", "link.npy"])
+def test_a_path_out_of_the_raw_folder_is_refused(layout: Layout, path: str) -> None:
+    np.save(layout.raw.parent / "image_feat.npy", vectors_of([0]))
+    (layout.raw / "link.npy").symlink_to(layout.raw.parent / "image_feat.npy")
+    with pytest.raises(ParamsError) as caught:
+        extract(layout, path)
+    assert str(caught.value) == (f"encoders.theirs.path: found {path!r}, expected a file or folder below {layout.raw}")
+
+
+def test_a_file_that_is_not_there_and_a_reduction_are_refused(layout: Layout) -> None:
+    with pytest.raises(MissingInputError, match="no such file or folder of features"):
+        extract(layout, "image_feat.npy")
+    with pytest.raises(ParamsError, match=r"encoders\.theirs\.reduce: features of others are kept as they are"):
+        extract(layout, write_mmrec(layout, [0], vectors_of([0])), reduce="pca:2")
+
+
+def test_noise_gives_items_the_vectors_of_others(layout: Layout) -> None:
+    path = write_mmrec(layout, list(range(6)), vectors_of(list(range(6))))
+    extract(layout, path)
+    clean = read_features(layout.features("theirs")).vectors
+    metrics = extract(layout, path, NoiseParams(replaced=0.5, modality="image"))
+    noisy = read_features(layout.features("theirs"))
+    assert metrics["replaced_by_noise"] == noisy.provenance["replaced_by_noise"] == 3
+    assert (noisy.vectors != clean).any(axis=1).sum() == 3
+    assert {row.tobytes() for row in noisy.vectors} < {row.tobytes() for row in clean}
+    assert extract(layout, path, NoiseParams(replaced=0.5, modality="text"))["replaced_by_noise"] == 0
+
+
+def test_graphs_and_recommenders_read_them(layout: Layout) -> None:
+    pairs = [(user, (user + step) % 6) for user in range(4) for step in range(3)]
+    val, test = [(user, (user + 3) % 6) for user in range(4)], [(user, (user + 4) % 6) for user in range(4)]
+    write_world(World(*(binary(each, (4, 6)) for each in (pairs, val, test))), layout)
+    (layout.raw / "visual").mkdir()
+    for item in (0, 1, 2, 4, 5):
+        np.save(layout.raw / "visual" / f"i{item}.npy", vectors_of([item])[0])
+    assert extract(layout, "visual")["missing"] == 1
+    edges = graph.run("knn/theirs", GraphsParams(encoders=("theirs",), knn=KnnParams(k=2)), {}, layout)
+    assert (edges["edges"], edges["without_neighbours"]) == (10, 1)
+    params = TrainParams(image="theirs", text="", max_epochs=1, batch_size=4)
+    assert train.run("vbpr", params, VBPRParams(), layout)["epochs"] == 1
