@@ -50,5 +50,5 @@ constraints: install ## write constraints.txt from what is installed now
 	mv constraints.txt.new constraints.txt
 
 clean: ## remove what stages and tools made, not the raw data and not .venv
-	rm -rf data/interim data/processed data/features data/graphs data/runs data/seeds data/searches data/metrics data/denoised data/experiments data/plots dvc_plots .dvc/tmp/experiments
+	rm -rf data/code data/interim data/processed data/features data/graphs data/runs data/seeds data/searches data/metrics data/denoised data/experiments data/plots dvc_plots .dvc/tmp/experiments
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -31,14 +31,15 @@ import torch
 from PIL import Image
 
 from mmprep.models.encoders.base import Encoder, Identity
-from mmprep.models.encoders.image_encoder import DTYPES, ImageEncoder
+from mmprep.models.encoders.image_encoder import ImageEncoder
+from mmprep.models.encoders.networks.base import DTYPES
 from mmprep.models.encoders.params import ExtractParams, NetworkParams, describe, parse_encoder
 from mmprep.models.encoders.weights.sources import locate
 from mmprep.pipeline.features.vectors import Rows
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.photos.decode import open_photo
 from mmprep.pipeline.tables.provenance import Provenance
-from mmprep.pipeline.tables.table import ITEMS, TEXT_FIELDS
+from mmprep.pipeline.tables.schemas import ITEMS, TEXT_FIELDS
 from mmprep.stages.extract import encode, extract
 
 logging.getLogger("mmprep.stages").setLevel(logging.ERROR)  # it would warn of random weights at every run

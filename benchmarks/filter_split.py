@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import Provenance
-from mmprep.pipeline.tables.table import INTERACTIONS, RAW_ITEMS, SPLITS, TEXT_FIELDS
+from mmprep.pipeline.tables.schemas import INTERACTIONS, RAW_ITEMS, SPLITS, TEXT_FIELDS
 
 K = 5
 CHUNK = 2_000_000  # rows written at once

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, load_npz, save_npz
 
-from mmprep.models.layers.mdr_chca.token_store import TokenSource
 from mmprep.models.recommenders.base import TrainingData
 from mmprep.models.recommenders.catalogue import RecommenderDescription
 from mmprep.models.training.params import TrainParams
@@ -26,8 +25,9 @@ from mmprep.pipeline.graphs.intra_item import edges_within
 from mmprep.pipeline.graphs.intra_item_reader import IntraItemEdges
 from mmprep.pipeline.graphs.knn import consistent, nearest
 from mmprep.pipeline.graphs.params import ConsistentParams, CooccurrenceParams, IntraItemParams, KnnParams, MixedParams
+from mmprep.pipeline.graphs.token_source import TokenSource
 from mmprep.pipeline.tables.provenance import Provenance
-from mmprep.pipeline.tables.table import INTRA_EDGES
+from mmprep.pipeline.tables.schemas import INTRA_EDGES
 
 LEAST_TRAIN, LEAST_VAL = 3, 1  # of a user
 USER_SPREAD, ITEM_SPREAD = 1.1, 1.0  # of the logarithms of how active users and how popular items are

@@ -19,3 +19,8 @@ class DataError(MmprepError):
 
 class WeightsError(MmprepError):
     """An encoder's weights cannot be had, or are not the ones that were asked for."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message that says something, or its kind where none does."""
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)

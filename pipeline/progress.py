@@ -19,3 +19,12 @@ def silent(task: str, total: int | None, unit: str) -> Iterator[Advance]:
         del units, remark
 
     yield advance
+
+
+def entitled(title: str, progress: Progress) -> Progress:
+    """The same progress, that tells which of many runs it is of."""
+
+    def opened(task: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
+        return progress(f"{task} {title}", total, unit)
+
+    return opened

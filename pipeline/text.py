@@ -51,3 +51,8 @@ def steps_of(path: object) -> list[str]:
         if isinstance(name, str)
     )
     return [step for step in steps if step]
+
+
+def printable(text: str) -> str:
+    """A text without what could steer a terminal; that is shown as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -34,14 +34,3 @@ def imports_of(module: str) -> set[str]:
 
 def is_for_types_alone(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
-def closure(*modules: str) -> set[str]:
-    """The modules and all of ours that they import, directly or not."""
-    reached: set[str] = set()
-    waiting = set(modules)
-    while waiting:
-        module = waiting.pop()
-        reached.add(module)
-        waiting |= imports_of(module) - reached
-    return reached

@@ -6,12 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from imports import FLOORS, ROOT, closure, module_files
+from imports import FLOORS, ROOT
 from ruamel.yaml import YAML
-
-STAGE_OF_COMMAND = re.compile(r"^mmprep (\w+)")
-ROOMS = {"filter": "prepare", "split": "prepare", "graph": "graphs", "homophily": "graphs", "train": "training"}
-ROOMS |= {"evaluate": "training"}
 
 
 def load(name: str) -> dict[str, Any]:
@@ -49,32 +45,26 @@ def items(stage: dict[str, Any]) -> list[dict[str, str]]:
     return [dict(zip(matrix, values, strict=True)) for values in product(*matrix.values())]
 
 
-def modules_run(stage: dict[str, Any], item: dict[str, str]) -> set[str]:
-    """The modules that a stage's command runs, less cli.py, which computes nothing."""
-    match = STAGE_OF_COMMAND.match(stage["cmd"])
+def expected_code(stage: dict[str, Any], item: dict[str, str]) -> str:
+    """The file below data/code of the code that a stage's command runs."""
+    match = re.fullmatch(r"mmprep (\w+)(?: --\w+ (\S+))?", fill(stage["cmd"], item))
     assert match
-    own = {f"mmprep.stages.{ROOMS.get(match[1], match[1])}.{match[1]}"}
-    if match[1] == "train":
-        own.add(f"mmprep.models.recommenders.{item['recommender']}")
-    return closure(*own)
+    verb, chosen = match.groups()
+    part = "" if verb == "evaluate" or chosen is None else f"/{chosen.partition('/')[0]}"
+    return f"data/code/{verb}{part}.txt"
 
 
-def code_deps(stage: dict[str, Any], item: dict[str, str]) -> set[str]:
-    """The modules of ours that a stage lists, by dotted name."""
-    names = {str(path): name for name, path in module_files().items()}
-    listed = [fill(dep, item) for dep in stage["deps"]]
-    return {names[dep] for dep in listed if dep.startswith(FLOORS)}
+@pytest.mark.parametrize("name", [name for name in DVC if name != "code"])
+def test_stage_depends_on_the_digests_of_the_code_that_it_runs_and_of_no_other(name: str) -> None:
+    for item in items(DVC[name]):
+        listed = [fill(dep, item) for dep in DVC[name]["deps"]]
+        assert [dep for dep in listed if dep.startswith("data/code/")] == [expected_code(DVC[name], item)]
+        assert [dep for dep in listed if not dep.startswith("data/")] == []
 
 
-@pytest.mark.parametrize("name", DVC)
-def test_stage_lists_every_module_that_it_imports_and_no_other(name: str) -> None:
-    stage = DVC[name]
-    imported = [modules_run(stage, item) for item in items(stage)]
-    for modules, item in zip(imported, items(stage), strict=True):
-        assert modules - code_deps(stage, item) == set(), f"{item} is not listed in deps"
-    # The items of a matrix share one list, so it may name what only some of them import.
-    others = set().union(*(code_deps(stage, item) for item in items(stage))) - set().union(*imported)
-    assert others == set(), "listed in deps, but not imported"
+def test_digests_are_taken_again_when_any_source_changes() -> None:
+    assert DVC["code"]["deps"] == ["mmprep/__init__.py", *FLOORS]
+    assert DVC["code"]["outs"] == ["data/code"]
 
 
 @pytest.mark.parametrize("name", DVC)

@@ -12,7 +12,6 @@ import polars as pl
 import torch
 from scipy.sparse import csr_array
 
-from mmprep.models.layers.mdr_chca.token_store import TokenSource
 from mmprep.models.recommenders.base import TrainingData
 from mmprep.models.recommenders.catalogue import describe
 from mmprep.pipeline.features.vectors import Form, Items, Rows, Shape
@@ -24,10 +23,11 @@ from mmprep.pipeline.graphs.intra_item import edges_within
 from mmprep.pipeline.graphs.intra_item_reader import IntraItemEdges
 from mmprep.pipeline.graphs.knn import consistent
 from mmprep.pipeline.graphs.params import CooccurrenceParams
+from mmprep.pipeline.graphs.token_source import TokenSource
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import Provenance
-from mmprep.pipeline.tables.table import ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
+from mmprep.pipeline.tables.schemas import ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
 
 Pairs = Iterable[tuple[int, int]]
 Floats = npt.NDArray[np.float32]

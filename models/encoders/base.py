@@ -63,7 +63,7 @@ class Identity:
         if isinstance(self.params, TextEncoderParams):
             return f"max_tokens {self.params.max_tokens or 'of the model'}"
         if self.description.library == "timm":
-            from mmprep.models.encoders.networks.timm import transform_of  # takes seconds
+            from mmprep.models.encoders.weights.timm_models import transform_of  # takes seconds
 
             return transform_of(self.description.model)
         return self.description.input

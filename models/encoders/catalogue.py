@@ -107,3 +107,22 @@ DESCRIPTIONS = (
 )
 
 CATALOGUE = {description.name: description for description in DESCRIPTIONS}
+
+NETWORK_MODULES: dict[Library, str] = {
+    "torchvision": "mmprep.models.encoders.networks.torchvision",
+    "timm": "mmprep.models.encoders.networks.timm",
+    "transformers": "mmprep.models.encoders.networks.clip",
+    "sentence-transformers": "mmprep.models.encoders.networks.sentence",
+}
+
+
+def network_module(description: EncoderDescription) -> str:
+    """The module that builds an encoder's network, loaded by name: importing its library takes seconds."""
+    return NETWORK_MODULES[description.library]
+
+
+def encoder_class(description: EncoderDescription) -> tuple[str, str]:
+    """The module and the class of an encoder that is a network."""
+    if description.modality == "image":
+        return "mmprep.models.encoders.image_encoder", "ImageEncoder"
+    return "mmprep.models.encoders.text_encoder", "TextEncoder"

@@ -1,31 +1,18 @@
 """Image encoders: a photo in, a vector or a vector a patch out, whatever library the network is of."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from importlib import import_module
 
 import torch
 from PIL import Image
 
 from mmprep.models.device import best_device
 from mmprep.models.encoders.base import Identity
+from mmprep.models.encoders.catalogue import network_module
+from mmprep.models.encoders.networks.base import DTYPES, ImageNetwork
 from mmprep.models.encoders.networks.onednn import fast_linear_layers
 from mmprep.pipeline.errors import ParamsError
 from mmprep.pipeline.features.vectors import Rows
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class ImageNetwork:
-    """A network that is cut off at the layer whose activations are wanted.
-
-    Attributes:
-        network: photos [n, 3, height, width] to vectors [n, dimension] or patches [n, patches, dimension].
-        transform: a photo to [3, height, width].
-    """
-
-    network: torch.nn.Module
-    transform: Callable[[Image.Image], torch.Tensor]
 
 
 class ImageEncoder:
@@ -82,15 +69,6 @@ class ImageEncoder:
 
 
 def load_network(identity: Identity) -> ImageNetwork:
-    """The network of an encoder. Only the library that it is of is imported: each takes seconds."""
-    if identity.description.library == "torchvision":
-        from mmprep.models.encoders.networks.torchvision import load as load_torchvision
-
-        return load_torchvision(identity)
-    if identity.description.library == "timm":
-        from mmprep.models.encoders.networks.timm import load as load_timm
-
-        return load_timm(identity)
-    from mmprep.models.encoders.networks.clip import load as load_clip
-
-    return load_clip(identity)
+    """The network of an encoder. Only the module of its library is imported: each takes seconds."""
+    found: ImageNetwork = import_module(network_module(identity.description)).load(identity)
+    return found

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from mmprep.models.device import best_device
 from mmprep.models.encoders.base import Identity
-from mmprep.models.encoders.image_encoder import DTYPES
+from mmprep.models.encoders.networks.base import DTYPES
 from mmprep.models.encoders.networks.onednn import fast_linear_layers
 from mmprep.models.encoders.networks.sentence import load_model
 from mmprep.models.encoders.params import TextEncoderParams

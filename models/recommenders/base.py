@@ -16,7 +16,7 @@ from torch.nn.functional import embedding
 from mmprep.pipeline.params import Params
 
 if TYPE_CHECKING:
-    from mmprep.models.layers.mdr_chca.token_store import TokenSource
+    from mmprep.pipeline.graphs.token_source import TokenSource
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,11 @@ class RecommenderDescription:
         return "interactions" + ", features" * self.multimodal + ", patches and tokens" * self.tokens
 
     @property
+    def module(self) -> str:
+        """The module that holds its class."""
+        return f"mmprep.models.recommenders.{self.name}"
+
+    @property
     def group(self) -> str:
         """The list in section `train` under which it belongs."""
         if self.tokens:
@@ -49,7 +54,7 @@ class RecommenderDescription:
 
     def load(self) -> "type[Recommender]":
         """Import the recommender's class."""
-        found: type[Recommender] = getattr(import_module(f"mmprep.models.recommenders.{self.name}"), self.class_name)
+        found: type[Recommender] = getattr(import_module(self.module), self.class_name)
         return found
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from mmprep.pipeline.cache.folder import CacheFolder
 from mmprep.pipeline.cache.shards import ShardReader, ShardWriter
 from mmprep.pipeline.storage.files import sha256
-from mmprep.pipeline.storage.stores import Entry, PlaceError
+from mmprep.pipeline.storage.store import Entry, PlaceError
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ import pyarrow as pa
 from mmprep.pipeline.cache.shards import NAME, ShardReader
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.storage.files import sha256
-from mmprep.pipeline.storage.stores import Entry, Place, PlaceError, is_leftover
+from mmprep.pipeline.storage.store import Entry, Place, PlaceError
+from mmprep.pipeline.storage.temporary import is_leftover
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,8 @@ from mmprep.pipeline.cache.shards import (
     to_list,
 )
 from mmprep.pipeline.errors import DataError
-from mmprep.pipeline.storage.stores import Entry, Place, PlaceError
+from mmprep.pipeline.storage.open_store import open_store
+from mmprep.pipeline.storage.store import Entry, Place, PlaceError
 
 VARIABLE = "MMPREP_CACHE"
 GATHER_BYTES = 64 * 1024 * 1024
@@ -57,7 +58,7 @@ def cache_place(environ: Mapping[str, str]) -> Place:
     Raises:
         ParamsError: no library here knows the URL.
     """
-    return Place.of(environ.get(VARIABLE) or platformdirs.user_cache_dir("mmprep"))
+    return open_store(environ.get(VARIABLE) or platformdirs.user_cache_dir("mmprep"))
 
 
 class RowCache:

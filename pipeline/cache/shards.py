@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmprep.pipeline.cache.packing import stored_type, to_stored
-from mmprep.pipeline.storage.stores import Entry, Place
+from mmprep.pipeline.storage.store import Entry, Place
 from mmprep.pipeline.tables.provenance import METADATA_KEY
 
 Keys = npt.NDArray[np.bytes_]

@@ -12,7 +12,7 @@ from mmprep.pipeline.download.outcomes import Outcome, Status
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import Provenance
-from mmprep.pipeline.tables.table import DOWNLOADS
+from mmprep.pipeline.tables.schemas import DOWNLOADS
 
 Key = tuple[str | None, str | None]
 

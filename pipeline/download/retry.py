@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 from mmprep.pipeline.download.outcomes import DownloadParams, Outcome, Status
-from mmprep.pipeline.tables.rejects import excerpt
+from mmprep.pipeline.reject_reasons import excerpt
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.features import external_amazon as amazon_vectors
 from mmprep.pipeline.features.external_npy import is_array, map_array, read_vector, stack
-from mmprep.pipeline.photos.decode import item_of_photo
+from mmprep.pipeline.photos.names import item_of_photo
 
 Vectors = npt.NDArray[np.float32]
 Kind = Literal["mmrec", "amazon", "ducho"]

@@ -4,6 +4,7 @@ A navigable small-world graph (HNSW; Malkov and Yashunin, 2018) over vectors of 
 the candidates exactly, so that the bytes' rounding costs candidates at most, never a wrong order.
 """
 
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -11,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mmprep.pipeline.errors import ParamsError
-from mmprep.pipeline.graphs.cosine import equal_rows
+from mmprep.pipeline.graphs.cosine import Cosines, equal_rows
 from mmprep.pipeline.graphs.edges import Edges
+from mmprep.pipeline.graphs.knn import Neighbours, join, require_enough, strongest
 from mmprep.pipeline.progress import Progress, silent
 
 LINKS = 24  # of a row on each level of the graph, twice as many on the lowest
@@ -164,3 +166,37 @@ def sampled_recall(
             first, last = np.searchsorted(edges.source, [own, own + 1])
             right += min(k, int((row[np.unique(edges.target[first:last])] >= cut).sum()))
     return right / (len(chosen) * k)
+
+
+BLOCK_ROWS = 8192  # whose candidates are compared at once
+
+
+def nearest_among(
+    cosines: Cosines, k: int, *, include_self: bool, progress: Progress = silent
+) -> tuple[Neighbours, float]:
+    """About the k items most similar to each; arguments are those of mmprep.pipeline.graphs.knn.nearest.
+
+    FAISS finds candidates (mmprep.pipeline.graphs.hnsw); their similarities, and which of them are kept, are exact.
+
+    Returns:
+        The neighbours, and the recall: which share of the true ones is among them, measured on a sample of items.
+
+    Raises:
+        DataError: k is larger than the number of items that could be neighbours.
+        ParamsError: FAISS is not installed.
+    """
+    require_enough(cosines, k, include_self=include_self)
+    there = np.flatnonzero(cosines.inverse)
+    some = cosines if len(there) == len(cosines) else cosines.take(there)
+    among = candidates(some.unit, k + 1, progress)
+    found = []
+    for start in range(0, len(some), BLOCK_ROWS):
+        near = among[start : start + BLOCK_ROWS]
+        own = np.arange(start, start + len(near))[:, None]
+        others = np.where(near == own, -1, near)
+        columns = np.hstack([own, others]) if include_self else others
+        rows, columns = np.broadcast_to(own, columns.shape)[columns >= 0], columns[columns >= 0]
+        found.append(strongest(rows, columns, some.exact(rows, columns), k))
+    joined = join(found)
+    recall = sampled_recall(joined.edges, some.unit, k, include_self=include_self)
+    return replace(joined, edges=joined.edges.renumbered(there)), recall

@@ -1,88 +1,16 @@
 """Graph `intra_item`: nearest neighbours among an item's own patches or tokens, frozen (MDR-CHCA, specs 5.3)."""
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
 
-from mmprep.pipeline.errors import DataError
-from mmprep.pipeline.features.pseudo_tokens import PseudoTokens, token_vectors
-from mmprep.pipeline.features.reader import part_paths, require_made_for
-from mmprep.pipeline.features.token_reader import TokenFeatures
 from mmprep.pipeline.features.vectors import Items, Rows, Vectors
-from mmprep.pipeline.graphs.intra_item_statistics import Tally
-from mmprep.pipeline.graphs.params import IntraItemParams
-from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.progress import Progress, silent
-from mmprep.pipeline.tables.provenance import record
-from mmprep.pipeline.tables.table import INTRA_EDGES, ITEMS
+from mmprep.pipeline.tables.schemas import INTRA_EDGES
 
-BLOCK_ITEMS = 64  # read at once
 BLOCK_NUMBERS = 2**23  # doubles worked on at once: vectors and products
 LONGEST = 2**15  # vectors of an item whose places 16 bits hold
 GRID = 2.0**26  # steps in a length of 1
-
-
-def build(layout: Layout, encoder: str, params: IntraItemParams, progress: Progress = silent) -> dict[str, Any]:
-    """Join each patch or token to the k most similar ones of its item, and write table INTRA_EDGES.
-
-    Edges are directed and without self. Items whose encoder gave them nothing have none.
-
-    Args:
-        layout: of the dataset.
-        encoder: whose patches or tokens.
-        params: section `graphs.intra_item`.
-        progress: shown an item.
-
-    Returns:
-        The metrics.
-
-    Raises:
-        MissingInputError: there are no features.
-        DataError: they are one vector an item, of other items, damaged or not finite; nothing is written.
-    """
-    folder, name = layout.features(encoder), f"intra_item/{encoder}"
-    features = token_vectors(folder, pseudo_tokens=params.pseudo_tokens)
-    require_made_for(layout, folder, features.provenance)
-    if len(features.items) == 0:
-        raise DataError(f"{folder}: no item has patches or tokens, so there is nothing to join")
-    # Not the other encoders of the section: whether they have such a graph changes nothing in this one.
-    section = params.model_copy(update={"encoders": (encoder,)})
-    provenance = record("graph", layout, section, [*part_paths(folder), layout.items], graph=name)
-    tally = Tally()
-    with (
-        INTRA_EDGES.writer(layout.graph(name), provenance) as write,
-        progress("neighbours within items", len(features.items), "items") as advance,
-    ):
-        for items, rows in blocks(features, folder):
-            edges = edges_within(items, rows, params.k)
-            tally.add(items, rows, edges)
-            write(edges)
-            advance(len(items), "")
-    return tally.metrics(ITEMS.count(layout.items))
-
-
-def blocks(features: TokenFeatures | PseudoTokens, folder: Path) -> Iterator[tuple[Items, Rows]]:
-    """The items with their vectors, BLOCK_ITEMS at a time; raises DataError if they cannot be joined."""
-    for start in range(0, len(features.items), BLOCK_ITEMS):
-        items = features.items[start : start + BLOCK_ITEMS]
-        rows = features.gather(items)
-        lengths = np.diff(rows.ends())
-        if lengths.max() > LONGEST:
-            item = items[lengths.argmax()]
-            raise DataError(f"{folder}: found {lengths.max()} vectors of item {item}, expected at most {LONGEST}")
-        bad = np.flatnonzero(~np.isfinite(rows.vectors).all(axis=1))
-        if len(bad):
-            item = items[np.searchsorted(rows.ends(), bad[0], side="right") - 1]
-            raise DataError(
-                f"{folder}: found NaN or infinite numbers for item {item}, expected finite ones; "
-                f"run `mmprep extract --encoder {folder.name}` again"
-            )
-        yield items, rows
 
 
 def edges_within(items: Items, rows: Rows, k: int) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from mmprep.pipeline.features.vectors import Items
 from mmprep.pipeline.graphs.reader import require_built_of_present
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import read_provenance
-from mmprep.pipeline.tables.table import INTRA_EDGES
+from mmprep.pipeline.tables.schemas import INTRA_EDGES
 
 NONE = -1  # where there is no neighbour
 

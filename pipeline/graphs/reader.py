@@ -9,7 +9,7 @@ from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import digest_of, read_provenance
-from mmprep.pipeline.tables.table import EDGES
+from mmprep.pipeline.tables.schemas import EDGES
 
 
 def read_graph(layout: Layout, name: str) -> csr_array:

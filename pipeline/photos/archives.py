@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from mmprep.pipeline.photos.decode import SUFFIXES, PhotoError
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 
 ZIP_HEADER = 30  # bytes, before the name
 

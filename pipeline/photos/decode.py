@@ -3,14 +3,13 @@
 import struct
 import warnings
 from io import BytesIO
-from pathlib import Path, PurePath
+from pathlib import Path
 from threading import Lock
 from typing import IO
-from urllib.parse import quote, unquote
 
 from PIL import Image, ImageChops, UnidentifiedImageError
 
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
@@ -185,14 +184,3 @@ def suffix_of(path: Path) -> str:
             return SUFFIX_OF_FORMAT[image.format or ""]
     except (OSError, SyntaxError, ValueError, KeyError) as error:
         raise PhotoError(Reason.NOT_AN_IMAGE) from error
-
-
-def photo_name(item_id: str, suffix: str) -> str:
-    """The file name of an item's photo: the id with all but `A-Za-z0-9_-.` percent-encoded, never hidden, no path."""
-    encoded = quote(item_id, safe="").replace("~", "%7E")
-    return (f"%2E{encoded[1:]}" if encoded.startswith(".") else encoded) + suffix
-
-
-def item_of_photo(path: PurePath) -> str:
-    """The id of the item that a photo belongs to: the file's name less its last suffix, percent-decoded."""
-    return unquote(path.stem)

@@ -14,7 +14,7 @@ from mmprep.pipeline.photos.archives import Index, is_hidden, is_text, read_memb
 from mmprep.pipeline.photos.decode import MAX_BYTES, SUFFIXES, PhotoError
 from mmprep.pipeline.photos.tar_index import index_tar
 from mmprep.pipeline.photos.zip_index import index_zip
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import IO
 
 from mmprep.pipeline.photos.archives import Index, Member, read_at
 from mmprep.pipeline.photos.decode import MAX_BYTES
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 
 BLOCK = 512  # a tar's unit
 PADDING = 20 * BLOCK  # up to which tar fills a file with zeros

@@ -7,7 +7,7 @@ from typing import IO
 
 from mmprep.pipeline.photos.archives import Index, Member, Zipped
 from mmprep.pipeline.photos.decode import MAX_BYTES
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 
 ENCRYPTED = 0x1
 UNIX = 3

@@ -11,8 +11,9 @@ from typing import Any
 
 import fsspec
 
-from mmprep.pipeline.errors import MmprepError, ParamsError
-from mmprep.pipeline.storage.stores import Entry, Place, PlaceError, temporary_name
+from mmprep.pipeline.errors import MmprepError, ParamsError, first_line
+from mmprep.pipeline.storage.store import Entry, Place, PlaceError
+from mmprep.pipeline.storage.temporary import temporary_name
 
 EXTRAS = {"s3": "mmprep[s3]", "s3a": "mmprep[s3]"}
 # These have no folders to make; asking some of them for one would make a bucket of a mistyped name.
@@ -179,8 +180,3 @@ def changed(info: dict[str, Any]) -> float | None:
 def shown(url: str) -> str:
     """A URL for messages, without a user name and password."""
     return re.sub(r"(?<=://)[^/@]*@", "", url)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

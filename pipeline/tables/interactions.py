@@ -10,7 +10,7 @@ from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import read_provenance
-from mmprep.pipeline.tables.table import ITEMS, SPLIT_INTERACTIONS, TEST, TRAIN, USERS, VAL
+from mmprep.pipeline.tables.schemas import ITEMS, SPLIT_INTERACTIONS, TEST, TRAIN, USERS, VAL
 
 
 @dataclass(frozen=True)

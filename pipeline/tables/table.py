@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import polars as pl
 import pyarrow as pa
@@ -16,11 +15,6 @@ from mmprep.pipeline.tables.provenance import Provenance, RowsDigest
 
 ROW_GROUP = 1_000_000
 PIECE = 2**18  # rows read at once
-
-TRAIN, VAL, TEST = "train", "val", "test"
-SPLITS = (TRAIN, VAL, TEST)
-TextField = Literal["title", "description", "categories", "brand"]
-TEXT_FIELDS: tuple[TextField, ...] = ("title", "description", "categories", "brand")
 
 
 @dataclass(frozen=True)
@@ -157,148 +151,3 @@ def may_hold(column: pq.ColumnChunkMetaData, value: int) -> bool:
     """Whether a column of a row group may have a value, by the smallest and the largest one that it tells."""
     statistics = column.statistics
     return statistics is None or not statistics.has_min_max or statistics.min <= value <= statistics.max
-
-
-def column(name: str, kind: pa.DataType) -> pa.Field:
-    """A column in which every row has a value."""
-    return pa.field(name, kind, nullable=False)
-
-
-INTERACTIONS = Table(
-    "interactions",
-    pa.schema(
-        [
-            column("user_id", pa.large_string()),
-            column("item_id", pa.large_string()),
-            pa.field("rating", pa.float32()),  # null where the source has none
-            pa.field("timestamp", pa.int64()),  # seconds since 1970, UTC; null where the source has none
-            pa.field("split", pa.large_string()),  # one of SPLITS where the source is split already, else null
-        ]
-    ),
-    "mmprep ingest",
-    known_by_rows=True,
-)
-
-RAW_ITEMS = Table(
-    "items",
-    pa.schema(
-        [
-            column("item_id", pa.large_string()),
-            *(column(name, pa.large_string()) for name in TEXT_FIELDS),  # empty where unknown
-            pa.field("image", pa.large_string()),  # below the raw folder; null without a usable photo
-            pa.field("image_url", pa.large_string()),
-        ]
-    ),
-    "mmprep ingest",
-    known_by_rows=True,
-)
-
-REJECTS = Table(
-    "rejects",
-    pa.schema(
-        [
-            column("source", pa.large_string()),  # the file, below the raw folder
-            pa.field("line", pa.int64()),  # from 1; null where the whole file is rejected
-            column("reason", pa.large_string()),  # one of Reason
-            column("excerpt", pa.large_string()),
-        ]
-    ),
-    "mmprep ingest",
-)
-
-DOWNLOADS = Table(
-    "downloads",
-    pa.schema(
-        [
-            column("url", pa.large_string()),
-            pa.field("item_id", pa.large_string()),  # null for a raw file
-            pa.field("path", pa.large_string()),  # below the raw folder; null if there is no file
-            column("status", pa.large_string()),  # one of Status
-            pa.field("http_status", pa.int32()),  # null without an answer
-            column("bytes", pa.int64()),  # of the file
-            column("attempts", pa.int32()),
-            column("detail", pa.large_string()),
-        ]
-    ),
-    "mmprep download",
-)
-
-CORE = Table(
-    "k-core interactions",
-    pa.schema([column("user", pa.int32()), column("item", pa.int32()), *list(INTERACTIONS.schema)[2:]]),
-    "mmprep filter",
-)
-
-USERS = Table(
-    "users",
-    pa.schema([column("user", pa.int32()), column("user_id", pa.large_string())]),
-    "mmprep filter",
-)
-
-ITEMS = Table(
-    "items",
-    pa.schema([column("item", pa.int32()), *RAW_ITEMS.schema]),
-    "mmprep filter",
-)
-
-SPLIT_INTERACTIONS = Table(
-    "split interactions",
-    pa.schema([*list(CORE.schema)[:-1], column("split", pa.large_string())]),
-    "mmprep split",
-)
-
-EDGES = Table(
-    "edges",
-    pa.schema(
-        [
-            column("source", pa.int32()),
-            column("target", pa.int32()),
-            column("weight", pa.float32()),
-        ]
-    ),
-    "mmprep graph",
-)
-
-INTRA_EDGES = Table(
-    "edges within items",
-    pa.schema(
-        [
-            column("item", pa.int32()),
-            column("source", pa.int16()),  # which of the item's patches or tokens, from 0
-            column("target", pa.int16()),
-            column("weight", pa.float32()),
-        ]
-    ),
-    "mmprep graph",
-)
-
-RELIABILITIES = Table(
-    "reliabilities",
-    pa.schema(
-        [
-            column("user", pa.int32()),
-            column("item", pa.int32()),
-            column("user_id", pa.large_string()),
-            column("item_id", pa.large_string()),
-            column("f", pa.float32()),  # how likely the interaction is observed if the user likes the item
-            column("g", pa.float32()),  # how likely if not
-        ]
-    ),
-    "mmprep denoise",
-)
-
-RECOMMENDATIONS = Table(
-    "recommendations",
-    pa.schema(
-        [
-            column("user", pa.int32()),
-            column("rank", pa.int32()),  # from 1
-            column("item", pa.int32()),
-            column("score", pa.float32()),
-            column("user_id", pa.large_string()),
-            column("item_id", pa.large_string()),
-            column("title", pa.large_string()),
-        ]
-    ),
-    "mmprep evaluate",
-)

@@ -89,7 +89,7 @@ def show_finding(finding: "Finding") -> None:
 
 def show_neighbours(found: "ItemNeighbours") -> None:
     """Print an item's neighbours, a table a graph."""
-    from mmprep.stages.explore.item_lookup import printable
+    from mmprep.pipeline.text import printable
 
     click.echo(f"{printable(found.item.title)} ({printable(found.item.item_id)}, #{found.item.item})")
     for note in found.notes:
@@ -105,7 +105,7 @@ def show_neighbours(found: "ItemNeighbours") -> None:
 
 def show_recommendations(found: "UserRecommendations") -> None:
     """Print a user's history, and below it the list of a recommender."""
-    from mmprep.stages.explore.item_lookup import printable
+    from mmprep.pipeline.text import printable
 
     click.echo(f"{printable(found.user_id)} (#{found.user})")
     for note in found.notes:

@@ -1,5 +1,6 @@
 """What all commands share: the exit codes of errors, and the options of every stage."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -47,10 +48,18 @@ def stage_options(command: F) -> F:
     return command
 
 
+def require_current_code(root: Path, key: str, params: "Parameters") -> None:
+    """Check, where DVC runs the command, that data/code lists the code that runs; see `code_digests`."""
+    if "DVC_STAGE" in os.environ:
+        from mmprep.stages.config.code_digests import require_current
+
+        require_current(root, key, params)
+
+
 def prepare(root: Path, file: Path | None, dataset: str | None) -> tuple["Parameters", "Layout"]:
     """The checked parameters and the dataset's paths."""
     from mmprep.pipeline.layout import Layout
-    from mmprep.stages.config.parameters import DEFAULT_FILE, load
+    from mmprep.stages.config.load import DEFAULT_FILE, load
 
     params = load(file or DEFAULT_FILE).with_dataset(dataset)
     return params, Layout(root, params.dataset)

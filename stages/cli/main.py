@@ -12,7 +12,7 @@ from mmprep.pipeline.errors import ParamsError
 from mmprep.stages.cli.cache import cache_
 from mmprep.stages.cli.console import bar, show, show_doubts, timed
 from mmprep.stages.cli.experiment import experiment, experiments
-from mmprep.stages.cli.group import Commands, prepare, stage_options
+from mmprep.stages.cli.group import Commands, prepare, require_current_code, stage_options
 from mmprep.stages.cli.views import encoders, graphs, inspect, neighbors, recommend, recommenders, report, tsne, verify
 
 if TYPE_CHECKING:
@@ -106,8 +106,23 @@ def ingest(root: Path, file: Path | None, dataset: str | None) -> None:
 
     params, layout = prepare(root, file, dataset)
     params.check_recommenders()  # the first stage of all finds mistakes that would else show hours later
+    require_current_code(root, "ingest", params)
     with timed("ingest") as done:
         done(stage.run(params.sections.ingest, layout, bar))
+
+
+@main.command()
+@stage_options
+def code(root: Path, file: Path | None, dataset: str | None) -> None:
+    """Digests of the code that each stage can reach, which DVC compares.
+
+    Example: mmprep code
+    """
+    params, _ = prepare(root, file, dataset)
+    from mmprep.stages.config.code_digests import run
+
+    with timed("code") as done:
+        done(run(root, params))
 
 
 @main.command("filter")
@@ -120,6 +135,7 @@ def filter_(root: Path, file: Path | None, dataset: str | None) -> None:
     from mmprep.stages.prepare import filter as stage
 
     params, layout = prepare(root, file, dataset)
+    require_current_code(root, "filter", params)
     with timed("filter") as done:
         done(stage.run(params.sections.filter, layout, bar))
 
@@ -134,6 +150,7 @@ def split(root: Path, file: Path | None, dataset: str | None) -> None:
     from mmprep.stages.prepare import split as stage
 
     params, layout = prepare(root, file, dataset)
+    require_current_code(root, "split", params)
     with timed("split") as done:
         done(stage.run(params.sections.split, layout, bar, params.sections.noise))
 
@@ -158,6 +175,7 @@ def extract(
     from mmprep.stages.extract import extract as stage
 
     for name, encoder_params in chosen.items():
+        require_current_code(root, f"extract/{name}", params)
         with timed(f"extract {name}") as done:
             done(stage.run(name, params.sections.extract, encoder_params, layout, bar, params.sections.noise))
 
@@ -181,6 +199,7 @@ def graph(root: Path, file: Path | None, dataset: str | None, name: str | None) 
     for each in stage.graph_names(section) if name is None else [name]:
         if each == "consistent":  # the others have dependencies on what they read, whatever the modalities
             require_listed(params.sections.train.audio, layout, os.environ)
+        require_current_code(root, f"graph/{each.partition('/')[0]}", params)
         with timed(f"graph {each}") as done:
             done(stage.run(each, section, modalities, layout, bar))
 
@@ -195,7 +214,8 @@ def homophily(root: Path, file: Path | None, dataset: str | None) -> None:
 
     Example: mmprep homophily
     """
-    _, layout = prepare(root, file, dataset)
+    params, layout = prepare(root, file, dataset)
+    require_current_code(root, "homophily", params)
     from mmprep.stages.graphs import homophily as stage
 
     with timed("homophily") as done:
@@ -228,6 +248,7 @@ def train(root: Path, file: Path | None, dataset: str | None, recommender: str |
         require_listed(section.audio, layout, os.environ)
     chosen = many.parse_seeds(which, section.seed) if which is not None else None
     for name, own in checked.items():
+        require_current_code(root, f"train/{name}", params)
         with timed(f"train {name}") as done:
             if chosen is None:
                 done(stage.run(name, section, own, layout, bar))
@@ -270,6 +291,7 @@ def evaluate(root: Path, file: Path | None, dataset: str | None, recommender: st
     from mmprep.stages.training import evaluate as stage
 
     for name in [recommender] if recommender else section.recommenders:
+        require_current_code(root, "evaluate", params)
         with timed(f"evaluate {name}") as done:
             done(stage.run(name, params.sections.evaluate, layout, bar))
 

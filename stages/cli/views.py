@@ -31,7 +31,7 @@ def encoders(file: Path | None) -> None:
     Example: mmprep encoders
     """
     from mmprep.models.encoders.catalogue import CATALOGUE, DESCRIPTIONS
-    from mmprep.stages.config.parameters import DEFAULT_FILE, load
+    from mmprep.stages.config.load import DEFAULT_FILE, load
 
     own = []
     if file or DEFAULT_FILE.is_file():

@@ -18,7 +18,7 @@ from mmprep.pipeline.errors import DataError, ParamsError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.tables.provenance import record
-from mmprep.pipeline.tables.table import ITEMS, RAW_ITEMS
+from mmprep.pipeline.tables.schemas import ITEMS, RAW_ITEMS
 from mmprep.stages.download.editions import Edition, Extent, check_category, find_edition
 from mmprep.stages.download.photos import IMAGES, fetch_photos, plan_photos
 

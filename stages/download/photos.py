@@ -14,9 +14,10 @@ from mmprep.pipeline.download.client import check_url, explained, make_client, o
 from mmprep.pipeline.download.journal import Ledger
 from mmprep.pipeline.download.outcomes import GOOD, DownloadParams, Outcome, Status, is_final, may_pass
 from mmprep.pipeline.download.retry import FetchError, persevere
-from mmprep.pipeline.photos.decode import SUFFIXES, PhotoError, item_of_photo, open_photo, photo_name, suffix_of
+from mmprep.pipeline.photos.decode import SUFFIXES, PhotoError, open_photo, suffix_of
+from mmprep.pipeline.photos.names import item_of_photo, photo_name
 from mmprep.pipeline.progress import Progress
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 
 IMAGES = "images"
 DRAFT_PIXELS = 32

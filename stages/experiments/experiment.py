@@ -6,7 +6,7 @@ from pathlib import Path
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.params import read_yaml
 from mmprep.pipeline.progress import Progress, silent
-from mmprep.stages.config.parameters import DEFAULT_FILE, load
+from mmprep.stages.config.load import DEFAULT_FILE, load
 from mmprep.stages.experiments import spec as files
 from mmprep.stages.experiments.figure import draw
 from mmprep.stages.experiments.runner import Place, run_points

@@ -13,7 +13,8 @@ from mmprep.pipeline.errors import DataError, ParamsError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.storage.files import atomic_file
-from mmprep.stages.config.parameters import Parameters, overridden, parse
+from mmprep.stages.config.load import overridden, parse
+from mmprep.stages.config.parameters import Parameters
 from mmprep.stages.experiments.spec import COSTS, Point, Value
 from mmprep.stages.experiments.workspace import Experiment, ExperimentError
 from mmprep.stages.explore.report import pseudo_tokens, random_weights

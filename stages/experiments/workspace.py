@@ -27,7 +27,7 @@ PLACE = Path(".dvc/tmp/experiments")
 CODE = ("dvc.yaml", "params.yaml", "mmprep", "pipeline", "models", "stages")
 # Below data/: what stages and tools make. All else is input, and linked.
 MADE = {
-    *("interim", "processed", "features", "graphs", "runs", "metrics", "seeds", "searches"),
+    *("code", "interim", "processed", "features", "graphs", "runs", "metrics", "seeds", "searches"),
     *("denoised", "experiments", "plots"),
 }
 REFS = "refs/exps"

@@ -12,8 +12,8 @@ from mmprep.models.training.negative_sampling import NegativeSampler
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.tables.provenance import record
-from mmprep.pipeline.tables.table import ITEMS, RELIABILITIES, USERS
-from mmprep.stages.explore.item_lookup import printable
+from mmprep.pipeline.tables.schemas import ITEMS, RELIABILITIES, USERS
+from mmprep.pipeline.text import printable
 from mmprep.stages.training.trained import Trained, read_trained
 
 RECOMMENDER = "da_mrs"

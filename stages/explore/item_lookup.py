@@ -8,7 +8,8 @@ import polars as pl
 
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.tables.table import ITEMS
+from mmprep.pipeline.tables.schemas import ITEMS
+from mmprep.pipeline.text import printable
 
 COLUMNS = ["item", "item_id", "title", "brand", "categories", "image"]
 CANDIDATES = 10_000  # ids that an unknown one is compared with letter by letter, which takes a second
@@ -82,8 +83,3 @@ def closest(ids: pl.Series, wanted: str) -> list[str]:
     alike = ids.filter(lower.str.starts_with(wanted[:half]) | lower.str.ends_with(wanted[-half:]))
     by_lower = {each.lower(): each for each in alike.head(CANDIDATES)}
     return [by_lower[each] for each in get_close_matches(wanted, by_lower)]
-
-
-def printable(text: str) -> str:
-    """A text without what could steer a terminal; that is shown as escapes."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -8,7 +8,8 @@ import polars as pl
 
 from mmprep.pipeline.errors import MmprepError, ParamsError
 from mmprep.pipeline.layout import Layout
-from mmprep.stages.explore.item_lookup import Item, Items, printable
+from mmprep.pipeline.text import printable
+from mmprep.stages.explore.item_lookup import Item, Items
 from mmprep.stages.explore.report import cautions
 from mmprep.stages.graphs.item_graphs import ItemGraph, Weighing, item_graphs, read_origin
 from mmprep.stages.maintenance.soundness import Fault, Soundness

@@ -10,8 +10,9 @@ from mmprep.models.recommenders.catalogue import describe
 from mmprep.pipeline.errors import DataError, MissingInputError, ParamsError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import read_provenance
-from mmprep.pipeline.tables.table import RECOMMENDATIONS, SPLIT_INTERACTIONS, SPLITS, TEST
-from mmprep.stages.explore.item_lookup import Item, Items, printable
+from mmprep.pipeline.tables.schemas import RECOMMENDATIONS, SPLIT_INTERACTIONS, SPLITS, TEST
+from mmprep.pipeline.text import printable
+from mmprep.stages.explore.item_lookup import Item, Items
 from mmprep.stages.explore.user_lookup import look_up_user, read_rows
 from mmprep.stages.maintenance.soundness import Fault, Soundness, read_object
 

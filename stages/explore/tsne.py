@@ -15,7 +15,7 @@ from mmprep.pipeline.errors import DataError, ParamsError
 from mmprep.pipeline.features.reader import features_of
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Progress, silent
-from mmprep.pipeline.tables.table import ITEMS
+from mmprep.pipeline.tables.schemas import ITEMS
 from mmprep.pipeline.text import PATH_STEP, PATHS
 from mmprep.stages.explore.figures import require_matplotlib
 from mmprep.stages.explore.neighbors import notes_of_dataset

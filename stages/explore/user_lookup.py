@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.tables.table import USERS, Table, may_hold
-from mmprep.stages.explore.item_lookup import closest, printable
+from mmprep.pipeline.tables.schemas import USERS
+from mmprep.pipeline.tables.table import Table, may_hold
+from mmprep.pipeline.text import printable
+from mmprep.stages.explore.item_lookup import closest
 
 
 def look_up_user(layout: Layout, user: str) -> tuple[int, str]:

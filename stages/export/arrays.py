@@ -8,7 +8,7 @@ import polars as pl
 
 from mmprep.pipeline.errors import ParamsError
 from mmprep.pipeline.progress import Progress
-from mmprep.pipeline.tables.table import SPLITS
+from mmprep.pipeline.tables.schemas import SPLITS
 from mmprep.stages.export.base import Dataset
 
 

@@ -16,7 +16,7 @@ from mmprep.pipeline.errors import DataError, ParamsError
 from mmprep.pipeline.features.reader import Features, features_of, part_paths
 from mmprep.pipeline.layout import DATASET_NAME, Layout
 from mmprep.pipeline.tables.provenance import digest_of, read_provenance
-from mmprep.pipeline.tables.table import ITEMS, SPLIT_INTERACTIONS, USERS
+from mmprep.pipeline.tables.schemas import ITEMS, SPLIT_INTERACTIONS, USERS
 
 logger = logging.getLogger(__name__)
 

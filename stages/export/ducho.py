@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from mmprep.pipeline.photos.decode import photo_name
+from mmprep.pipeline.photos.names import photo_name
 from mmprep.pipeline.progress import Progress
-from mmprep.pipeline.tables.table import SPLITS
+from mmprep.pipeline.tables.schemas import SPLITS
 from mmprep.stages.export.base import Dataset, Encoded
 
 

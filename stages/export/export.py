@@ -12,7 +12,7 @@ from mmprep.pipeline.params import Params
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.storage.files import atomic_folder, write_json
 from mmprep.pipeline.tables.provenance import record
-from mmprep.pipeline.tables.table import SPLITS
+from mmprep.pipeline.tables.schemas import SPLITS
 from mmprep.stages.export import arrays, ducho, mmrec
 from mmprep.stages.export.base import Dataset, Encoded, read_dataset
 

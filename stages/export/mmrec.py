@@ -13,7 +13,7 @@ from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.graphs.reader import require_built_of_present
 from mmprep.pipeline.progress import Progress
 from mmprep.pipeline.tables.provenance import read_provenance
-from mmprep.pipeline.tables.table import EDGES, SPLITS
+from mmprep.pipeline.tables.schemas import EDGES, SPLITS
 from mmprep.stages.export.base import Dataset
 
 logger = logging.getLogger(__name__)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property, partial
+from importlib import import_module
 from itertools import islice
 from typing import Any, TypeVar
 
 from mmprep.models.encoders.base import Encoder, Identity
+from mmprep.models.encoders.catalogue import encoder_class
 from mmprep.pipeline.cache.row_cache import RowCache
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.features.vectors import Rows
@@ -157,13 +159,9 @@ def load_encoder(identity: Identity) -> Encoder[Any, Any]:
     Raises:
         WeightsError: the weights cannot be had.
     """
-    if identity.description.modality == "image":
-        from mmprep.models.encoders.image_encoder import ImageEncoder
-
-        return ImageEncoder(identity)
-    from mmprep.models.encoders.text_encoder import TextEncoder
-
-    return TextEncoder(identity)
+    module, name = encoder_class(identity.description)
+    encoder: Encoder[Any, Any] = getattr(import_module(module), name)(identity)
+    return encoder
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import chain, compress
 from typing import Any, cast
 
@@ -32,15 +33,15 @@ from mmprep.pipeline.photos.folder import PhotoFiles
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.storage.files import write_json
 from mmprep.pipeline.tables.provenance import Provenance, record
-from mmprep.pipeline.tables.table import ITEMS
+from mmprep.pipeline.tables.schemas import ITEMS
 from mmprep.stages.extract.encode import Encoding
-from mmprep.stages.extract.external import run_foreign
 from mmprep.stages.extract.inputs import Inputs, Keyed, Source, photo_inputs, photo_sources, text_inputs, text_sources
 from mmprep.stages.prepare.noise import NoiseParams, replace_sources
 
 logger = logging.getLogger(__name__)
 
 LIBRARIES = ("torch", "torchvision", "pillow", "sentence-transformers", "transformers")
+EXTERNAL = "mmprep.stages.extract.external"  # loaded by name: no network depends on its code
 TRIES = 3  # of a cache whose shards break while they are read
 BLOCK_BYTES = 16 * 1024 * 1024  # read from the cache at once
 
@@ -71,7 +72,10 @@ def run(
     """
     items = ITEMS.read(layout.items)
     if isinstance(encoder_params, FileParams):
-        return run_foreign(name, params, encoder_params, layout, items, progress, noise or NoiseParams())
+        external: dict[str, Any] = import_module(EXTERNAL).run_foreign(
+            name, params, encoder_params, layout, items, progress, noise or NoiseParams()
+        )
+        return external
     network_params = cast("NetworkParams", encoder_params)
     description = describe(name, network_params)
     identity = Identity(description, network_params, locate(description, network_params))

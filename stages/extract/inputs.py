@@ -10,7 +10,7 @@ import polars as pl
 from mmprep.models.encoders.text_templates import make_text
 from mmprep.pipeline.photos.decode import decode_photo
 from mmprep.pipeline.photos.folder import PhotoFiles
-from mmprep.pipeline.tables.table import TEXT_FIELDS
+from mmprep.pipeline.tables.schemas import TEXT_FIELDS
 
 Opened = TypeVar("Opened")
 

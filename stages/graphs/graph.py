@@ -1,18 +1,18 @@
 """Stage `graph`: graphs of items, users, and patches or tokens, from features and from train interactions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
-from mmprep.pipeline.graphs import intra_item
-from mmprep.pipeline.graphs.catalogue import GraphDescription, describe
+from mmprep.pipeline.graphs.catalogue import describe
 from mmprep.pipeline.graphs.params import GraphsParams
-from mmprep.pipeline.graphs.statistics import summarise
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Progress, silent
-from mmprep.pipeline.storage.files import atomic_folder, write_json
-from mmprep.pipeline.tables.provenance import record
-from mmprep.pipeline.tables.table import EDGES
-from mmprep.stages.graphs.graph_builders import BUILDERS, Asked, Built
+from mmprep.pipeline.storage.files import write_json
+from mmprep.stages.graphs.request import GraphRequest
+
+Builder = Callable[[str, GraphRequest], dict[str, Any]]
+"""Builds one graph, or one part of it, writes its files and returns the metrics."""
 
 
 def graph_names(params: GraphsParams) -> list[str]:
@@ -42,34 +42,17 @@ def run(
         DataError: they cannot be used, or k is too large.
     """
     description, part = describe(name)
-    if description.kind == "intra_item":
-        metrics = intra_item.build(layout, part, params.intra_item, progress)
-    else:
-        built = BUILDERS[description.kind](part, Asked(params, encoders, layout, progress))
-        write(name, built, layout)
-        metrics = measure(built, description)
+    metrics = load_builder(description.kind)(part, GraphRequest(name, params, encoders, layout, progress))
     write_json(layout.metrics(f"graph-{name.replace('/', '-')}"), metrics)
     return metrics
 
 
-def write(name: str, built: Built, layout: Layout) -> None:
-    """Write a graph's file, or its folder with a file a part, all at once."""
-    provenance = {
-        part: record("graph", layout, built.section, built.inputs, built.libraries, graph=name, shape=list(shape))
-        for part, (_, shape) in built.parts.items()
-    }
-    if "" in built.parts:
-        EDGES.write(built.parts[""][0].to_frame(), layout.graph(name), provenance[""])
-        return
-    with atomic_folder(layout.graph_folder(name)) as folder:
-        for part, (edges, _) in built.parts.items():
-            EDGES.write(edges.to_frame(), folder / f"{part}.parquet", provenance[part])
+def load_builder(kind: str) -> Builder:
+    """Import the builder of a kind of graph."""
+    build: Builder = import_module(builder_module(kind)).build
+    return build
 
 
-def measure(built: Built, description: GraphDescription) -> dict[str, Any]:
-    """The stage's metrics; those of parts are named `PART_edges` and so on."""
-    metrics: dict[str, Any] = {}
-    for part, (edges, (n_sources, n_targets)) in built.parts.items():
-        found = summarise(edges, n_sources, n_targets if description.nodes == "users and items" else None)
-        metrics |= {f"{part}_{key}" if part else key: value for key, value in found.items()}
-    return metrics | dict(built.metrics)
+def builder_module(kind: str) -> str:
+    """The module whose `build` builds a kind of graph, loaded by name: no graph depends on the code of another kind."""
+    return f"mmprep.stages.graphs.{kind}"

@@ -14,7 +14,8 @@ from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.graphs.catalogue import DESCRIPTIONS, GraphDescription
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import read_provenance
-from mmprep.pipeline.tables.table import EDGES, may_hold
+from mmprep.pipeline.tables.schemas import EDGES
+from mmprep.pipeline.tables.table import may_hold
 
 SOURCE = EDGES.schema.get_field_index("source")
 

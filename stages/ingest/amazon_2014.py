@@ -6,7 +6,7 @@ import re
 import warnings
 from typing import Any
 
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 from mmprep.pipeline.text import clean_text, join_paths
 from mmprep.stages.ingest.base import Format, Head
 from mmprep.stages.ingest.json_lines import parse_object

@@ -5,7 +5,7 @@ The 2014 edition's reviews are the same. Its metadata, where somebody has made J
 
 import re
 
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 from mmprep.pipeline.text import clean_text, join_paths
 from mmprep.stages.ingest import amazon_2014
 from mmprep.stages.ingest.amazon_2014 import is_ratings

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from mmprep.pipeline.tables.rejects import Reason
-from mmprep.pipeline.tables.table import TEST, TRAIN, VAL
+from mmprep.pipeline.reject_reasons import Reason
+from mmprep.pipeline.tables.schemas import TEST, TRAIN, VAL
 from mmprep.pipeline.text import clean_text, join_paths
 from mmprep.stages.ingest.amazon_2014 import to_number, to_seconds
 from mmprep.stages.ingest.base import Format, Head

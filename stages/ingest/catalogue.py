@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from mmprep.pipeline.tables.rejects import Reason, Reject
-from mmprep.pipeline.tables.table import SPLITS
+from mmprep.pipeline.reject_reasons import Reason, Reject
+from mmprep.pipeline.tables.schemas import SPLITS
 from mmprep.stages.ingest import amazon_2014, amazon_2018, amazon_2023, given_splits
 from mmprep.stages.ingest.base import Format, Head
 from mmprep.stages.ingest.json_lines import parse_object

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from mmprep.pipeline.errors import DataError
-from mmprep.pipeline.tables.rejects import Reason
-from mmprep.pipeline.tables.table import SPLITS
+from mmprep.pipeline.reject_reasons import Reason
+from mmprep.pipeline.tables.schemas import SPLITS
 from mmprep.stages.ingest.amazon_2014 import to_number
 from mmprep.stages.ingest.base import Format, Head
 from mmprep.stages.ingest.json_lines import parse_object

@@ -13,10 +13,11 @@ from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.params import Params
 from mmprep.pipeline.progress import Progress, silent
+from mmprep.pipeline.reject_reasons import SURPLUS, Reason, Reject, count_reasons, excerpt
 from mmprep.pipeline.storage.files import write_json
 from mmprep.pipeline.tables.provenance import record
-from mmprep.pipeline.tables.rejects import SURPLUS, Reason, Reject, Rejects, by_file_and_line, count_reasons, excerpt
-from mmprep.pipeline.tables.table import INTERACTIONS, RAW_ITEMS, REJECTS, TEXT_FIELDS
+from mmprep.pipeline.tables.rejects import Rejects, by_file_and_line
+from mmprep.pipeline.tables.schemas import INTERACTIONS, RAW_ITEMS, REJECTS, TEXT_FIELDS
 from mmprep.stages.ingest.catalogue import longest_line
 from mmprep.stages.ingest.line_reader import Piece, ahead, read_pieces
 from mmprep.stages.ingest.photos import Intake, with_photos

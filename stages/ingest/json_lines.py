@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from msgspec import Meta
 
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 from mmprep.stages.ingest.base import Quick
 from mmprep.stages.ingest.line_reader import Piece
 from mmprep.stages.ingest.records import FIRST_SECOND, LARGEST_RATING, LAST_SECOND, REVIEWS, are_plain

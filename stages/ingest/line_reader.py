@@ -15,7 +15,7 @@ import zstandard
 from isal import igzip, isal_zlib
 from numpy.typing import NDArray
 
-from mmprep.pipeline.tables.rejects import Reason, Reject, excerpt
+from mmprep.pipeline.reject_reasons import Reason, Reject, excerpt
 
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"

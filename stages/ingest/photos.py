@@ -8,10 +8,12 @@ from pathlib import Path, PurePosixPath
 
 import polars as pl
 
-from mmprep.pipeline.photos.decode import PhotoError, decode_photo, item_of_photo
+from mmprep.pipeline.photos.decode import PhotoError, decode_photo
 from mmprep.pipeline.photos.folder import Candidate, PhotoFiles
+from mmprep.pipeline.photos.names import item_of_photo
 from mmprep.pipeline.progress import Progress
-from mmprep.pipeline.tables.rejects import Reason, Reject, Rejects
+from mmprep.pipeline.reject_reasons import Reason, Reject
+from mmprep.pipeline.tables.rejects import Rejects
 
 DRAFT_PIXELS = 32
 PHOTOS_AHEAD = 4096  # that wait for a thread

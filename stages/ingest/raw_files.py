@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mmprep.pipeline.errors import MissingInputError, ParamsError
 from mmprep.pipeline.photos.folder import IMAGES
-from mmprep.pipeline.tables.rejects import Reason, Reject, Rejects
+from mmprep.pipeline.reject_reasons import Reason, Reject
+from mmprep.pipeline.tables.rejects import Rejects
 from mmprep.stages.ingest.base import Format, Head
 from mmprep.stages.ingest.catalogue import COMPANIONS, FORMATS, SUFFIXES, recognise
 from mmprep.stages.ingest.given_splits import LATTICE, MMREC

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 
 FIRST_SECOND = 631_152_000  # 1990-01-01; the oldest Amazon review is of 1996
 LAST_SECOND = 4_102_444_800  # 2100-01-01; milliseconds taken for seconds lie beyond

@@ -9,7 +9,7 @@ from mmprep.pipeline.cache.compaction import compact
 from mmprep.pipeline.cache.folder import CacheFolder, our_folders
 from mmprep.pipeline.cache.shards import NotAShardError, read_footer
 from mmprep.pipeline.progress import Progress, silent
-from mmprep.pipeline.storage.stores import Place
+from mmprep.pipeline.storage.store import Place
 
 DAY = 24 * 3600
 

@@ -15,7 +15,8 @@ from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout, RunLayout
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import digest_of, read_provenance
-from mmprep.pipeline.tables.table import DOWNLOADS, EDGES, ITEMS, USERS, Table
+from mmprep.pipeline.tables.schemas import DOWNLOADS, EDGES, ITEMS, USERS
+from mmprep.pipeline.tables.table import Table
 
 EDGE_ENDS = ("source", "target")
 State = Literal["sound", "stale", "damaged"]

@@ -12,7 +12,7 @@ from mmprep.pipeline.errors import MissingInputError, MmprepError
 from mmprep.pipeline.graphs.catalogue import CATALOGUE
 from mmprep.pipeline.layout import Layout, RunLayout
 from mmprep.pipeline.progress import Progress, silent
-from mmprep.pipeline.tables.table import (
+from mmprep.pipeline.tables.schemas import (
     CORE,
     DOWNLOADS,
     EDGES,

@@ -15,7 +15,7 @@ from mmprep.pipeline.params import Params
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.storage.files import write_json
 from mmprep.pipeline.tables.provenance import record
-from mmprep.pipeline.tables.table import CORE, ITEMS, RAW_ITEMS, TEXT_FIELDS, USERS
+from mmprep.pipeline.tables.schemas import CORE, ITEMS, RAW_ITEMS, TEXT_FIELDS, USERS
 from mmprep.stages.prepare.id_codes import Coded, Codes, Index, Mask, read_coded
 
 CHUNK = 2**24  # rows counted at once

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mmprep.pipeline.tables.table import INTERACTIONS, SPLITS
+from mmprep.pipeline.tables.schemas import INTERACTIONS, SPLITS
 
 Codes = npt.NDArray[np.uint32]
 Hashes = npt.NDArray[np.uint64]

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.params import Params
-from mmprep.pipeline.tables.table import TRAIN
+from mmprep.pipeline.tables.schemas import TRAIN
 
 Source = TypeVar("Source")
 Rate = Annotated[float, Field(ge=0, le=1)]

@@ -13,7 +13,7 @@ from mmprep.pipeline.params import Params
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.storage.files import require, write_json
 from mmprep.pipeline.tables.provenance import record
-from mmprep.pipeline.tables.table import CORE, ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
+from mmprep.pipeline.tables.schemas import CORE, ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
 from mmprep.stages.prepare.noise import NoiseParams, disturb_feedback
 
 Index = npt.NDArray[np.int64]

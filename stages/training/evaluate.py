@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from mmprep.models.training.evaluator import Ranking, compare, rank
+from mmprep.models.training.evaluator import Ranking, compare, evaluate, rank
 from mmprep.models.training.group_metrics import metrics_by_group
 from mmprep.models.training.metrics import CUTOFFS, ranking_metrics
 from mmprep.models.training.params import EvaluateParams
@@ -20,7 +20,7 @@ from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.storage.files import require, sha256, write_json
 from mmprep.pipeline.tables.interactions import SplitMatrices, read_splits
 from mmprep.pipeline.tables.provenance import digest_of, record
-from mmprep.pipeline.tables.table import ITEMS, RECOMMENDATIONS, USERS
+from mmprep.pipeline.tables.schemas import ITEMS, RECOMMENDATIONS, USERS
 
 
 def run(name: str, params: EvaluateParams, layout: Layout, progress: Progress = silent) -> dict[str, Any]:
@@ -110,3 +110,16 @@ def to_rows(ranking: Ranking, layout: Layout) -> pl.DataFrame:
     named = rows.join(USERS.read(layout.users), on="user", how="left", maintain_order="left")
     titles = ITEMS.read(layout.items, columns=["item", "item_id", "title"])
     return named.join(titles, on="item", how="left", maintain_order="left")
+
+
+def evaluate_run(files: RunLayout, params: EvaluateParams, splits: SplitMatrices) -> dict[str, float]:
+    """The test metrics of a run that training has just written or found whole; also written into its folder.
+
+    Raises:
+        DataError: there is nothing to test on.
+    """
+    embeddings = load_file(files.embeddings)
+    mask = csr_array(splits.train + splits.val) if params.mask_val else splits.train
+    metrics = evaluate(embeddings["users"], embeddings["items"], splits.test, splits.train, mask)
+    write_json(files.metrics, metrics)
+    return metrics

@@ -13,10 +13,10 @@ from mmprep.models.training.params import EvaluateParams, TrainParams
 from mmprep.models.training.trainer import DivergedError
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout, RunLayout, SearchLayout
-from mmprep.pipeline.progress import Progress, silent
+from mmprep.pipeline.progress import Progress, entitled, silent
 from mmprep.pipeline.storage.files import atomic_file, write_json
 from mmprep.pipeline.tables.interactions import read_splits
-from mmprep.stages.training.many_runs import entitled, evaluate_run
+from mmprep.stages.training.evaluate import evaluate_run
 from mmprep.stages.training.search_space import Combination, combinations
 from mmprep.stages.training.train import Training, prepare
 

@@ -9,10 +9,10 @@ from mmprep.models.recommenders.base import RecommenderParams
 from mmprep.models.training.params import EvaluateParams, TrainParams
 from mmprep.pipeline.errors import ParamsError
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.progress import Progress, silent
+from mmprep.pipeline.progress import Progress, entitled, silent
 from mmprep.pipeline.storage.files import write_json
 from mmprep.pipeline.tables.interactions import read_splits
-from mmprep.stages.training.many_runs import entitled, evaluate_run
+from mmprep.stages.training.evaluate import evaluate_run
 from mmprep.stages.training.train import prepare
 
 MOST = 1000  # who asks for more has meant a seed

@@ -1,31 +1,26 @@
-"""What a recommender is trained on, read from the dataset's files."""
+"""Training data of a recommender, read from the dataset's files."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
-from mmprep.models.layers.mdr_chca.token_store import TokenSource
 from mmprep.models.recommenders.base import TrainingData
 from mmprep.models.recommenders.catalogue import RecommenderDescription
-from mmprep.pipeline.features.pseudo_tokens import PseudoTokens, token_vectors
-from mmprep.pipeline.features.reader import features_of, part_paths, require_made_for
-from mmprep.pipeline.graphs.intra_item_reader import IntraItemEdges
-from mmprep.pipeline.graphs.reader import read_graph, read_raw
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.interactions import read_splits
-from mmprep.pipeline.tables.provenance import read_provenance
 
 Encoders = Mapping[str, str]
 """The encoder of each modality that is used."""
 
 
 @dataclass(frozen=True)
-class Read:
-    """What was read.
+class LoadedTrainingData:
+    """Training data and its origin.
 
     Attributes:
         data: for training.
-        inputs: the files.
+        inputs: the files that were read.
         pseudo_tokens: encoders pieces of whose vectors stand for patches or tokens.
     """
 
@@ -34,10 +29,42 @@ class Read:
     pseudo_tokens: list[str]
 
 
+@dataclass(frozen=True)
+class InputRequest:
+    """Inputs of one recommender beside the interactions.
+
+    Attributes:
+        description: of the recommender.
+        encoders: of the modalities, or of patches and words.
+        layout: of the dataset.
+        n_items: of the dataset.
+        token_memory: bytes of patches, and of tokens, that may be held in memory.
+    """
+
+    description: RecommenderDescription
+    encoders: Encoders
+    layout: Layout
+    n_items: int
+    token_memory: int
+
+
+def readers(description: RecommenderDescription) -> dict[str, str]:
+    """The module that reads each kind of input that a recommender uses, by its field in TrainingData.
+
+    They are loaded by name, so that a recommender depends on the code of its own inputs alone.
+    """
+    used = {
+        "features": description.multimodal,
+        "tokens": description.tokens,
+        "graphs": bool(description.graphs),
+    }
+    return {kind: f"mmprep.stages.training.read_{kind}" for kind, is_used in used.items() if is_used}
+
+
 def read_training_data(
     description: RecommenderDescription, encoders: Encoders, layout: Layout, token_memory: int
-) -> Read:
-    """Read the interactions, and the features and graphs that a recommender asks for.
+) -> LoadedTrainingData:
+    """Read the interactions, and the features, tokens and graphs that a recommender uses.
 
     Args:
         description: of the recommender.
@@ -50,48 +77,12 @@ def read_training_data(
         DataError: one is damaged, or of another dataset, or a graph cannot be used.
     """
     splits = read_splits(layout)
+    request = InputRequest(description, encoders, layout, splits.n_items, token_memory)
     inputs = [layout.interactions, layout.users, layout.items]
-    features = {}
-    if description.multimodal:
-        for modality, encoder in encoders.items():
-            features[modality] = features_of(layout, encoder).matrix(splits.n_items)
-            inputs += part_paths(layout.features(encoder))
-    tokens = {}
-    if description.tokens:
-        for part, encoder in encoders.items():
-            tokens[part] = read_tokens(encoder, layout, token_memory)
-            inputs += [*part_paths(layout.features(encoder)), layout.graph(f"intra_item/{encoder}")]
-    files = {key: name for kind in description.graphs for key, name in graph_files(kind, encoders)}
-    graphs = {key: (read_raw if name.startswith("knn/") else read_graph)(layout, name) for key, name in files.items()}
-    inputs += [layout.graph(name) for name in files.values()]
-    pseudo_tokens = [encoders[part] for part, source in tokens.items() if isinstance(source.vectors, PseudoTokens)]
-    return Read(TrainingData(splits.train, splits.val, features, graphs, tokens), inputs, pseudo_tokens)
-
-
-def read_tokens(encoder: str, layout: Layout, memory: int) -> TokenSource:
-    """Open an encoder's patches or tokens, and read their graph.
-
-    Raises:
-        MissingInputError: either is not there.
-        DataError: either is damaged, or of another dataset.
-    """
-    folder = layout.features(encoder)
-    require_made_for(layout, folder, read_provenance(part_paths(folder)[0]))
-    edges = IntraItemEdges.of(layout, encoder)
-    # Whether pieces of vectors will do was decided when their graph was built.
-    return TokenSource(token_vectors(folder, pseudo_tokens=True), edges, memory, folder.parent)
-
-
-def graph_files(kind: str, encoders: Encoders) -> Iterator[tuple[str, str]]:
-    """The name of each graph of a kind, as recommenders ask for it and as its file is called.
-
-    None of `intra_item`, which come with the patches and tokens among which they are.
-    """
-    if kind == "knn":
-        yield from ((f"knn/{modality}", f"knn/{encoder}") for modality, encoder in encoders.items())
-    elif kind == "consistent":
-        yield from ((f"consistent/{modality}", f"consistent/{modality}") for modality in encoders)
-    elif kind == "interaction":
-        yield from ((f"interaction/{part}", f"interaction/{part}") for part in ("symmetric", "user_mean", "item_mean"))
-    elif kind != "intra_item":
-        yield kind, kind
+    data = TrainingData(splits.train, splits.val)
+    for kind, module in readers(description).items():
+        values, files = import_module(module).read(request)
+        data = replace(data, **{kind: values})
+        inputs += files
+    pseudo_tokens = [encoders[part] for part, source in data.tokens.items() if source.is_pseudo]
+    return LoadedTrainingData(data, inputs, pseudo_tokens)

@@ -8,10 +8,9 @@ from PIL import Image
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from mmprep.models.encoders.base import Identity
-from mmprep.models.encoders.image_encoder import ImageNetwork
+from mmprep.models.encoders.networks.base import ImageNetwork
 from mmprep.models.encoders.networks.quiet import quietly
-from mmprep.models.encoders.weights.hub import first_line
-from mmprep.pipeline.errors import WeightsError
+from mmprep.pipeline.errors import WeightsError, first_line
 
 CONFIGURATION = "preprocessor_config.json"
 PROJECTED = 512

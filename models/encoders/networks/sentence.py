@@ -18,8 +18,7 @@ from tokenizers.processors import TemplateProcessing
 from mmprep.models.encoders.base import Identity
 from mmprep.models.encoders.catalogue import BERT, MINILM
 from mmprep.models.encoders.networks.quiet import quietly
-from mmprep.models.encoders.weights.hub import first_line
-from mmprep.pipeline.errors import WeightsError
+from mmprep.pipeline.errors import WeightsError, first_line
 
 UNREAD = "pooler."
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")

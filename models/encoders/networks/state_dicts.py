@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from mmprep.models.encoders.weights.hub import TORCH_FILE, first_line
+from mmprep.models.encoders.weights.hub import TORCH_FILE
 from mmprep.models.encoders.weights.sources import MODEL_FILE
-from mmprep.pipeline.errors import WeightsError
+from mmprep.pipeline.errors import WeightsError, first_line
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:

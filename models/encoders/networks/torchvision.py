@@ -13,12 +13,11 @@ from torchvision.models import VisionTransformer, WeightsEnum, get_model, get_mo
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from mmprep.models.encoders.base import Identity
-from mmprep.models.encoders.image_encoder import ImageNetwork
+from mmprep.models.encoders.networks.base import ImageNetwork
 from mmprep.models.encoders.networks.state_dicts import load_state, read_state
 from mmprep.models.encoders.params import PatchEncoderParams
-from mmprep.models.encoders.weights.hub import first_line
 from mmprep.models.encoders.weights.sources import WeightsSource
-from mmprep.pipeline.errors import WeightsError
+from mmprep.pipeline.errors import WeightsError, first_line
 from mmprep.pipeline.storage.files import sha256
 
 PUBLISHED = "IMAGENET1K_V1"

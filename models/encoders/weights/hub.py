@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mmprep.models.encoders.catalogue import EncoderDescription
-from mmprep.pipeline.errors import WeightsError
+from mmprep.pipeline.errors import WeightsError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +91,6 @@ def repository_of(description: EncoderDescription, place: str) -> str:
     """
     if description.library != "timm":
         return description.published_weights
-    from mmprep.models.encoders.networks.timm import published_repository
+    from mmprep.models.encoders.weights.timm_models import published_repository
 
     return published_repository(description.model, place)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message that says something, or its kind where none does."""
-    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)

@@ -2,11 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from math import isqrt
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,37 +16,11 @@ from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.features.vectors import Items, Rows
 from mmprep.pipeline.graphs.intra_item import edges_within
 from mmprep.pipeline.graphs.intra_item_reader import IntraItemEdges
+from mmprep.pipeline.graphs.token_source import TokenSource
 
 BLOCK_ITEMS = 256  # read at once
 
 Padded = npt.NDArray[np.floating[Any]]
-
-
-class Vectors(Protocol):
-    """What gives the vectors of some items, as mmprep.pipeline.features.token_reader.TokenFeatures does."""
-
-    items: Items
-
-    def gather(self, items: Sequence[int] | Items) -> Rows:
-        """The vectors of some items, in the order asked for."""
-        ...
-
-
-@dataclass(frozen=True)
-class TokenSource:
-    """An encoder's patches or tokens and their graph; of the vectors nothing is read yet.
-
-    Attributes:
-        vectors: of the items that have any.
-        edges: the neighbours among an item's vectors, frozen.
-        memory: bytes up to which a store holds the vectors in memory.
-        scratch: the folder in which it puts them on the disk else.
-    """
-
-    vectors: Vectors
-    edges: IntraItemEdges
-    memory: int
-    scratch: Path
 
 
 class TokenStore:

@@ -13,7 +13,7 @@ from mmprep.models.training.evaluator import evaluate
 from mmprep.models.training.params import TrainParams
 from mmprep.models.training.progress_state import Steps
 from mmprep.models.training.trainer import build, fit
-from mmprep.stages.config.parameters import load
+from mmprep.stages.config.load import load
 
 DOCS = (Path(__file__).parents[3] / "docs" / "recommenders.md").read_text(encoding="utf-8")
 ADDING = DOCS.split("## Adding a recommender\n", maxsplit=1)[1]

@@ -10,7 +10,7 @@ from mmprep.models.recommenders.base import RecommenderParams
 from mmprep.models.recommenders.bm3 import BM3Params
 from mmprep.models.recommenders.catalogue import CATALOGUE, describe
 from mmprep.pipeline.errors import ParamsError
-from mmprep.stages.config.parameters import load
+from mmprep.stages.config.load import load
 
 KINDS = {name: describe(name).load().params_type for name in CATALOGUE}
 PRESETS = [(name, preset) for name, kind in KINDS.items() for preset in kind.presets]

@@ -27,7 +27,10 @@ from mmprep.pipeline.cache.packing import from_stored, stored_type, to_stored
 from mmprep.pipeline.cache.row_cache import LostRows, RowCache, cache_place
 from mmprep.pipeline.cache.shards import GROUP_BYTES, NAME, Rows, ShardReader, ShardWriter, shard_schema, to_keys
 from mmprep.pipeline.errors import DataError
-from mmprep.pipeline.storage.stores import Entry, LocalPlace, Place, PlaceError, temporary_name
+from mmprep.pipeline.storage.local_store import LocalPlace
+from mmprep.pipeline.storage.open_store import open_store
+from mmprep.pipeline.storage.store import Entry, Place, PlaceError
+from mmprep.pipeline.storage.temporary import temporary_name
 
 ROOT = Path(__file__).parents[3]
 DIMENSION = 24
@@ -59,7 +62,7 @@ def numbers_of(batches: Sequence[pa.RecordBatch]) -> list[int]:
 
 def open_cache(place: Place | Path) -> RowCache:
     """As another process would."""
-    cache = RowCache(Place.of(place) if isinstance(place, Path) else place, FINGERPRINT, VALUES)
+    cache = RowCache(open_store(place) if isinstance(place, Path) else place, FINGERPRINT, VALUES)
     cache.refresh()
     return cache
 
@@ -94,7 +97,7 @@ def flip(path: Path, position: int, bit: int = 0) -> None:
 @pytest.fixture(params=["local", "remote"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """An empty cache of each kind."""
-    yield Place.of(tmp_path / "cache" if request.param == "local" else "memory://team/cache")
+    yield open_store(tmp_path / "cache" if request.param == "local" else "memory://team/cache")
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
 
@@ -132,7 +135,7 @@ def test_token_rows_of_different_lengths_come_back(tmp_path: Path) -> None:
     vectors = pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), flat)
     spans = pa.array([list(range(length)) for length in lengths], pa.list_(pa.int32()))
     batch = pa.record_batch([vectors, spans, spans], schema=schema)
-    with RowCache(Place.of(tmp_path), FINGERPRINT, schema) as cache:
+    with RowCache(open_store(tmp_path), FINGERPRINT, schema) as cache:
         for start in (0, 50):
             cache.add(keys(range(start, start + 50)), batch.slice(start, 50))
         cache.compact()
@@ -177,12 +180,12 @@ import hashlib, resource, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from mmprep.pipeline.cache.row_cache import RowCache
-from mmprep.pipeline.storage.stores import Place
+from mmprep.pipeline.storage.store import Place
 
 count, dimension = int(sys.argv[2]), 150_000
 values = pa.schema([pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False)])
 keys = [hashlib.sha256(b"%d" % number).digest() for number in range(count)]
-with RowCache(Place.of(Path(sys.argv[1])), {"encoder": "wide"}, values) as cache:
+with RowCache(open_store(Path(sys.argv[1])), {"encoder": "wide"}, values) as cache:
     for number in range(count):
         flat = pa.array(np.full(dimension, number, dtype=np.float32))
         vector = pa.FixedSizeListArray.from_arrays(flat, type=values.field(0).type)
@@ -320,7 +323,7 @@ def test_damage_that_hides_its_time_is_found_by_the_page_checksums(tmp_path: Pat
 
 
 def test_a_shard_of_another_folder_is_not_served(tmp_path: Path) -> None:
-    with RowCache(Place.of(tmp_path), {"encoder": "other"}, VALUES) as other:
+    with RowCache(open_store(tmp_path), {"encoder": "other"}, VALUES) as other:
         other.add(keys([1]), rows([100]))
     [shard] = (tmp_path / folder_name({"encoder": "other"})).glob("[0-9a-f]*.parquet")
     fill(tmp_path, batches=1)
@@ -376,7 +379,7 @@ def test_rows_of_a_damaged_shard_are_taken_from_another_that_has_them(tmp_path: 
 
 
 def test_damage_on_the_way_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place.of("memory://team/way")
+    place = open_store("memory://team/way")
     numbers = fill(place, batches=1)
     fetched: list[Path] = []
     get_file = MemoryFileSystem.get_file
@@ -395,7 +398,7 @@ def test_damage_on_the_way_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_lost_network_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place.of("memory://team/network")
+    place = open_store("memory://team/network")
     numbers = fill(place, batches=1)
 
     def lost(*_: object, **__: object) -> None:
@@ -582,7 +585,7 @@ def test_a_merge_between_listing_and_reading_hides_no_rows(
             other.compact()
         return found
 
-    with RowCache(Place.of(tmp_path), FINGERPRINT, VALUES) as cache:
+    with RowCache(open_store(tmp_path), FINGERPRINT, VALUES) as cache:
         monkeypatch.setattr(CacheFolder, "shards", then_merged)
         if is_gathering:
             assert numbers_of(list(cache.gather(keys(numbers)))) == numbers
@@ -601,7 +604,7 @@ def test_a_listing_that_others_change_meanwhile_loses_no_rows(tmp_path: Path, mo
 
     monkeypatch.setattr(CacheFolder, "shards", listed)
     for parts in ([slice(1)], [slice(1), slice(1, 2)], [slice(1, 2), slice(3), slice(0, 3, 2)]):
-        with RowCache(Place.of(tmp_path), FINGERPRINT, VALUES) as cache:
+        with RowCache(open_store(tmp_path), FINGERPRINT, VALUES) as cache:
             torn[:] = [slice(0), *parts]
             cache.refresh()
             assert numbers_of(list(cache.gather(keys(numbers)))) == numbers
@@ -670,7 +673,7 @@ import hashlib, random, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from mmprep.pipeline.cache.row_cache import LostRows, RowCache
-from mmprep.pipeline.storage.stores import Place
+from mmprep.pipeline.storage.store import Place
 
 where, seed, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 values = pa.schema([pa.field("vector", pa.list_(pa.float32(), 24), nullable=False)])
@@ -687,7 +690,7 @@ def rows(numbers):
 
 
 fingerprint = {"encoder": "org/model", "weights": "abc", "pretrained": True}
-with RowCache(Place.of(Path(where)), fingerprint, values) as cache:
+with RowCache(open_store(Path(where)), fingerprint, values) as cache:
     print("ready", flush=True)
     for start in range(first, last, 4):
         cache.refresh()

@@ -12,7 +12,7 @@ from mmprep.pipeline.download.outcomes import Outcome, Status, count_statuses, i
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import Provenance, read_provenance
-from mmprep.pipeline.tables.table import DOWNLOADS
+from mmprep.pipeline.tables.schemas import DOWNLOADS
 
 PROVENANCE = Provenance("download", {}, {}, {}, {})
 RAW = Outcome("http://a.example/X.json.gz", None, "X.json.gz", Status.FETCHED, 200, 1234, 1)

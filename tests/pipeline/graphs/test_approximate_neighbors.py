@@ -7,9 +7,9 @@ import pytest
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.graphs import hnsw as approximate
 from mmprep.pipeline.graphs import knn as neighbors
-from mmprep.pipeline.graphs.approximate_neighbors import nearest_among
 from mmprep.pipeline.graphs.cosine import Cosines
 from mmprep.pipeline.graphs.edges import Edges
+from mmprep.pipeline.graphs.hnsw import nearest_among
 from mmprep.pipeline.graphs.knn import nearest
 from mmprep.pipeline.progress import Progress
 

@@ -14,7 +14,7 @@ from worlds import write_items
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import Provenance
-from mmprep.pipeline.tables.table import EDGES
+from mmprep.pipeline.tables.schemas import EDGES
 
 EXPECTED = np.array([[1, 0.5, 0], [0, 0, 0], [0.25, 0, 1]], dtype=np.float32)
 

@@ -19,14 +19,15 @@ from mmprep.pipeline.features.token_reader import TokenFeatures
 from mmprep.pipeline.features.vectors import Rows, Shape, StoredAs
 from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.graphs import intra_item
-from mmprep.pipeline.graphs.intra_item import build, edges_within
+from mmprep.pipeline.graphs.intra_item import edges_within
 from mmprep.pipeline.graphs.params import IntraItemParams
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Advance
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import read_provenance
-from mmprep.pipeline.tables.table import INTRA_EDGES
+from mmprep.pipeline.tables.schemas import INTRA_EDGES
 from mmprep.stages.extract.extract import run as extract
+from mmprep.stages.graphs.intra_item import build
 
 Vectors = npt.NDArray[np.float32]
 Edge = tuple[int, int, int, float]

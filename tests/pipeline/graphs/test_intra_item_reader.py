@@ -15,7 +15,7 @@ from mmprep.pipeline.graphs.intra_item_reader import NONE, IntraItemEdges
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables import table as tables
 from mmprep.pipeline.tables.provenance import Provenance
-from mmprep.pipeline.tables.table import INTRA_EDGES
+from mmprep.pipeline.tables.schemas import INTRA_EDGES
 
 K = 2
 # Item 1's last vector is nobody's and has nobody; item 2 has two; items 0, 3 and 4 have no neighbours.

@@ -11,7 +11,7 @@ from mmprep.pipeline.graphs.reader import read_graph, read_raw
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import Provenance
-from mmprep.pipeline.tables.table import EDGES
+from mmprep.pipeline.tables.schemas import EDGES
 
 ROWS = {"source": [0, 0, 2], "target": [1, 0, 2], "weight": [0.5, 0.25, 1.0]}
 

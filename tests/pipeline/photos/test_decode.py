@@ -28,7 +28,7 @@ from mmprep.pipeline.photos.decode import (
     open_photo,
     orientation,
 )
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 
 
 def picture(width: int = 40, height: int = 30) -> Image.Image:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mmprep.pipeline.photos.decode import PhotoError, decode_photo
 from mmprep.pipeline.photos.folder import PhotoFiles
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 
 NAMES = {"red": "r", "lime": "g", "blue": "b", "yellow": "y", "white": "w"}
 
@@ -373,8 +373,8 @@ def test_what_is_gone_is_told(raw: Path) -> None:
 
 
 def test_a_file_too_large_is_refused_before_it_is_read(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("photo_files", "tars", "zips"):
-        monkeypatch.setattr(f"pipeline.{module}.MAX_BYTES", 50)
+    for module in ("folder", "tar_index", "zip_index"):
+        monkeypatch.setattr(f"mmprep.pipeline.photos.{module}.MAX_BYTES", 50)
     for suffix in ("tar", "zip"):
         pack(raw / "images" / f"0.{suffix}", {"B0.jpg": b"1" * 51, "B1.jpg": b"1" * 50})
     put(raw, b"1" * 51)

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmprep.pipeline.photos.decode import FORMATS, SUFFIX_OF_FORMAT, SUFFIXES, item_of_photo, photo_name
+from mmprep.pipeline.photos.decode import FORMATS, SUFFIX_OF_FORMAT, SUFFIXES
+from mmprep.pipeline.photos.names import item_of_photo, photo_name
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmprep.pipeline.photos.archives import Index, Member, read_member
 from mmprep.pipeline.photos.tar_index import BLOCK, MAX_EXTENDED, index_tar
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 PHOTO = b"0123456789" * 70

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mmprep.pipeline.photos.archives import Index, Member, Zipped, read_member
 from mmprep.pipeline.photos.decode import PhotoError
 from mmprep.pipeline.photos.zip_index import index_zip, place
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 
 PHOTO = b"0123456789" * 70
 

@@ -13,14 +13,17 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from mmprep.pipeline.errors import ParamsError
 from mmprep.pipeline.storage import remote_store as remote_places
+from mmprep.pipeline.storage.local_store import LocalPlace
+from mmprep.pipeline.storage.open_store import open_store
 from mmprep.pipeline.storage.remote_store import RemotePlace, changed
-from mmprep.pipeline.storage.stores import LocalPlace, Place, PlaceError, is_leftover, temporary_name
+from mmprep.pipeline.storage.store import Place, PlaceError
+from mmprep.pipeline.storage.temporary import is_leftover, temporary_name
 
 
 @pytest.fixture(params=["local", "remote"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """An empty place of each kind."""
-    place = Place.of(tmp_path / "place" if request.param == "local" else "memory://places/place")
+    place = open_store(tmp_path / "place" if request.param == "local" else "memory://places/place")
     yield place
     place.close()
     MemoryFileSystem.store.clear()
@@ -94,7 +97,7 @@ def test_a_copy_is_made_again_once_discarded(place: Place) -> None:
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place.of(tmp_path)
+    place = open_store(tmp_path)
     place.write("a", b"old")
 
     def full(_: int) -> None:
@@ -120,14 +123,14 @@ def test_bytes_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "fsync", noted_sync)
     monkeypatch.setattr(Path, "replace", noted_replace)
-    Place.of(tmp_path).write("a", b"content")
+    open_store(tmp_path).write("a", b"content")
     assert order == ["sync", "rename", "sync"]
 
 
 def test_files_have_the_rights_that_the_user_gives_files(tmp_path: Path) -> None:
     before = os.umask(0o002)
     try:
-        Place.of(tmp_path).write("a", b"content")
+        open_store(tmp_path).write("a", b"content")
     finally:
         os.umask(before)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o664
@@ -135,7 +138,7 @@ def test_files_have_the_rights_that_the_user_gives_files(tmp_path: Path) -> None
 
 def test_a_file_in_the_place_of_the_folder_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    place = Place.of(tmp_path / "file")
+    place = open_store(tmp_path / "file")
     with pytest.raises(PlaceError, match=r"file: cannot be listed \(Not a directory\)"):
         place.entries()
     with pytest.raises(PlaceError, match=r"file: cannot be written \(File exists\)"):
@@ -146,19 +149,19 @@ def test_links_are_no_files_of_a_place(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "there")
     (tmp_path / "file").symlink_to("/etc/hosts")
-    assert (names(Place.of(tmp_path)), Place.of(tmp_path).folders()) == ([], ["there"])
+    assert (names(open_store(tmp_path)), open_store(tmp_path).folders()) == ([], ["there"])
 
 
 def test_paths_and_file_urls_are_local(tmp_path: Path) -> None:
-    assert str(Place.of(f"file://{tmp_path}")) == str(Place.of(str(tmp_path))) == str(Place.of(tmp_path))
-    assert str(Place.of("~/cache")) == str(Path.home() / "cache")
+    assert str(open_store(f"file://{tmp_path}")) == str(open_store(str(tmp_path))) == str(open_store(tmp_path))
+    assert str(open_store("~/cache")) == str(Path.home() / "cache")
 
 
 def test_an_unknown_scheme_is_one_clear_line() -> None:
     with pytest.raises(
         ParamsError, match=r"^ftq://host/x: not a place \(Protocol not known: ftq.*give a folder or a URL"
     ):
-        Place.of("ftq://user:secret@host/x")
+        open_store("ftq://user:secret@host/x")
 
 
 def test_a_missing_library_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,9 +170,9 @@ def test_a_missing_library_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
     with pytest.raises(ParamsError, match=r"^s3://bucket/x: .*`pip install 'mmprep\[s3\]'`$"):
-        Place.of("s3://bucket/x")
+        open_store("s3://bucket/x")
     with pytest.raises(ParamsError, match=r"^gs://bucket/x: .*Install s3fs to access S3$"):
-        Place.of("gs://bucket/x")
+        open_store("gs://bucket/x")
 
 
 def test_trouble_with_a_store_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +184,7 @@ def test_trouble_with_a_store_is_one_clear_line(monkeypatch: pytest.MonkeyPatch)
 
     for method in ("ls", "cat_file", "pipe_file", "rm_file"):
         monkeypatch.setattr(MemoryFileSystem, method, refuse)
-    place = Place.of("memory://bucket")
+    place = open_store("memory://bucket")
     calls = (place.entries, lambda: place.read("a"), lambda: place.write("a", b""), lambda: place.delete("a"))
     for call, verb in zip(calls, ("listed", "read", "written", "changed"), strict=True):
         with pytest.raises(PlaceError) as caught:
@@ -195,7 +198,7 @@ def test_a_missing_bucket_is_told_when_writing(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", missing)
     with pytest.raises(PlaceError, match=r"memory://bucket: a cannot be written \(no such bucket or folder\)"):
-        Place.of("memory://bucket").write("a", b"")
+        open_store("memory://bucket").write("a", b"")
 
 
 def test_passwords_are_not_shown() -> None:
@@ -218,8 +221,8 @@ def entry_of(place: Place, name: str, age: float = 0) -> bool:
 
 
 def test_leftovers_are_of_dead_processes_or_a_day_old(tmp_path: Path) -> None:
-    place = Place.of(tmp_path)
-    code = "from mmprep.pipeline.storage.stores import temporary_name; print(temporary_name())"
+    place = open_store(tmp_path)
+    code = "from mmprep.pipeline.storage.store import temporary_name; print(temporary_name())"
     dead = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
     mine = temporary_name()
     foreign = f".{'0' * 12}.{dead.split('.')[2]}.{'0' * 16}.partial"

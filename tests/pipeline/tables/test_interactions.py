@@ -11,7 +11,7 @@ from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.interactions import read_splits, to_matrix
 from mmprep.pipeline.tables.provenance import Provenance
-from mmprep.pipeline.tables.table import ITEMS, SPLIT_INTERACTIONS, USERS
+from mmprep.pipeline.tables.schemas import ITEMS, SPLIT_INTERACTIONS, USERS
 
 PROVENANCE = Provenance("test", {}, {}, {}, {})
 

@@ -15,7 +15,7 @@ from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.params import Params
 from mmprep.pipeline.tables.provenance import Provenance, RowsDigest, digest_of, read_provenance, record
-from mmprep.pipeline.tables.table import RAW_ITEMS, TEXT_FIELDS, USERS
+from mmprep.pipeline.tables.schemas import RAW_ITEMS, TEXT_FIELDS, USERS
 
 Pair = tuple[str | None, float | None]
 PAIRS = st.lists(st.tuples(st.sampled_from([None, "", "a", "b"]), st.sampled_from([None, 0.0, 1.0])), max_size=6)

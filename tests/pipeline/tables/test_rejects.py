@@ -8,19 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mmprep.pipeline.reject_reasons import EXCERPT_CHARACTERS, SURPLUS, Reason, Reject, count_reasons, excerpt
 from mmprep.pipeline.tables import rejects as module
-from mmprep.pipeline.tables.rejects import (
-    EXCERPT_CHARACTERS,
-    SURPLUS,
-    Reason,
-    Reject,
-    Rejects,
-    by_file_and_line,
-    count_reasons,
-    excerpt,
-    to_frame,
-)
-from mmprep.pipeline.tables.table import REJECTS
+from mmprep.pipeline.tables.rejects import Rejects, by_file_and_line, to_frame
+from mmprep.pipeline.tables.schemas import REJECTS
 
 
 def test_an_excerpt_is_the_beginning_of_the_row() -> None:

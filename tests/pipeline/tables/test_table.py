@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.tables import table as tables
 from mmprep.pipeline.tables.provenance import Provenance, digest_of, read_provenance
-from mmprep.pipeline.tables.table import (
+from mmprep.pipeline.tables.schemas import (
     CORE,
     EDGES,
     INTERACTIONS,
@@ -21,8 +21,8 @@ from mmprep.pipeline.tables.table import (
     REJECTS,
     SPLIT_INTERACTIONS,
     USERS,
-    Table,
 )
+from mmprep.pipeline.tables.table import Table
 
 ALL = [value for value in vars(tables).values() if isinstance(value, Table)]
 PROVENANCE = Provenance("test", {"k": 5}, {"raw/x": "00"}, {"numpy": "2"}, {"note": "a"})

@@ -14,7 +14,7 @@ from worlds import World, binary, made_by_hand, two_groups, write_items, write_v
 from mmprep.pipeline.graphs.catalogue import DESCRIPTIONS
 from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.tables.table import EDGES, SPLIT_INTERACTIONS
+from mmprep.pipeline.tables.schemas import EDGES, SPLIT_INTERACTIONS
 from mmprep.stages.cli.main import main
 
 TOYS = Layout(Path("data"), "toys")

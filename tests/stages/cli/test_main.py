@@ -27,8 +27,8 @@ from mmprep.pipeline.cache.row_cache import RowCache, cache_place
 from mmprep.pipeline.errors import MmprepError
 from mmprep.pipeline.features.vectors import PACKED, Rows
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.storage.stores import PlaceError
-from mmprep.pipeline.tables.table import ITEMS, SPLIT_INTERACTIONS, USERS
+from mmprep.pipeline.storage.store import PlaceError
+from mmprep.pipeline.tables.schemas import ITEMS, SPLIT_INTERACTIONS, USERS
 from mmprep.stages.cli.group import EXIT_CODES
 from mmprep.stages.cli.main import main
 

@@ -15,7 +15,8 @@ from mmprep.models.encoders.catalogue import CATALOGUE as ENCODERS
 from mmprep.models.encoders.params import ImageEncoderParams, TextEncoderParams
 from mmprep.models.recommenders.catalogue import CATALOGUE as RECOMMENDERS
 from mmprep.pipeline.errors import MissingInputError, ParamsError
-from mmprep.stages.config.parameters import Parameters, Sections, load
+from mmprep.stages.config.load import load
+from mmprep.stages.config.parameters import Parameters, Sections
 
 SHIPPED = Path(__file__).parents[3] / "params.yaml"
 # For reasons that params.yaml tells.

@@ -22,7 +22,7 @@ from mmprep.pipeline.download.outcomes import DownloadParams
 from mmprep.pipeline.download.public_addresses import Address
 from mmprep.pipeline.errors import DataError, ParamsError
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.tables.table import DOWNLOADS
+from mmprep.pipeline.tables.schemas import DOWNLOADS
 from mmprep.stages.cli.main import bar, main
 from mmprep.stages.download.download import FilesWanted, run_files
 from mmprep.stages.download.editions import EDITIONS, Extent
@@ -281,6 +281,7 @@ def test_a_bar_of_bytes_tells_its_size_and_speed_as_people_read_them(
 
 
 def test_help_and_parameters_do_without_the_http_library() -> None:
-    code = "import sys; from stages import cli, parameters; print('httpx' in sys.modules, 'fcntl' in sys.modules)"
+    code = "import sys; from mmprep.stages.cli import main; from mmprep.stages.config import load\n"
+    code += "print('httpx' in sys.modules, 'fcntl' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split()[0] == "False"

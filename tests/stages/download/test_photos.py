@@ -25,7 +25,7 @@ from mmprep.pipeline.download.public_addresses import Address
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import read_provenance
-from mmprep.pipeline.tables.table import DOWNLOADS, RAW_ITEMS
+from mmprep.pipeline.tables.schemas import DOWNLOADS, RAW_ITEMS
 from mmprep.stages.download.download import PhotosWanted, run_photos
 from mmprep.stages.ingest import ingest
 

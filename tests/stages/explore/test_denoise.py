@@ -15,7 +15,7 @@ from worlds import one_thread, two_groups, write_world
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import read_provenance
-from mmprep.pipeline.tables.table import RELIABILITIES
+from mmprep.pipeline.tables.schemas import RELIABILITIES
 from mmprep.stages.explore.denoise import Doubt, least_reliable, recommender_of, run
 from mmprep.stages.maintenance.verify import run as verify
 from mmprep.stages.training import train

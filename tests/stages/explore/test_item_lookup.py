@@ -10,7 +10,8 @@ from worlds import write_items
 
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout
-from mmprep.stages.explore.item_lookup import Item, Items, closest, printable
+from mmprep.pipeline.text import printable
+from mmprep.stages.explore.item_lookup import Item, Items, closest
 
 IDS = ["B004ZRSSLS", "B00AV45RXD", "#1", "b00gqgir8y"]
 

@@ -13,7 +13,7 @@ from mmprep.pipeline.features.vectors import Rows, Shape
 from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.tables.table import EDGES
+from mmprep.pipeline.tables.schemas import EDGES
 from mmprep.stages.explore.item_lookup import Item
 from mmprep.stages.explore.neighbors import GraphNeighbours, ItemNeighbours, find
 

@@ -12,7 +12,7 @@ from worlds import made_by_hand, write_items, write_users
 from mmprep.pipeline.errors import DataError, MissingInputError, ParamsError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables import table as tables
-from mmprep.pipeline.tables.table import RECOMMENDATIONS, SPLIT_INTERACTIONS
+from mmprep.pipeline.tables.schemas import RECOMMENDATIONS, SPLIT_INTERACTIONS
 from mmprep.stages.explore.recommend import find
 
 ROWS = [  # user, item, rating, timestamp, split

@@ -18,9 +18,9 @@ from worlds import made_by_hand, two_groups, write_items, write_users, write_vec
 from mmprep.pipeline.errors import DataError, MissingInputError, MmprepError, ParamsError
 from mmprep.pipeline.features.external import open_foreign
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.photos.decode import item_of_photo
+from mmprep.pipeline.photos.names import item_of_photo
 from mmprep.pipeline.tables.provenance import digest_of, record
-from mmprep.pipeline.tables.table import EDGES, INTERACTIONS, ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
+from mmprep.pipeline.tables.schemas import EDGES, INTERACTIONS, ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
 from mmprep.stages.export import export
 from mmprep.stages.ingest import ingest
 from mmprep.stages.ingest.ingest import IngestParams

@@ -160,7 +160,7 @@ def test_no_items_at_all_give_features_of_none(layout: Layout, reduce: str | Non
 def test_an_encoder_whose_dimension_only_the_network_tells_needs_an_item(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmprep.models.encoders.networks.timm.transform_of", lambda model: f"of {model}")
+    monkeypatch.setattr("mmprep.models.encoders.weights.timm_models.transform_of", lambda model: f"of {model}")
     params = TimmParams(weights="random:0", library="timm", model="some")
     assert extract(layout, "mine", params)["dimension"] == 4
     write_items(layout, [{}, {}])

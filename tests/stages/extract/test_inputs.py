@@ -11,7 +11,7 @@ from worlds import write_items
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.photos.decode import PhotoError
 from mmprep.pipeline.photos.folder import PhotoFiles
-from mmprep.pipeline.tables.table import ITEMS
+from mmprep.pipeline.tables.schemas import ITEMS
 from mmprep.stages.extract.inputs import Source, key_of, photo_inputs, photo_sources, text_inputs, text_sources
 
 

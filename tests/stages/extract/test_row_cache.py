@@ -22,7 +22,8 @@ from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.photos.folder import PhotoFiles
 from mmprep.pipeline.storage.files import sha256
-from mmprep.pipeline.storage.stores import LocalPlace, PlaceError
+from mmprep.pipeline.storage.local_store import LocalPlace
+from mmprep.pipeline.storage.store import PlaceError
 from mmprep.stages.extract.extract import run
 from mmprep.stages.maintenance.cache import stats, verify
 

@@ -25,7 +25,8 @@ from mmprep.pipeline.graphs.reader import read_graph
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import Provenance, read_provenance
-from mmprep.pipeline.tables.table import EDGES, Table
+from mmprep.pipeline.tables.schemas import EDGES
+from mmprep.pipeline.tables.table import Table
 from mmprep.stages.graphs.graph import graph_names, run
 
 PARAMS = GraphsParams(

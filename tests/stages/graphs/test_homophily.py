@@ -14,7 +14,7 @@ from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Advance
-from mmprep.pipeline.tables.table import EDGES
+from mmprep.pipeline.tables.schemas import EDGES
 from mmprep.stages.graphs.homophily import run
 
 Pairs = Sequence[tuple[int, int]]

@@ -14,7 +14,7 @@ from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables import table as tables
-from mmprep.pipeline.tables.table import EDGES
+from mmprep.pipeline.tables.schemas import EDGES
 from mmprep.stages.graphs.item_graphs import ItemGraph, item_graphs, weighing
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 from mmprep.stages.ingest import amazon_2018
 from mmprep.stages.ingest.amazon_2014 import item_in, parse_literal, rating_in, to_seconds
 from mmprep.stages.ingest.records import Item, Review

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 from mmprep.stages.ingest.amazon_2023 import RATINGS, REVIEWS, item_in, rating_parser, review_in
 from mmprep.stages.ingest.base import Head
 from mmprep.stages.ingest.line_reader import Piece

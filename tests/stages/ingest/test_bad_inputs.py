@@ -12,7 +12,7 @@ from imports import ROOT
 
 from mmprep.pipeline.errors import MmprepError
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.tables.table import INTERACTIONS, REJECTS
+from mmprep.pipeline.tables.schemas import INTERACTIONS, REJECTS
 from mmprep.stages.ingest.ingest import IngestParams, run
 
 GOOD = b'{"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1400000000}\n'

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 from mmprep.stages.ingest import amazon_2014, amazon_2018, amazon_2023, given_splits
 from mmprep.stages.ingest.base import Format
 from mmprep.stages.ingest.catalogue import FORMATS, recognise

@@ -9,9 +9,9 @@ from imports import ROOT
 
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.reject_reasons import Reason
 from mmprep.pipeline.tables.provenance import read_provenance
-from mmprep.pipeline.tables.rejects import Reason
-from mmprep.pipeline.tables.table import INTERACTIONS, REJECTS, SPLIT_INTERACTIONS
+from mmprep.pipeline.tables.schemas import INTERACTIONS, REJECTS, SPLIT_INTERACTIONS
 from mmprep.stages.ingest.ingest import IngestParams, run
 from mmprep.stages.prepare import filter as filter_stage
 from mmprep.stages.prepare import split as split_stage

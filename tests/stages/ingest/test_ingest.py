@@ -19,10 +19,10 @@ from polars.testing import assert_frame_equal
 
 from mmprep.pipeline.errors import DataError, MissingInputError, ParamsError
 from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.reject_reasons import SURPLUS, Reason
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import read_provenance
-from mmprep.pipeline.tables.rejects import SURPLUS, Reason
-from mmprep.pipeline.tables.table import INTERACTIONS, ITEMS, RAW_ITEMS, REJECTS, SPLIT_INTERACTIONS, USERS
+from mmprep.pipeline.tables.schemas import INTERACTIONS, ITEMS, RAW_ITEMS, REJECTS, SPLIT_INTERACTIONS, USERS
 from mmprep.stages.ingest import ingest
 from mmprep.stages.ingest import line_reader as lines
 from mmprep.stages.ingest.ingest import IngestParams, run

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.tables.rejects import Reason
-from mmprep.pipeline.tables.table import INTERACTIONS, REJECTS
+from mmprep.pipeline.reject_reasons import Reason
+from mmprep.pipeline.tables.schemas import INTERACTIONS, REJECTS
 from mmprep.stages.ingest.amazon_2018 import REVIEWS
 from mmprep.stages.ingest.ingest import IngestParams, run
 from mmprep.stages.ingest.json_lines import is_object_a_line, quick_reviews

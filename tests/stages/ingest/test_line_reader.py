@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from mmprep.pipeline.tables.rejects import Reason, Reject
+from mmprep.pipeline.reject_reasons import Reason, Reject
 from mmprep.stages.ingest import line_reader as lines
 from mmprep.stages.ingest.line_reader import MAX_LINE_BYTES, Piece, ahead, read_lines, read_pieces
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from mmprep.pipeline.photos.folder import PhotoFiles
 from mmprep.pipeline.progress import silent
-from mmprep.pipeline.tables.rejects import Reason
+from mmprep.pipeline.reject_reasons import Reason
 from mmprep.stages.ingest import photos as ingest_photos
 from mmprep.stages.ingest.photos import Intake, check_photos, with_photos
 

@@ -13,7 +13,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from mmprep.pipeline.cache.folder import folder_name
 from mmprep.pipeline.cache.row_cache import RowCache
-from mmprep.pipeline.storage.stores import LocalPlace, Place, temporary_name
+from mmprep.pipeline.storage.local_store import LocalPlace
+from mmprep.pipeline.storage.open_store import open_store
+from mmprep.pipeline.storage.store import Place
+from mmprep.pipeline.storage.temporary import temporary_name
 from mmprep.stages.maintenance.cache import DAY, Pruned, Verified, prune, stats, verify
 
 VALUES = pa.schema([pa.field("vector", pa.list_(pa.float32(), 2), nullable=False)])
@@ -67,7 +70,7 @@ def foreign(tmp_path: Path) -> dict[str, bytes]:
 @pytest.fixture(params=["local", "remote"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """An empty cache of each kind."""
-    yield Place.of(tmp_path / "cache" if request.param == "local" else "memory://team/cache")
+    yield open_store(tmp_path / "cache" if request.param == "local" else "memory://team/cache")
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
 
@@ -91,7 +94,7 @@ def test_each_folder_tells_what_it_holds(place: Place) -> None:
 
 
 def test_looking_is_no_use(tmp_path: Path) -> None:
-    place = Place.of(tmp_path)
+    place = open_store(tmp_path)
     fill(place, CLIP)
     before = tree(tmp_path)
     stats(place)
@@ -106,7 +109,7 @@ def test_a_whole_cache_is_verified(place: Place) -> None:
 
 
 def test_verify_sets_damaged_shards_aside(tmp_path: Path) -> None:
-    place = Place.of(tmp_path)
+    place = open_store(tmp_path)
     fill(place, CLIP)
     fill(place, BERT)
     name = spoil(tmp_path, BERT)
@@ -117,15 +120,15 @@ def test_verify_sets_damaged_shards_aside(tmp_path: Path) -> None:
 
 
 def test_a_damaged_footer_counts_no_rows(tmp_path: Path) -> None:
-    fill(Place.of(tmp_path), CLIP)
+    fill(open_store(tmp_path), CLIP)
     shard = sorted((tmp_path / folder_name(CLIP)).glob("*.parquet"))[0]
     shard.write_bytes(shard.read_bytes()[:-1])
-    [clip] = stats(Place.of(tmp_path))
+    [clip] = stats(open_store(tmp_path))
     assert (clip.shards, clip.rows) == (3, 4)
 
 
 def test_what_others_put_there_is_passed_over_and_stays(tmp_path: Path, foreign: dict[str, bytes]) -> None:
-    place = Place.of(tmp_path)
+    place = open_store(tmp_path)
     fill(place, CLIP)
     assert len(stats(place)) == 1
     assert verify(place).shards == 3
@@ -168,7 +171,7 @@ def age(path: Path, fingerprint: dict[str, object], days: float) -> None:
 
 
 def test_prune_removes_folders_that_were_not_used_for_so_long(tmp_path: Path) -> None:
-    place = Place.of(tmp_path)
+    place = open_store(tmp_path)
     for fingerprint, days in ((CLIP, 40), (BERT, 20)):
         fill(place, fingerprint)
         age(tmp_path, fingerprint, days)
@@ -179,7 +182,7 @@ def test_prune_removes_folders_that_were_not_used_for_so_long(tmp_path: Path) ->
 
 
 def test_reading_keeps_a_folder(tmp_path: Path) -> None:
-    place = Place.of(tmp_path)
+    place = open_store(tmp_path)
     fill(place, CLIP)
     age(tmp_path, CLIP, 40)
     count(place, CLIP)
@@ -187,7 +190,7 @@ def test_reading_keeps_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_removal_that_was_cut_short_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place.of(tmp_path)
+    place = open_store(tmp_path)
     fill(place, CLIP)
     delete = LocalPlace.delete
     left = [2]

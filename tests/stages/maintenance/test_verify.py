@@ -25,7 +25,7 @@ from mmprep.pipeline.graphs.params import GraphsParams
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Advance
 from mmprep.pipeline.tables.provenance import record
-from mmprep.pipeline.tables.table import DOWNLOADS, EDGES, INTRA_EDGES
+from mmprep.pipeline.tables.schemas import DOWNLOADS, EDGES, INTRA_EDGES
 from mmprep.stages.extract import extract
 from mmprep.stages.graphs import graph
 from mmprep.stages.ingest import ingest

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import Provenance, digest_of, read_provenance
-from mmprep.pipeline.tables.table import CORE, INTERACTIONS, ITEMS, RAW_ITEMS, SPLITS, USERS
+from mmprep.pipeline.tables.schemas import CORE, INTERACTIONS, ITEMS, RAW_ITEMS, SPLITS, USERS
 from mmprep.stages.prepare.filter import FilterParams, distinct, k_core, run
 
 PROVENANCE = Provenance("test", {}, {}, {}, {})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.tables.provenance import Provenance
-from mmprep.pipeline.tables.table import INTERACTIONS
+from mmprep.pipeline.tables.schemas import INTERACTIONS
 from mmprep.stages.prepare import id_codes as coded
 from mmprep.stages.prepare.id_codes import Numbering, number, read_coded
 

@@ -9,7 +9,7 @@ from worlds import two_groups, write_world
 
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.tables.table import SPLIT_INTERACTIONS
+from mmprep.pipeline.tables.schemas import SPLIT_INTERACTIONS
 from mmprep.stages.prepare.noise import NoiseParams, disturb_feedback, replace_sources
 
 N_USERS, N_ITEMS = 40, 60  # of two_groups; 400 train, 40 val and 40 test rows

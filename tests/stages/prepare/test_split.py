@@ -18,7 +18,7 @@ from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import Provenance, read_provenance
-from mmprep.pipeline.tables.table import CORE, SPLIT_INTERACTIONS, SPLITS
+from mmprep.pipeline.tables.schemas import CORE, SPLIT_INTERACTIONS, SPLITS
 from mmprep.stages.ingest import ingest
 from mmprep.stages.ingest.ingest import IngestParams
 from mmprep.stages.prepare import filter as filter_stage

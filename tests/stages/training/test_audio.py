@@ -17,7 +17,7 @@ from mmprep.pipeline.graphs.reader import read_graph
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.stages.cli.main import main
-from mmprep.stages.graphs.graph_builders import shares_of
+from mmprep.stages.graphs.mixed import shares_of
 from mmprep.stages.maintenance import verify
 
 TOYS = Layout(Path("data"), "toys")

@@ -19,7 +19,7 @@ from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import read_provenance
-from mmprep.pipeline.tables.table import RECOMMENDATIONS
+from mmprep.pipeline.tables.schemas import RECOMMENDATIONS
 from mmprep.stages.training import train
 from mmprep.stages.training.evaluate import run
 

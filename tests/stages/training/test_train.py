@@ -29,8 +29,8 @@ from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import digest_of
 from mmprep.stages.graphs import graph
+from mmprep.stages.training.read_graphs import graph_files
 from mmprep.stages.training.train import prepare, run
-from mmprep.stages.training.training_data import graph_files
 
 PARAMS = TrainParams(batch_size=128, max_epochs=4, patience=2, seed=1)
 PROCESSED = [f"processed/toy/{table}.parquet" for table in ("interactions", "items", "users")]

@@ -11,7 +11,8 @@ from mmprep.pipeline.features.reader import part_paths
 from mmprep.pipeline.graphs.params import GraphsParams, KnnParams
 from mmprep.pipeline.layout import Layout
 from mmprep.stages.graphs import graph
-from mmprep.stages.training.training_data import read_tokens, read_training_data
+from mmprep.stages.training.read_tokens import open_tokens
+from mmprep.stages.training.training_data import read_training_data
 
 ENCODERS = {"image": "vgg16", "text": "minilm"}
 BINARY = GraphsParams(knn=KnnParams(weight="binary"))
@@ -85,4 +86,4 @@ def test_patches_of_other_items_are_refused(layout: Layout) -> None:
     write_tokens(layout, two_groups().features, TOKEN_ENCODERS)
     write_items(layout, [{}] * 3)
     with pytest.raises(DataError, match="vit_b16_patches: made for other items"):
-        read_tokens("vit_b16_patches", layout, 0)
+        open_tokens("vit_b16_patches", layout, 0)

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from mmprep.models.encoders.base import Identity
 from mmprep.models.encoders.image_encoder import ImageEncoder
-from mmprep.models.encoders.networks.timm import LastLayer, transform_of
+from mmprep.models.encoders.networks.timm import LastLayer
+from mmprep.models.encoders.weights.timm_models import transform_of
 from mmprep.pipeline.errors import ParamsError, WeightsError
 
 TOLERANCE = 1e-5  # of the largest number

@@ -7,8 +7,8 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from mmprep.models.encoders.catalogue import CATALOGUE
-from mmprep.models.encoders.weights.hub import fetch_repository, first_line
-from mmprep.pipeline.errors import WeightsError
+from mmprep.models.encoders.weights.hub import fetch_repository
+from mmprep.pipeline.errors import WeightsError, first_line
 
 CLIP = CATALOGUE["clip_vit_b32"]
 REPOSITORY = "openai/clip-vit-base-patch32"

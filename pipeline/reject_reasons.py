@@ -1,0 +1,81 @@
+"""Why input was rejected: a fixed vocabulary, and one row of rejects.parquet."""
+
+from collections import Counter
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import NamedTuple
+
+EXCERPT_CHARACTERS = 200
+
+
+class Reason(StrEnum):
+    """Why a row or a file was not taken."""
+
+    BAD_ENCODING = "not UTF-8"
+    BAD_JSON = "broken JSON"
+    BAD_LITERAL = "broken Python literal"
+    BAD_COLUMNS = "other columns than expected"
+    LINE_TOO_LONG = "line too long"
+    NOT_AN_OBJECT = "not a JSON object"
+    UNKNOWN_NUMBER = "number without an id in the table beside the file"
+    MISSING_USER = "no user id"
+    MISSING_ITEM = "no item id"
+    BAD_RATING = "rating missing or not a finite number"
+    BAD_TIMESTAMP = "time missing or impossible"
+    DUPLICATE_ITEM = "item described before"
+    CUT_OFF_FILE = "compressed file cut off or damaged"
+    UNKNOWN_FORMAT = "not a known format"
+    OTHER_NAME = "not read, by its name"
+    EMPTY_FILE = "empty file"
+    NOT_AN_IMAGE = "not an image"
+    BAD_IMAGE = "image cut off or damaged"
+    IMAGE_TOO_LARGE = "image has too many pixels"
+    IMAGE_TOO_SMALL = "image has a side of fewer than 8 pixels"
+    IMAGE_TOO_THIN = "image has a side more than 100 times as long as the other"
+    NOT_A_PHOTO = "no photo by its name"
+    FILE_TOO_LARGE = "file larger than 200 MB"
+    MISSING_FILE = "file is gone"
+    UNREADABLE = "cannot be read"
+    NOT_A_FILE = "no ordinary file"
+    DANGLING_LINK = "link to nothing"
+    LINK_OUT = "link out of the raw folder"
+    LINKED_FOLDER = "link to a folder"
+    BAD_NAME = "name that leads out of its folder"
+    BAD_ARCHIVE = "archive cut off or damaged"
+    COMPRESSED_ARCHIVE = "compressed archive, which cannot be read at random"
+    UNKNOWN_PACKING = "packed in a way that is not read"
+    ENCRYPTED = "encrypted"
+    NO_PHOTOS = "archive without photos"
+    SECOND_PHOTO = "item has a photo already"
+    UNKNOWN_ITEM = "photo of no known item"
+
+
+SURPLUS = frozenset({Reason.DUPLICATE_ITEM, Reason.SECOND_PHOTO, Reason.UNKNOWN_ITEM, Reason.NOT_A_PHOTO})
+"""Input that is sound but one too many: noted, and no reason to distrust the rest."""
+
+
+class Reject(NamedTuple):
+    """One row of rejects.parquet.
+
+    Attributes:
+        source: the file, below the raw folder.
+        line: the line in it, from 1; None where the whole file is rejected.
+        reason: why.
+        excerpt: the beginning of what was found.
+    """
+
+    source: str
+    line: int | None
+    reason: Reason
+    excerpt: str
+
+
+def excerpt(raw: bytes) -> str:
+    """The beginning of a row, safe to print: bytes that are not text are shown as escapes."""
+    text = raw[: 4 * EXCERPT_CHARACTERS].decode("utf-8", errors="backslashreplace")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)[:EXCERPT_CHARACTERS]
+
+
+def count_reasons(counts: Mapping[Reason, int]) -> dict[str, int]:
+    """How many were rejected for each reason, most frequent first."""
+    return {reason.value: count for reason, count in Counter(counts).most_common()}

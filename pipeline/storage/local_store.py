@@ -1,0 +1,112 @@
+"""Stores on a local disk, or on one that is mounted."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mmprep.pipeline.storage.store import Entry, Place, PlaceError
+from mmprep.pipeline.storage.temporary import temporary_name
+
+
+class LocalPlace(Place):
+    """A folder of this machine's file system, or of one that it mounts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    def child(self, name: str) -> "LocalPlace":  # noqa: D102 - as Place says; so below
+        return LocalPlace(self.folder / name)
+
+    def entries(self) -> list[Entry]:  # noqa: D102
+        found = []
+        for item in self._scan():
+            with suppress(FileNotFoundError):  # gone since the folder was listed
+                if item.is_file(follow_symlinks=False):
+                    state = item.stat(follow_symlinks=False)
+                    found.append(Entry(item.name, state.st_size, state.st_mtime))
+        return sorted(found, key=lambda entry: entry.name)
+
+    def folders(self) -> list[str]:  # noqa: D102
+        return sorted(item.name for item in self._scan() if item.is_dir(follow_symlinks=False))
+
+    def _scan(self) -> list[os.DirEntry[str]]:
+        try:
+            with self._told("listed"), os.scandir(self.folder) as found:
+                return list(found)
+        except FileNotFoundError:
+            return []
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:  # noqa: D102
+        with self._told("read"), (self.folder / name).open("rb") as file:
+            file.seek(start)
+            return file.read(-1 if end is None else max(0, end - start))
+
+    def write(self, name: str, content: bytes) -> None:  # noqa: D102
+        with self._told("written"):
+            temporary = self.scratch()
+            try:
+                temporary.write_bytes(content)
+                self._install(temporary, name)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def fetch(self, name: str) -> Path:  # noqa: D102
+        path = self.folder / name
+        if not path.is_file():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return path
+
+    def discard_copy(self, name: str) -> bool:  # noqa: ARG002, D102 - a local file needs no copy
+        return False
+
+    def scratch(self) -> Path:  # noqa: D102
+        with self._told("written"):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / temporary_name()
+
+    def put(self, file: Path, name: str) -> None:  # noqa: D102
+        with self._told("written"):
+            self._install(file, name)
+
+    def _install(self, file: Path, name: str) -> None:
+        """Give a file of this folder its name once its bytes are on the disk, and then write the folder down too."""
+        sync(file)
+        file.replace(self.folder / name)
+        sync(self.folder)
+
+    def move(self, name: str, new: str) -> None:  # noqa: D102
+        with self._told("changed"):
+            target = self.folder / new
+            target.parent.mkdir(exist_ok=True)
+            (self.folder / name).replace(target)
+
+    def delete(self, name: str) -> None:  # noqa: D102
+        with self._told("changed"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def remove_if_empty(self) -> None:  # noqa: D102
+        with suppress(OSError):  # not empty, or not there
+            self.folder.rmdir()
+
+    @contextmanager
+    def _told(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise PlaceError(f"{self}: cannot be {verb} ({error.strerror or error})") from error
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

@@ -1,0 +1,167 @@
+"""Verb `code`: digests of the modules that each stage can reach, so that DVC re-runs a stage if one changes, else not.
+
+Each stage of dvc.yaml depends on one file below data/code, which lists the SHA-256 of every module in the stage's
+import closure. What a stage loads by name, such as a recommender, is part of that stage's closure alone.
+"""
+
+import ast
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import mmprep
+from mmprep.models.encoders.catalogue import CATALOGUE as ENCODERS
+from mmprep.models.encoders.catalogue import EncoderDescription, encoder_class, network_module
+from mmprep.models.recommenders.catalogue import CATALOGUE as RECOMMENDERS
+from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.graphs.catalogue import CATALOGUE as GRAPHS
+from mmprep.pipeline.storage.files import atomic_folder
+from mmprep.stages.config.parameters import Parameters
+from mmprep.stages.extract.extract import EXTERNAL
+from mmprep.stages.graphs.graph import builder_module
+from mmprep.stages.training.training_data import readers
+
+PACKAGE, FLOORS = "mmprep", ("pipeline", "models", "stages")
+INSTALLED = Path(mmprep.__path__[0])
+STAGES = {
+    "ingest": "mmprep.stages.ingest.ingest",
+    "filter": "mmprep.stages.prepare.filter",
+    "split": "mmprep.stages.prepare.split",
+    "extract": "mmprep.stages.extract.extract",
+    "graph": "mmprep.stages.graphs.graph",
+    "homophily": "mmprep.stages.graphs.homophily",
+    "train": "mmprep.stages.training.train",
+    "evaluate": "mmprep.stages.training.evaluate",
+}
+"""The module that runs each stage. The command line itself is left out: it parses, calls and prints."""
+
+
+def run(root: Path, parameters: Parameters, package: Path = INSTALLED) -> dict[str, Any]:
+    """Write data/code, a file a stage, or a folder with a file for each item of a stage's matrix.
+
+    Args:
+        root: the data folder.
+        parameters: whose encoders get a file beside those of the catalogue.
+        package: the folder of the package mmprep.
+
+    Returns:
+        The metrics.
+    """
+    tree = SourceTree(package)
+    listings = {key: tree.listing(modules) for key, modules in entry_modules(parameters).items()}
+    with atomic_folder(root / "code") as folder:
+        for key, text in listings.items():
+            path = folder / f"{key}.txt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="ascii")
+    return {"stages": len(listings), "modules": len(tree.paths)}
+
+
+def entry_modules(parameters: Parameters) -> dict[str, tuple[str, ...]]:
+    """The modules from which each stage, or each item of its matrix, starts: its command's, and those loaded by name.
+
+    Keys are the files below data/code without suffix, such as `ingest` or `train/lightgcn`.
+    """
+    entries: dict[str, tuple[str, ...]] = {}
+    for stage in ("ingest", "filter", "split", "homophily", "evaluate"):
+        entries[stage] = (STAGES[stage],)
+    for name in sorted({*ENCODERS, *parameters.encoders}):
+        entries[f"extract/{name}"] = (STAGES["extract"], *extractor_modules(parameters.describe_encoder(name)))
+    for kind in GRAPHS:
+        entries[f"graph/{kind}"] = (STAGES["graph"], builder_module(kind))
+    for name, recommender in RECOMMENDERS.items():
+        entries[f"train/{name}"] = (STAGES["train"], recommender.module, *readers(recommender).values())
+    return entries
+
+
+def extractor_modules(description: EncoderDescription) -> tuple[str, ...]:
+    """The modules that extraction loads by name for an encoder."""
+    if description.library == "file":
+        return (EXTERNAL,)
+    return encoder_class(description)[0], network_module(description)
+
+
+def require_current(root: Path, key: str, parameters: Parameters, environment: Mapping[str, str] = os.environ) -> None:
+    """Check, where DVC runs the command, that the code is the one that DVC has taken the digests of.
+
+    `dvc repro --single-item` would otherwise record the outputs of new code as those of old code.
+
+    Args:
+        root: the data folder.
+        key: of the stage, as `entry_modules` names it.
+        parameters: those of the command.
+        environment: of the process; DVC sets DVC_STAGE.
+
+    Raises:
+        DataError: a module has changed; the message names it.
+    """
+    path = root / "code" / f"{key}.txt"
+    if "DVC_STAGE" not in environment or not path.exists():
+        return
+    now = SourceTree(INSTALLED).listing(entry_modules(parameters)[key]).splitlines()
+    recorded = path.read_text("ascii").splitlines()
+    if now != recorded:
+        changed = sorted({line.split()[-1] for line in set(now) ^ set(recorded)})
+        raise DataError(f"{path}: {', '.join(changed)} changed since it was written; run `dvc repro code` first")
+
+
+class SourceTree:
+    """The sources of a package, and which of its modules import which. Nothing is imported to find out.
+
+    Attributes:
+        paths: the file of each module, by dotted name; packages hold nothing but a docstring and are left out.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Find the modules of the package mmprep in `folder`; floors may be links."""
+        self.paths = {
+            ".".join((PACKAGE, *path.relative_to(folder).with_suffix("").parts)): path
+            for floor in FLOORS
+            for path in sorted((folder / floor).rglob("*.py"))
+            if path.name != "__init__.py"
+        }
+        self._read = cache(self._read_module)
+
+    def listing(self, modules: Iterable[str]) -> str:
+        """The import closure of some modules as text: SHA-256 and name, a line each."""
+        return "".join(f"{self._read(module)[0]}  {module}\n" for module in sorted(self.closure(modules)))
+
+    def closure(self, modules: Iterable[str]) -> set[str]:
+        """Some modules and all that they import, directly or not."""
+        reached: set[str] = set()
+        waiting = set(modules)
+        while waiting:
+            module = waiting.pop()
+            reached.add(module)
+            waiting |= self._read(module)[1] - reached
+        return reached
+
+    def _read_module(self, module: str) -> tuple[str, frozenset[str]]:
+        """The SHA-256 of a module's source, with the same line ends on every system, and the modules it imports."""
+        source = self.paths[module].read_text(encoding="utf-8")
+        return hashlib.sha256(source.encode()).hexdigest(), frozenset(imported_names(source) & self.paths.keys())
+
+
+def imported_names(source: str) -> set[str]:
+    """The dotted names that a module imports when it runs, also inside functions; not those for types alone."""
+    tree = ast.parse(source)
+    for_types = [node for node in ast.walk(tree) if is_for_types_alone(node)]
+    hidden = {id(inner) for node in for_types for statement in node.body for inner in ast.walk(statement)}
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in hidden:
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def is_for_types_alone(node: ast.AST) -> TypeGuard[ast.If]:
+    """Whether a statement is `if TYPE_CHECKING:`."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"

@@ -1,0 +1,200 @@
+"""Load params.yaml: parse, override and check."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from mmprep.models.encoders.params import parse_encoder
+from mmprep.models.recommenders.catalogue import describe as describe_recommender
+from mmprep.pipeline.errors import ParamsError
+from mmprep.pipeline.params import parse_section, read_yaml
+from mmprep.stages.config.parameters import Parameters, Sections
+
+DEFAULT_FILE = Path("params.yaml")
+
+
+def load(path: Path) -> Parameters:
+    """Read and check a parameter file.
+
+    Recommenders' own keys are left to `Parameters.recommender`, since they live with the networks.
+
+    Raises:
+        MissingInputError: there is no such file.
+        ParamsError: a line for each mistake.
+    """
+    return parse(read_yaml(path), str(path))
+
+
+def parse(values: Mapping[str, Any], source: str) -> Parameters:
+    """Check what a parameter file holds.
+
+    Args:
+        values: its sections.
+        source: the file's name, for messages.
+
+    Raises:
+        ParamsError: a line for each mistake.
+    """
+    sections = parse_section(Sections, values, "", source)
+    encoders = {name: parse_encoder(name, values, source) for name, values in sections.encoders.items()}
+    parameters = Parameters(source, sections.dataset, sections, encoders)
+    check_names(parameters)
+    return parameters
+
+
+def overridden(values: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """What a parameter file would hold with other values of some dotted keys, as `dvc exp run -S` sets them.
+
+    Raises:
+        ParamsError: a key is below one that is no section.
+    """
+    changed = deepcopy(dict(values))
+    for key, value in overrides.items():
+        *sections, last = key.split(".")
+        place = changed
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ParamsError(f"{source}: {key}: no such key, as {section} is no section")
+        place[last] = value
+    return changed
+
+
+def check_names(parameters: Parameters) -> None:
+    """Check that encoders and recommenders that sections refer to exist and fit.
+
+    Raises:
+        ParamsError: the first one that does not.
+    """
+    sections, source = parameters.sections, parameters.source
+    for name in sections.extract.encoders:
+        parameters.describe_encoder(name, f"{source}: extract.encoders")
+    check_distinct("extract.encoders", sections.extract.encoders, source)
+    check_graphs(parameters)
+    for key in ("recommenders", "search"):
+        for name in getattr(sections, key):
+            describe_recommender(name, f"{source}: {key}")
+    check_training(parameters)
+
+
+def check_training(parameters: Parameters) -> None:
+    """Check that recommenders stand in their lists, and that what they read is extracted.
+
+    Raises:
+        ParamsError: the first one that does not, or is not.
+    """
+    train, source = parameters.sections.train, parameters.source
+    for key in ("collaborative", "multimodal", "item_graphs", "tokens"):
+        for name in getattr(train, key):
+            group = describe_recommender(name, f"{source}: train.{key}").group
+            if group != key:
+                raise ParamsError(f"{source}: train.{key}: found {name!r}, which belongs under train.{group}")
+    check_distinct("train", train.recommenders, source)
+    reading_features = (*train.multimodal, *train.item_graphs)
+    for modality, name in train.modalities.items():
+        if reading_features:
+            check_modality(name, modality, parameters)
+    if reading_features and not train.modalities:
+        raise ParamsError(
+            f"{source}: train.image, train.text and train.audio are all empty; multimodal recommenders need features"
+        )
+    if train.tokens:
+        check_tokens(parameters)
+
+
+def check_distinct(key: str, names: tuple[str, ...], source: str) -> None:
+    """Check that no name is given twice: each makes a stage of its own.
+
+    Raises:
+        ParamsError: one is.
+    """
+    for name in names:
+        if names.count(name) > 1:
+            raise ParamsError(f"{source}: {key}: found {name!r} twice, expected each once")
+
+
+def check_graphs(parameters: Parameters) -> None:
+    """Check that graphs are drawn of encoders that are extracted and give what they are drawn of.
+
+    Raises:
+        ParamsError: the first one that does not.
+    """
+    graphs = parameters.sections.graphs
+    for key, names, check in (
+        ("graphs.encoders", graphs.encoders, check_vector),
+        ("graphs.intra_item.encoders", graphs.intra_item.encoders, check_not_vector),
+    ):
+        check_distinct(key, names, parameters.source)
+        for name in names:
+            check_extracted(name, f"{parameters.source}: {key}", parameters)
+            check(name, f"{parameters.source}: {key}", parameters)
+
+
+def check_modality(name: str, modality: str, parameters: Parameters) -> None:
+    """Check that an encoder is extracted and gives a vector an item of a modality.
+
+    Raises:
+        ParamsError: it does not, or is not.
+    """
+    place = f"{parameters.source}: train.{modality}"
+    found = parameters.describe_encoder(name, place).modality
+    if found != modality:
+        raise ParamsError(f"{place}: found {name!r}, an encoder of {found}, expected one of {modality}")
+    check_extracted(name, place, parameters)
+    check_vector(name, place, parameters)
+
+
+def check_tokens(parameters: Parameters) -> None:
+    """Check that patches and words are extracted, and have a graph each.
+
+    Raises:
+        ParamsError: the first encoder that does not fit.
+    """
+    joined = parameters.sections.graphs.intra_item.encoders
+    for key, name in parameters.sections.train.token_encoders.items():
+        place, modality = f"{parameters.source}: train.{key}", {"patches": "image", "words": "text"}[key]
+        found = parameters.describe_encoder(name, place).modality
+        if found != modality:
+            raise ParamsError(f"{place}: found {name!r}, an encoder of {found}, expected one of {modality}")
+        check_extracted(name, place, parameters)
+        check_not_vector(name, place, parameters)
+        if name not in joined:
+            raise ParamsError(
+                f"{place}: found {name!r}, expected one of graphs.intra_item.encoders ({', '.join(joined) or 'empty'})"
+            )
+
+
+def check_vector(name: str, place: str, parameters: Parameters) -> None:
+    """Check that an encoder gives a vector an item.
+
+    Raises:
+        ParamsError: it does not.
+    """
+    form = parameters.describe_encoder(name, place).form
+    if form != "vector":
+        raise ParamsError(f"{place}: found {name!r}, which gives {form}; expected an encoder of one vector an item")
+
+
+def check_not_vector(name: str, place: str, parameters: Parameters) -> None:
+    """Check that an encoder gives patches or tokens, or that pieces of a vector may stand for them.
+
+    Raises:
+        ParamsError: it does not, and they may not.
+    """
+    pseudo_tokens = parameters.sections.graphs.intra_item.pseudo_tokens
+    if parameters.describe_encoder(name, place).form == "vector" and not pseudo_tokens:
+        raise ParamsError(
+            f"{place}: found {name!r}, which gives one vector an item; expected an encoder of patches or tokens"
+        )
+
+
+def check_extracted(name: str, place: str, parameters: Parameters) -> None:
+    """Check that an encoder is among those that run.
+
+    Raises:
+        ParamsError: it is not.
+    """
+    extracted = parameters.sections.extract.encoders
+    if name not in extracted:
+        raise ParamsError(f"{place}: found {name!r}, expected one of extract.encoders ({', '.join(extracted)})")
