@@ -15,6 +15,7 @@ from scipy.sparse import csr_array, load_npz, save_npz
 from mmprep.models.recommenders.base import TrainingData
 from mmprep.models.recommenders.catalogue import RecommenderDescription
 from mmprep.models.training.params import TrainParams
+from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.features.token_reader import TokenFeatures
 from mmprep.pipeline.features.vectors import Form, Rows, Shape
 from mmprep.pipeline.features.writer import write_features
@@ -99,7 +100,10 @@ class Generated:
         for part in TOKENS:
             if not (self.folder / f"{part}.parquet").exists():
                 draw_tokens(part, self.size.items, self.folder)
-            vectors, edges = TokenFeatures(self.folder / part), IntraItemEdges.read(self.folder / f"{part}.parquet")
+            vectors, edges = (
+                TokenFeatures(FeatureSet.open(self.folder / part)),
+                IntraItemEdges.read(self.folder / f"{part}.parquet"),
+            )
             sources[part] = TokenSource(vectors, edges, TrainParams().token_memory, self.folder)
         return sources
 

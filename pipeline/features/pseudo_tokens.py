@@ -1,13 +1,11 @@
 """Pieces of an item's one vector in the place of patches or tokens, to try what reads those (MDR-CHCA, specs 5.1)."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from mmprep.pipeline.errors import DataError
-from mmprep.pipeline.features.reader import explained, part_paths, read_features
+from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.features.token_reader import TokenFeatures
 from mmprep.pipeline.features.vectors import Items, Rows
 
@@ -21,20 +19,19 @@ class PseudoTokens:
         width: of a piece.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, feature_set: FeatureSet) -> None:
         """Read all vectors.
 
         Raises:
-            MissingInputError: the folder has no parts.
             DataError: a part is damaged, or holds patches or tokens, or vectors that cannot be cut.
         """
-        features = read_features(folder)
+        features = feature_set.vectors()
         self.items, self.provenance = features.items, features.provenance
         self._vectors = features.vectors
         try:
             self.width = piece_width(features.vectors.shape[1])
         except DataError as error:
-            raise DataError(f"{folder}: {error}") from error
+            raise DataError(f"{feature_set.folder}: {error}") from error
 
     def gather(self, items: Sequence[int] | Items) -> Rows:
         """The pieces of some items' vectors, in the order asked for; each must have a vector."""
@@ -57,21 +54,14 @@ def piece_width(dimension: int) -> int:
     return width
 
 
-def token_vectors(folder: Path, *, pseudo_tokens: bool) -> TokenFeatures | PseudoTokens:
+def token_vectors(features: FeatureSet, *, pseudo_tokens: bool) -> TokenFeatures | PseudoTokens:
     """The patches or tokens in a feature folder.
 
     Args:
-        folder: of the features.
+        features: the folder.
         pseudo_tokens: whether the pieces of vectors will do where there is one an item.
 
     Raises:
-        MissingInputError: the folder has no parts.
         DataError: they cannot be read or used.
     """
-    if pseudo_tokens:
-        first = part_paths(folder)[0]
-        with explained(folder):
-            names = pq.read_schema(first).names
-        if "vectors" not in names:
-            return PseudoTokens(folder)
-    return TokenFeatures(folder)
+    return PseudoTokens(features) if pseudo_tokens and features.form == "vector" else TokenFeatures(features)

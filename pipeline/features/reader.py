@@ -11,10 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmprep.pipeline.errors import DataError, MissingInputError
-from mmprep.pipeline.features.vectors import Items
+from mmprep.pipeline.errors import DataError, MissingInputError, first_line
+from mmprep.pipeline.features.vectors import Form, Items
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.tables.provenance import digest_of, read_provenance
+from mmprep.pipeline.tables.freshness import require_fresh
+from mmprep.pipeline.tables.provenance import read_provenance
 
 Matrix = npt.NDArray[np.float32]
 
@@ -69,6 +70,71 @@ class Features:
             )
 
 
+@dataclass(frozen=True)
+class FeatureSet:
+    """A feature folder, opened once. No vector is read yet.
+
+    Attributes:
+        folder: of one encoder.
+        parts: its files in order.
+        provenance: what made them.
+        columns: of each part.
+    """
+
+    folder: Path
+    parts: tuple[Path, ...]
+    provenance: dict[str, Any]
+    columns: frozenset[str]
+
+    @classmethod
+    def open(cls, folder: Path) -> "FeatureSet":
+        """Open a feature folder.
+
+        Raises:
+            MissingInputError: the folder has no parts.
+            DataError: a part is missing, or the first one is damaged.
+        """
+        parts = part_paths(folder)
+        with explained(folder):
+            return cls(folder, tuple(parts), read_provenance(parts[0]), frozenset(pq.read_schema(parts[0]).names))
+
+    @classmethod
+    def of(cls, layout: Layout, encoder: str) -> "FeatureSet":
+        """Open an encoder's features of a dataset.
+
+        Raises:
+            MissingInputError: there are none.
+            DataError: they are damaged, or `filter` has given other items since they were made.
+        """
+        found = cls.open(layout.features(encoder))
+        again = f"mmprep extract --encoder {encoder}"
+        require_fresh(found.folder, found.provenance["inputs"], layout, again, (layout.items,))
+        return found
+
+    @property
+    def form(self) -> Form:
+        """One vector an item, or one a patch or token."""
+        return "vector" if "vector" in self.columns else "tokens" if "start" in self.columns else "patches"
+
+    def vectors(self) -> Features:
+        """Read all vectors of an encoder that gives one an item.
+
+        Raises:
+            DataError: a part is damaged, or holds a list of vectors an item.
+        """
+        if self.form != "vector":
+            raise DataError(
+                f"{self.folder}: found patches or tokens, a list of vectors an item, expected one vector an item"
+            )
+        with explained(self.folder):
+            arrays = [read_part(path) for path in self.parts]
+            items, vectors = (np.concatenate([array[column] for array in arrays]) for column in (0, 1))
+            disordered = np.flatnonzero(np.diff(items) <= 0)
+            if len(disordered):
+                raise DataError(f"item {items[disordered[0] + 1]} comes twice or out of order")
+            return Features(items, vectors, self.provenance)
+
+
 def part_paths(folder: Path) -> list[Path]:
     """The parts of a feature folder in order.
 
@@ -84,52 +150,6 @@ def part_paths(folder: Path) -> list[Path]:
     if [part.name for part in parts] != [f"part-{number:05d}-of-{count:05d}.parquet" for number in range(count)]:
         raise DataError(f"{folder}: found {count} parts, up to {parts[-1].name}; some are missing, {again} again")
     return parts
-
-
-def features_of(layout: Layout, encoder: str) -> Features:
-    """Read an encoder's vectors of a dataset.
-
-    Raises:
-        MissingInputError: there are none.
-        DataError: they are damaged, or `filter` has given other items since they were made.
-    """
-    folder = layout.features(encoder)
-    features = read_features(folder)
-    require_made_for(layout, folder, features.provenance)
-    return features
-
-
-def require_made_for(layout: Layout, folder: Path, provenance: dict[str, Any]) -> None:
-    """Check that features are of the items that a dataset has now.
-
-    Raises:
-        DataError: `filter` has given other items since.
-    """
-    if provenance["inputs"].get(layout.relative(layout.items)) != digest_of(layout.items):
-        raise DataError(
-            f"{folder}: made for other items than {layout.items}; run `mmprep extract --encoder {folder.name}`"
-        )
-
-
-def read_features(folder: Path) -> Features:
-    """Read all vectors of a feature folder that has one an item.
-
-    Raises:
-        MissingInputError: the folder has no parts.
-        DataError: a part is damaged, or holds a list of vectors an item.
-    """
-    parts = part_paths(folder)
-    with explained(folder):
-        provenance, names = read_provenance(parts[0]), pq.read_schema(parts[0]).names
-    if "vectors" in names:
-        raise DataError(f"{folder}: found patches or tokens, a list of vectors an item, expected one vector an item")
-    with explained(folder):
-        arrays = [read_part(path) for path in parts]
-        items, vectors = (np.concatenate([array[column] for array in arrays]) for column in (0, 1))
-        disordered = np.flatnonzero(np.diff(items) <= 0)
-        if len(disordered):
-            raise DataError(f"item {items[disordered[0] + 1]} comes twice or out of order")
-        return Features(items, vectors, provenance)
 
 
 def read_part(path: Path) -> tuple[Items, Matrix]:
@@ -151,6 +171,6 @@ def explained(folder: Path) -> Iterator[None]:
         yield
     except (DataError, OSError, KeyError, AttributeError, ValueError, pa.ArrowException) as error:
         raise DataError(
-            f"{folder}: damaged features ({str(error).splitlines()[0]}); remove the folder and run "
+            f"{folder}: damaged features ({first_line(error)}); remove the folder and run "
             f"`mmprep extract --encoder {folder.name}`"
         ) from error

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,9 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmprep.pipeline.errors import DataError
-from mmprep.pipeline.features.reader import explained, part_paths
+from mmprep.pipeline.features.reader import FeatureSet, explained
 from mmprep.pipeline.features.vectors import Items, Rows, concatenate
-from mmprep.pipeline.tables.provenance import read_provenance
 
 Places = npt.NDArray[np.int64]
 
@@ -25,20 +23,19 @@ class TokenFeatures:
         provenance: what made them.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Read which items there are.
+    def __init__(self, features: FeatureSet) -> None:
+        """Read the items.
 
         Raises:
-            MissingInputError: the folder has no parts.
             DataError: a part is damaged, or holds one vector an item.
         """
-        self._folder = folder
-        parts = part_paths(folder)
+        folder, parts = features.folder, features.parts
+        self._folder, self.provenance = folder, features.provenance
         with explained(folder):
-            self.provenance, schema = read_provenance(parts[0]), pq.read_schema(parts[0])
+            schema = pq.read_schema(parts[0])
             found = [pq.read_table(part, columns=["item"], page_checksum_verification=True)["item"] for part in parts]
             footers = [(part, pq.read_metadata(part)) for part in parts]
-        if "vectors" not in schema.names:
+        if features.form == "vector":
             raise DataError(f"{folder}: found one vector an item, expected patches or tokens")
         self.items: Items = np.concatenate([column.to_numpy() for column in found])
         self._columns = [name for name in ("vectors", "start", "end") if name in schema.names]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmprep.pipeline.features.vectors import Items
-from mmprep.pipeline.graphs.reader import require_built_of_present
+from mmprep.pipeline.graphs.reader import require_graph_is_fresh
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import INTRA_EDGES
@@ -67,7 +67,7 @@ class IntraItemEdges:
         """
         path = layout.graph(f"intra_item/{encoder}")
         edges = cls.read(path)
-        require_built_of_present(layout, path, read_provenance(path))
+        require_graph_is_fresh(layout, path, read_provenance(path))
         return edges
 
     def gather(self, items: Sequence[int] | Items, length: int) -> Tensor:

@@ -8,7 +8,8 @@ from scipy.sparse import csr_array
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.tables.provenance import digest_of, read_provenance
+from mmprep.pipeline.tables.freshness import require_fresh
+from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import EDGES
 
 
@@ -26,7 +27,7 @@ def read_graph(layout: Layout, name: str) -> csr_array:
     path = layout.graph(name)
     frame = EDGES.read(path)
     provenance = read_provenance(path)
-    require_built_of_present(layout, path, provenance)
+    require_graph_is_fresh(layout, path, provenance)
     return Edges.from_frame(frame).to_matrix(*shape_of(path, provenance))
 
 
@@ -59,16 +60,14 @@ def read_raw(layout: Layout, name: str) -> csr_array:
     return matrix
 
 
-def require_built_of_present(layout: Layout, path: Path, provenance: dict[str, Any]) -> None:
-    """Check that what a graph was built of is still what it was, and so on where that is a graph.
+def require_graph_is_fresh(layout: Layout, path: Path, provenance: dict[str, Any]) -> None:
+    """Check that a graph is built of what lies there now, and so on where that is a graph.
 
     Raises:
         DataError: it is not.
     """
-    asked = provenance.get("graph", path.stem)
-    for name, digest in provenance["inputs"].items():
-        made_of = layout.root / name
-        if not made_of.exists() or digest_of(made_of) != digest:
-            raise DataError(f"{path}: built of another {made_of}; run `mmprep graph --graph {asked}`")
+    again = f"mmprep graph --graph {provenance.get('graph', path.stem)}"
+    require_fresh(path, provenance["inputs"], layout, again)
+    for name in provenance["inputs"]:
         if name.startswith("graphs/"):
-            require_built_of_present(layout, made_of, read_provenance(made_of))
+            require_graph_is_fresh(layout, layout.root / name, read_provenance(layout.root / name))

@@ -6,9 +6,8 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
-from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.storage.files import sha256
+from mmprep.pipeline.tables.freshness import require_fresh
 from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import ITEMS, SPLIT_INTERACTIONS, TEST, TRAIN, USERS, VAL
 
@@ -41,11 +40,18 @@ def read_splits(layout: Layout) -> SplitMatrices:
     """
     interactions = SPLIT_INTERACTIONS.read(layout.interactions, columns=["user", "item", "split"])
     shape = (USERS.count(layout.users), ITEMS.count(layout.items))
-    made_from = read_provenance(layout.interactions)["inputs"]
-    for path in (layout.users, layout.items):
-        if made_from.get(layout.relative(path)) != sha256(path):
-            raise DataError(f"{layout.interactions}: made for another {path}; run `mmprep split` again")
+    require_split_is_fresh(layout)
     return SplitMatrices(*(to_matrix(interactions.filter(split=split), shape) for split in (TRAIN, VAL, TEST)))
+
+
+def require_split_is_fresh(layout: Layout) -> None:
+    """Check that the split interactions are of the users and items that the dataset has now.
+
+    Raises:
+        DataError: `split` has not run since `filter` gave others.
+    """
+    inputs = read_provenance(layout.interactions)["inputs"]
+    require_fresh(layout.interactions, inputs, layout, "mmprep split", (layout.users, layout.items))
 
 
 def to_matrix(interactions: pl.DataFrame, shape: tuple[int, int]) -> csr_array:

@@ -111,20 +111,6 @@ def ingest(root: Path, file: Path | None, dataset: str | None) -> None:
         done(stage.run(params.sections.ingest, layout, bar))
 
 
-@main.command()
-@stage_options
-def code(root: Path, file: Path | None, dataset: str | None) -> None:
-    """Digests of the code that each stage can reach, which DVC compares.
-
-    Example: mmprep code
-    """
-    params, _ = prepare(root, file, dataset)
-    from mmprep.stages.config.code_digests import run
-
-    with timed("code") as done:
-        done(run(root, params))
-
-
 @main.command("filter")
 @stage_options
 def filter_(root: Path, file: Path | None, dataset: str | None) -> None:
@@ -355,5 +341,21 @@ def export(
 
 
 main.add_command(verify)
+
+
+@main.command()
+@stage_options
+def code(root: Path, file: Path | None, dataset: str | None) -> None:
+    """Digests of the code that each stage can reach, which DVC compares.
+
+    Example: mmprep code
+    """
+    params, _ = prepare(root, file, dataset)
+    from mmprep.stages.config.code_digests import run
+
+    with timed("code") as done:
+        done(run(root, params))
+
+
 main.add_command(cache_)
 main.add_command(inspect)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmprep.pipeline.errors import DataError, MissingInputError
-from mmprep.pipeline.features.reader import part_paths
+from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.tables.provenance import read_provenance
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "precision@20")
 
@@ -65,7 +64,7 @@ def read_metrics(path: Path) -> dict[str, float]:
 
 def cautions(features: Path) -> list[str]:
     """What to know of one encoder's features."""
-    encoder = read_provenance(part_paths(features)[0])["encoder"]
+    encoder = FeatureSet.open(features).provenance["encoder"]
     return [] if encoder["pretrained"] else [random_weights(features.name, encoder["seed"])]
 
 

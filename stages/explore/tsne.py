@@ -12,7 +12,7 @@ import torch
 from mmprep.models.recommenders.base import Recommender
 from mmprep.models.recommenders.catalogue import CATALOGUE
 from mmprep.pipeline.errors import DataError, ParamsError
-from mmprep.pipeline.features.reader import features_of
+from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.tables.schemas import ITEMS
@@ -92,7 +92,7 @@ def with_features(layout: Layout, encoders: Mapping[str, str]) -> npt.NDArray[np
     Raises:
         DataError: there are too few for a picture.
     """
-    having = reduce(np.intersect1d, (features_of(layout, encoder).items for encoder in encoders.values()))
+    having = reduce(np.intersect1d, (FeatureSet.of(layout, encoder).vectors().items for encoder in encoders.values()))
     if len(having) < LEAST_ITEMS:
         raise DataError(f"{len(having)} items have all features, expected {LEAST_ITEMS} or more for a picture")
     return having.astype(np.int64)

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow.parquet as pq
 
 from mmprep.models.encoders.catalogue import CATALOGUE, Modality
-from mmprep.pipeline.errors import DataError, ParamsError
-from mmprep.pipeline.features.reader import Features, features_of, part_paths
+from mmprep.pipeline.errors import ParamsError
+from mmprep.pipeline.features.reader import Features, FeatureSet
 from mmprep.pipeline.layout import DATASET_NAME, Layout
-from mmprep.pipeline.tables.provenance import digest_of, read_provenance
+from mmprep.pipeline.tables.interactions import require_split_is_fresh
 from mmprep.pipeline.tables.schemas import ITEMS, SPLIT_INTERACTIONS, USERS
 
 logger = logging.getLogger(__name__)
@@ -29,11 +28,13 @@ class Encoded:
         encoder: its name.
         features: the vectors of the items that have one.
         n_items: of the dataset.
+        parts: the files of the vectors.
     """
 
     encoder: str
     features: Features
     n_items: int
+    parts: tuple[Path, ...]
 
     @property
     def without_vector(self) -> int:
@@ -96,10 +97,7 @@ def read_dataset(layout: Layout, encoders: Mapping[Modality, str]) -> Dataset:
     """
     interactions = SPLIT_INTERACTIONS.read(layout.interactions).sort("user", "item")
     users, items = USERS.read(layout.users).sort("user"), ITEMS.read(layout.items, ["item", "item_id"]).sort("item")
-    made_from = read_provenance(layout.interactions)["inputs"]
-    for path in (layout.users, layout.items):
-        if made_from.get(layout.relative(path)) != digest_of(path):
-            raise DataError(f"{layout.interactions}: made for another {path}; run `mmprep split` again")
+    require_split_is_fresh(layout)
     encoded = {modality: read_encoded(layout, modality, name, len(items)) for modality, name in encoders.items()}
     return Dataset(layout, interactions, users["user_id"], items["item_id"], encoded)
 
@@ -110,25 +108,7 @@ def read_encoded(layout: Layout, modality: Modality, name: str, n_items: int) ->
         raise ParamsError(f"{modality}: found {name!r}, expected an encoder's name")
     if name in CATALOGUE and CATALOGUE[name].modality != modality:
         raise ParamsError(f"{modality}: found {name}, which is an encoder of {CATALOGUE[name].modality}")
-    require_one_each(layout.features(name))
-    features = features_of(layout, name)
+    found = FeatureSet.of(layout, name)
+    features = found.vectors()
     features.require_items_below(n_items)
-    return Encoded(name, features, n_items)
-
-
-def require_one_each(folder: Path) -> None:
-    """Check that features are one vector an item.
-
-    Raises:
-        MissingInputError: there are none.
-        DataError: they are patches or tokens, or damaged.
-    """
-    part = part_paths(folder)[0]
-    try:
-        columns = pq.read_schema(part).names
-    except (OSError, ValueError) as error:
-        raise DataError(f"{part}: damaged; remove it and run `mmprep extract --encoder {folder.name}`") from error
-    if "vectors" in columns:
-        raise DataError(
-            f"{folder}: found patches or tokens, many vectors an item, expected one; name an encoder that gives one"
-        )
+    return Encoded(name, features, n_items, found.parts)

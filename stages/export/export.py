@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from mmprep.models.encoders.catalogue import Modality
 from mmprep.pipeline.errors import DataError, ParamsError
-from mmprep.pipeline.features.reader import part_paths
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.params import Params
 from mmprep.pipeline.progress import Progress, silent
@@ -99,7 +98,7 @@ def tell(encoded: Encoded, target: Target) -> dict[str, Any]:
 def inputs_of(dataset: Dataset, *, user_graph: bool) -> list[Path]:
     """The files that an export depends on."""
     layout = dataset.layout
-    parts = [part for one in dataset.encoded.values() for part in part_paths(layout.features(one.encoder))]
+    parts = [part for one in dataset.encoded.values() for part in one.parts]
     graphs = [layout.graph(mmrec.USER_GRAPH)] if user_graph else []
     return sorted({layout.interactions, layout.users, layout.items, *parts, *graphs})
 

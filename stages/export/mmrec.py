@@ -10,7 +10,7 @@ import polars as pl
 from mmprep.models.encoders.catalogue import Modality
 from mmprep.pipeline.errors import DataError, ParamsError
 from mmprep.pipeline.graphs.edges import Edges
-from mmprep.pipeline.graphs.reader import require_built_of_present
+from mmprep.pipeline.graphs.reader import require_graph_is_fresh
 from mmprep.pipeline.progress import Progress
 from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import EDGES, SPLITS
@@ -96,7 +96,7 @@ def write_user_graph(dataset: Dataset, path: Path) -> bool:
     if not table.exists():
         return False
     edges = Edges.from_frame(EDGES.read(table))
-    require_built_of_present(dataset.layout, table, read_provenance(table))
+    require_graph_is_fresh(dataset.layout, table, read_provenance(table))
     neighbours = user_graph(edges, len(dataset.user_ids))
     with path.open("wb") as file:
         np.save(file, np.array(neighbours, dtype=object), allow_pickle=True)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from mmprep.pipeline.features.reader import part_paths
 from mmprep.pipeline.graphs.cosine import Cosines
 from mmprep.pipeline.graphs.knn import consistent
 from mmprep.stages.graphs.item_features import ties, usable_features, zeros_elsewhere
@@ -14,10 +13,10 @@ def build(_: str, request: GraphRequest) -> dict[str, Any]:
     params, layout, encoders = request.params.consistent, request.layout, request.modalities()
     views, inputs, n_items = [], [layout.items], 0
     for encoder in encoders.values():
-        features, n_items = usable_features(layout, encoder)
+        features, n_items, files = usable_features(layout, encoder)
         everyone = features if len(features.items) == n_items else zeros_elsewhere(features, n_items)
         views.append(Cosines.of(everyone.vectors, everyone.items, layout.features(encoder)))
-        inputs += part_paths(layout.features(encoder))
+        inputs += files
     found = dict(zip(encoders, consistent(views, params.k, request.progress), strict=True))
     metrics = {f"{modality}_mean_similarity": view.mean for modality, view in zip(encoders, views, strict=True)}
     for modality, each in found.items():

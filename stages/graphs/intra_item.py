@@ -8,7 +8,7 @@ import numpy as np
 
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.features.pseudo_tokens import PseudoTokens, token_vectors
-from mmprep.pipeline.features.reader import part_paths, require_made_for
+from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.features.token_reader import TokenFeatures
 from mmprep.pipeline.features.vectors import Items, Rows
 from mmprep.pipeline.graphs.intra_item import LONGEST, edges_within
@@ -37,14 +37,13 @@ def build(encoder: str, request: GraphRequest) -> dict[str, Any]:
         DataError: they are one vector an item, of other items, damaged or not finite; nothing is written.
     """
     layout, params, progress = request.layout, request.params.intra_item, request.progress
-    folder, name = layout.features(encoder), request.name
-    features = token_vectors(folder, pseudo_tokens=params.pseudo_tokens)
-    require_made_for(layout, folder, features.provenance)
+    found, name = FeatureSet.of(layout, encoder), request.name
+    folder, features = found.folder, token_vectors(found, pseudo_tokens=params.pseudo_tokens)
     if len(features.items) == 0:
         raise DataError(f"{folder}: no item has patches or tokens, so there is nothing to join")
     # Not the other encoders of the section: whether they have such a graph changes nothing in this one.
     section = params.model_copy(update={"encoders": (encoder,)})
-    provenance = record("graph", layout, section, [*part_paths(folder), layout.items], graph=name)
+    provenance = record("graph", layout, section, [*found.parts, layout.items], graph=name)
     tally = Tally()
     with (
         INTRA_EDGES.writer(layout.graph(name), provenance) as write,

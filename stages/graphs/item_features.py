@@ -1,19 +1,22 @@
 """Item features as graph builders read them."""
 
+from pathlib import Path
+
 import numpy as np
 
-from mmprep.pipeline.features.reader import Features, features_of
+from mmprep.pipeline.features.reader import Features, FeatureSet
 from mmprep.pipeline.graphs.knn import Neighbours
 from mmprep.pipeline.graphs.statistics import share
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.schemas import ITEMS
 
 
-def usable_features(layout: Layout, encoder: str) -> tuple[Features, int]:
-    """An encoder's vectors, and how many items the dataset has; raises what reading raises."""
-    features, n_items = features_of(layout, encoder), ITEMS.count(layout.items)
+def usable_features(layout: Layout, encoder: str) -> tuple[Features, int, list[Path]]:
+    """An encoder's vectors, the number of the dataset's items, and the files; raises what reading raises."""
+    found, n_items = FeatureSet.of(layout, encoder), ITEMS.count(layout.items)
+    features = found.vectors()
     features.require_items_below(n_items)
-    return features, n_items
+    return features, n_items, [*found.parts]
 
 
 def zeros_elsewhere(features: Features, n_items: int) -> Features:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from mmprep.pipeline.features.reader import part_paths
 from mmprep.pipeline.graphs.cosine import Cosines
 from mmprep.pipeline.graphs.edges import normalised, strongest_first, weighted
 from mmprep.pipeline.graphs.hnsw import nearest_among
@@ -14,7 +13,7 @@ from mmprep.stages.graphs.request import BuiltGraph, GraphRequest
 def build(encoder: str, request: GraphRequest) -> dict[str, Any]:
     """The nearest neighbours by the vectors of one encoder."""
     layout, params = request.layout, request.params.knn
-    features, n_items = usable_features(layout, encoder)
+    features, n_items, parts = usable_features(layout, encoder)
     cosines = Cosines.of(features.vectors, features.items, layout.features(encoder))
     metrics: dict[str, Any] = {"mean_similarity": cosines.mean}
     if len(cosines) <= params.exact_up_to:
@@ -29,7 +28,7 @@ def build(encoder: str, request: GraphRequest) -> dict[str, Any]:
     if (params.weight, params.normalise) != ("cosine", "none"):
         matrix = weighted(edges.to_matrix(n_items), params.weight)
         edges = strongest_first(normalised(matrix, params.normalise))
-    inputs = [*part_paths(layout.features(encoder)), layout.items]
+    inputs = [*parts, layout.items]
     return BuiltGraph({"": (edges, (n_items, n_items))}, params, inputs, metrics | ties(found), libraries).write(
         request
     )

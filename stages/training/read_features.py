@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mmprep.pipeline.features.reader import Matrix, features_of, part_paths
+from mmprep.pipeline.features.reader import FeatureSet, Matrix
 from mmprep.stages.training.training_data import InputRequest
 
 
@@ -13,8 +13,10 @@ def read(request: InputRequest) -> tuple[dict[str, Matrix], list[Path]]:
         MissingInputError: an encoder's features are not there.
         DataError: they are damaged or of another dataset.
     """
-    features, inputs = {}, []
+    features: dict[str, Matrix] = {}
+    inputs: list[Path] = []
     for modality, encoder in request.encoders.items():
-        features[modality] = features_of(request.layout, encoder).matrix(request.n_items)
-        inputs += part_paths(request.layout.features(encoder))
+        found = FeatureSet.of(request.layout, encoder)
+        features[modality] = found.vectors().matrix(request.n_items)
+        inputs += found.parts
     return features, inputs

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from mmprep.pipeline.features.pseudo_tokens import PseudoTokens, token_vectors
-from mmprep.pipeline.features.reader import part_paths, require_made_for
+from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.graphs.intra_item_reader import IntraItemEdges
 from mmprep.pipeline.graphs.token_source import TokenSource
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.stages.training.training_data import InputRequest
 
 
@@ -20,21 +19,20 @@ def read(request: InputRequest) -> tuple[dict[str, TokenSource], list[Path]]:
     """
     tokens, inputs, layout = {}, [], request.layout
     for part, encoder in request.encoders.items():
-        tokens[part] = open_tokens(encoder, layout, request.token_memory)
-        inputs += [*part_paths(layout.features(encoder)), layout.graph(f"intra_item/{encoder}")]
+        features = FeatureSet.of(layout, encoder)
+        tokens[part] = open_tokens(features, layout, request.token_memory)
+        inputs += [*features.parts, layout.graph(f"intra_item/{encoder}")]
     return tokens, inputs
 
 
-def open_tokens(encoder: str, layout: Layout, memory: int) -> TokenSource:
+def open_tokens(features: FeatureSet, layout: Layout, memory: int) -> TokenSource:
     """Open an encoder's patches or tokens, and read their graph.
 
     Raises:
-        MissingInputError: either is not there.
-        DataError: either is damaged, or of another dataset.
+        MissingInputError: there is no graph.
+        DataError: features or graph are damaged, or the graph is of another dataset.
     """
-    folder = layout.features(encoder)
-    require_made_for(layout, folder, read_provenance(part_paths(folder)[0]))
-    edges = IntraItemEdges.of(layout, encoder)
+    edges = IntraItemEdges.of(layout, features.folder.name)
     # Whether pieces of vectors will do was decided when their graph was built.
-    vectors = token_vectors(folder, pseudo_tokens=True)
-    return TokenSource(vectors, edges, memory, folder.parent, is_pseudo=isinstance(vectors, PseudoTokens))
+    vectors = token_vectors(features, pseudo_tokens=True)
+    return TokenSource(vectors, edges, memory, features.folder.parent, is_pseudo=isinstance(vectors, PseudoTokens))

@@ -6,6 +6,7 @@ from worlds import made_by_hand, write_vectors
 
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.features.pseudo_tokens import PseudoTokens, piece_width, token_vectors
+from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.features.token_reader import TokenFeatures
 from mmprep.pipeline.features.vectors import Rows, Shape
 from mmprep.pipeline.features.writer import write_features
@@ -36,7 +37,7 @@ def test_vectors_that_cannot_be_cut_are_refused(dimension: int, width: int) -> N
 
 
 def test_pieces_follow_each_other_as_in_the_vector_in_the_order_asked_for(layout: Layout) -> None:
-    tokens = token_vectors(layout.features("wide"), pseudo_tokens=True)
+    tokens = token_vectors(FeatureSet.open(layout.features("wide")), pseudo_tokens=True)
     assert isinstance(tokens, PseudoTokens)
     assert tokens.items.tolist() == [2, 5, 9]
     found = tokens.gather([9, 2, 9])
@@ -49,17 +50,17 @@ def test_real_patches_stay_what_they_are(layout: Layout) -> None:
     folder = layout.features("patches")
     with write_features(folder, Shape("patches", 4), made_by_hand(layout, [], missing="mean")) as writer:
         writer.append(np.array([1], dtype=np.int32), Rows(np.ones((2, 4), dtype=np.float32), np.array([2])))
-    assert isinstance(token_vectors(folder, pseudo_tokens=True), TokenFeatures)
+    assert isinstance(token_vectors(FeatureSet.open(folder), pseudo_tokens=True), TokenFeatures)
 
 
 def test_vectors_are_refused_where_pieces_may_not_stand_for_patches(layout: Layout) -> None:
     with pytest.raises(DataError, match="wide: found one vector an item, expected patches or tokens"):
-        token_vectors(layout.features("wide"), pseudo_tokens=False)
+        token_vectors(FeatureSet.open(layout.features("wide")), pseudo_tokens=False)
 
 
 def test_folder_is_named(layout: Layout) -> None:
     write_vectors(layout, "odd", np.ones((2, 7), dtype=np.float32))
     with pytest.raises(DataError, match=r"odd: found vectors of 7 numbers"):
-        token_vectors(layout.features("odd"), pseudo_tokens=True)
+        token_vectors(FeatureSet.open(layout.features("odd")), pseudo_tokens=True)
     with pytest.raises(MissingInputError, match="none: no features"):
-        token_vectors(layout.features("none"), pseudo_tokens=True)
+        token_vectors(FeatureSet.open(layout.features("none")), pseudo_tokens=True)

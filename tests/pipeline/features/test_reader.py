@@ -10,7 +10,7 @@ import pytest
 
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.features import writer as feature_writer
-from mmprep.pipeline.features.reader import Features, part_paths, read_features
+from mmprep.pipeline.features.reader import Features, FeatureSet, part_paths
 from mmprep.pipeline.features.vectors import Rows, Shape
 from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.storage.files import sha256
@@ -42,7 +42,7 @@ def made(items: list[int], vectors: list[list[float]], missing: str = "mean") ->
 def test_vectors_of_several_batches_come_back(tmp_path: Path, batch: int) -> None:
     items, vectors = some_vectors(13)
     write(tmp_path / "vgg16", items, vectors, batch)
-    found = read_features(tmp_path / "vgg16")
+    found = FeatureSet.open(tmp_path / "vgg16").vectors()
     np.testing.assert_array_equal(found.items, items)
     np.testing.assert_array_equal(found.vectors, vectors)
     assert (found.items.dtype, found.vectors.dtype) == (np.int32, np.float32)
@@ -57,7 +57,7 @@ def test_vectors_of_several_parts_come_back_in_order(tmp_path: Path, monkeypatch
     assert [path.name for path in parts] == [f"part-{number:05d}-of-00013.parquet" for number in range(13)]
     assert {pq.read_metadata(path).num_rows for path in parts[:-1]} == {8}
     assert all(read_provenance(path) == PROVENANCE.to_dict() for path in parts)
-    found = read_features(tmp_path / "vgg16")
+    found = FeatureSet.open(tmp_path / "vgg16").vectors()
     np.testing.assert_array_equal(found.items, items)
     np.testing.assert_array_equal(found.vectors, vectors)
 
@@ -67,7 +67,7 @@ def test_a_vector_larger_than_a_part_gets_a_part_of_its_own(tmp_path: Path, monk
     items, vectors = some_vectors(3)
     write(tmp_path / "vgg16", items, vectors, batch=1)
     assert len(part_paths(tmp_path / "vgg16")) == 3
-    np.testing.assert_array_equal(read_features(tmp_path / "vgg16").vectors, vectors)
+    np.testing.assert_array_equal(FeatureSet.open(tmp_path / "vgg16").vectors().vectors, vectors)
 
 
 def test_equal_vectors_give_equal_bytes_however_many_are_appended_at_a_time(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_vectors_of_f16_are_stored_so_and_come_back_as_f32(tmp_path: Path) -> No
         writer.append(items, Rows(vectors))
     (part,) = part_paths(tmp_path / "vgg16")
     assert pq.read_schema(part).field("vector").type.value_type == pa.float16()
-    found = read_features(tmp_path / "vgg16").vectors
+    found = FeatureSet.open(tmp_path / "vgg16").vectors().vectors
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, vectors.astype(np.float16).astype(np.float32))
 
@@ -93,7 +93,7 @@ def test_patches_are_refused_where_one_vector_an_item_is_read(tmp_path: Path) ->
     with write_features(tmp_path / "patches", Shape("patches", 2), PROVENANCE) as writer:
         writer.append(np.array([0], dtype=np.int32), Rows(np.ones((3, 2), dtype=np.float32), np.array([3])))
     with pytest.raises(DataError) as caught:
-        read_features(tmp_path / "patches")
+        FeatureSet.open(tmp_path / "patches").vectors()
     assert str(caught.value) == (
         f"{tmp_path / 'patches'}: found patches or tokens, a list of vectors an item, expected one vector an item"
     )
@@ -102,7 +102,7 @@ def test_patches_are_refused_where_one_vector_an_item_is_read(tmp_path: Path) ->
 def test_no_vectors_come_back_as_none_with_their_provenance(tmp_path: Path) -> None:
     with write_features(tmp_path / "vgg16", Shape("vector", 8), PROVENANCE) as writer:
         writer.append(np.array([], dtype=np.int32), Rows(np.zeros((0, 8), dtype=np.float32)))
-    found = read_features(tmp_path / "vgg16")
+    found = FeatureSet.open(tmp_path / "vgg16").vectors()
     assert found.items.shape == (0,)
     assert found.vectors.shape == (0, 8)
     assert found.provenance["missing"] == "mean"
@@ -132,7 +132,7 @@ def test_a_vector_that_is_not_finite_is_refused_and_the_old_ones_stay(tmp_path: 
         writer.append(items, Rows(vectors))
         writer.append(np.array([20, 21, 22], dtype=np.int32), Rows(bad))
     assert str(caught.value) == "found NaN or infinite numbers for item 21; nothing was written"
-    np.testing.assert_array_equal(read_features(folder).vectors, vectors)
+    np.testing.assert_array_equal(FeatureSet.open(folder).vectors().vectors, vectors)
     assert [path.name for path in tmp_path.iterdir()] == ["vgg16"]
 
 
@@ -188,7 +188,7 @@ def test_a_folder_without_parts_names_the_command(tmp_path: Path, make: bool) ->
     if make:
         folder.mkdir()
     with pytest.raises(MissingInputError) as caught:
-        read_features(folder)
+        FeatureSet.open(folder).vectors()
     assert str(caught.value) == f"{folder}: no features; run `mmprep extract --encoder minilm` first"
 
 
@@ -203,7 +203,7 @@ def test_a_damaged_part_names_the_folder_and_the_command(
     part = part_paths(folder)[number]
     part.write_bytes(part.read_bytes()[:keep])
     with pytest.raises(DataError) as caught:
-        read_features(folder)
+        FeatureSet.open(folder).vectors()
     message = str(caught.value)
     assert message.startswith(f"{folder}: damaged features (")
     assert message.endswith("); remove the folder and run `mmprep extract --encoder vgg16`")
@@ -226,7 +226,7 @@ def test_a_part_with_other_columns_is_refused(tmp_path: Path, columns: dict[str,
     first.rename(folder / "part-00000-of-00002.parquet")
     pq.write_table(pa.table(columns), folder / "part-00001-of-00002.parquet")
     with pytest.raises(DataError, match="damaged features"):
-        read_features(folder)
+        FeatureSet.open(folder).vectors()
 
 
 def test_a_missing_part_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +237,7 @@ def test_a_missing_part_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         whole = part.read_bytes()
         part.unlink()
         with pytest.raises(DataError, match=r"found 2 parts.*some are missing, run `mmprep extract --encoder vgg16`"):
-            read_features(tmp_path / "vgg16")
+            FeatureSet.open(tmp_path / "vgg16").vectors()
         part.write_bytes(whole)
 
 
@@ -249,4 +249,4 @@ def test_a_flipped_bit_in_a_vector_is_noticed(tmp_path: Path) -> None:
     damaged[damaged.index(vectors[50].tobytes())] ^= 1
     part.write_bytes(damaged)
     with pytest.raises(DataError, match="damaged features"):
-        read_features(tmp_path / "vgg16")
+        FeatureSet.open(tmp_path / "vgg16").vectors()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.features import writer as feature_writer
-from mmprep.pipeline.features.reader import part_paths
+from mmprep.pipeline.features.reader import FeatureSet, part_paths
 from mmprep.pipeline.features.token_reader import TokenFeatures
 from mmprep.pipeline.features.vectors import Form, Rows, Shape
 from mmprep.pipeline.features.writer import write_features
@@ -49,7 +49,7 @@ def write(folder: Path, form: Form, rows: Rows) -> None:
 
 @given(places=st.lists(st.integers(0, len(ITEMS) - 1), max_size=60))
 def test_items_come_in_the_order_asked_for_and_as_often(folder: Path, places: list[int]) -> None:
-    tokens = TokenFeatures(folder)
+    tokens = TokenFeatures(FeatureSet.open(folder))
     items = ITEMS[places] if places else []
     found, expected = tokens.gather(items), TOKENS.take(np.array(places, dtype=np.int64))
     assert found.lengths is not None and found.spans is not None and expected.lengths is not None
@@ -61,13 +61,13 @@ def test_items_come_in_the_order_asked_for_and_as_often(folder: Path, places: li
 
 
 def test_items_and_provenance_are_told(folder: Path) -> None:
-    tokens = TokenFeatures(folder)
+    tokens = TokenFeatures(FeatureSet.open(folder))
     np.testing.assert_array_equal(tokens.items, ITEMS)
     assert tokens.provenance["missing"] == "mean"
 
 
 def test_only_the_row_groups_of_the_items_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tokens = TokenFeatures(folder)
+    tokens = TokenFeatures(FeatureSet.open(folder))
     read: list[int] = []
     read_columns = TokenFeatures._read_columns
     monkeypatch.setattr(
@@ -82,42 +82,42 @@ def test_only_the_row_groups_of_the_items_are_read(folder: Path, monkeypatch: py
 @pytest.mark.parametrize("item", [0, 2, 119, 1_000_000, -1])
 def test_an_item_without_vectors_is_named(folder: Path, item: int) -> None:
     with pytest.raises(DataError) as caught:
-        TokenFeatures(folder).gather([1, item, 4])
+        TokenFeatures(FeatureSet.open(folder)).gather([1, item, 4])
     assert str(caught.value) == f"{folder}: item {item} has no vectors"
 
 
 def test_patches_have_no_places_in_a_text(tmp_path: Path) -> None:
     patches = Rows(np.arange(12, dtype=np.float32).reshape(6, 2), np.array([3, 3]))
     write(tmp_path / "patches", "patches", patches)
-    found = TokenFeatures(tmp_path / "patches").gather([1])
+    found = TokenFeatures(FeatureSet.open(tmp_path / "patches")).gather([1])
     assert found.spans is None
     np.testing.assert_array_equal(found.vectors, patches.vectors[3:])
     with pytest.raises(DataError, match="found patches, expected the tokens of texts"):
-        TokenFeatures(tmp_path / "patches").texts([1])
+        TokenFeatures(FeatureSet.open(tmp_path / "patches")).texts([1])
 
 
 def test_features_of_no_items_can_be_opened(tmp_path: Path) -> None:
     with write_features(tmp_path / "patches", Shape("patches", 2), PROVENANCE):
         pass
-    found = TokenFeatures(tmp_path / "patches").gather([])
+    found = TokenFeatures(FeatureSet.open(tmp_path / "patches")).gather([])
     assert (len(found), found.vectors.shape) == (0, (0, 2))
 
 
 def test_one_vector_an_item_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "vgg16", "vector", Rows(np.ones((2, 3), dtype=np.float32)))
     with pytest.raises(DataError, match="found one vector an item, expected patches or tokens"):
-        TokenFeatures(tmp_path / "vgg16")
+        TokenFeatures(FeatureSet.open(tmp_path / "vgg16"))
 
 
 def test_a_folder_without_parts_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError, match="no features; run `mmprep extract --encoder none` first"):
-        TokenFeatures(tmp_path / "none")
+        TokenFeatures(FeatureSet.open(tmp_path / "none"))
 
 
 def test_a_flipped_bit_in_a_vector_is_noticed(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(600, 2)).astype(np.float32)
     write(tmp_path / "patches", "patches", Rows(vectors, np.full(200, 3)))
-    tokens = TokenFeatures(tmp_path / "patches")
+    tokens = TokenFeatures(FeatureSet.open(tmp_path / "patches"))
     (part,) = part_paths(tmp_path / "patches")
     damaged = bytearray(part.read_bytes())
     damaged[damaged.index(vectors[300].tobytes())] ^= 1
@@ -135,4 +135,4 @@ def test_a_part_that_is_cut_off_is_noticed(tmp_path: Path, keep: int) -> None:
     (part,) = part_paths(tmp_path / "patches")
     part.write_bytes(part.read_bytes()[:keep])
     with pytest.raises(DataError, match="damaged features"):
-        TokenFeatures(tmp_path / "patches")
+        TokenFeatures(FeatureSet.open(tmp_path / "patches"))

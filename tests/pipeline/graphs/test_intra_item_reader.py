@@ -94,7 +94,7 @@ def test_a_graph_of_other_items_is_refused(layout: Layout) -> None:
     with pytest.raises(DataError) as caught:
         IntraItemEdges.of(layout, "patches")
     assert str(caught.value) == (
-        f"{layout.graph('intra_item/patches')}: built of another {layout.items}; "
+        f"{layout.graph('intra_item/patches')}: made of another {layout.items}; "
         "run `mmprep graph --graph intra_item/patches`"
     )
 

@@ -49,10 +49,10 @@ def test_graph_of_other_items_is_refused(layout: Layout) -> None:
     with pytest.raises(DataError) as caught:
         read_graph(layout, "knn/minilm")
     assert str(caught.value) == (
-        f"{layout.graph('knn/minilm')}: built of another {layout.items}; run `mmprep graph --graph knn/minilm`"
+        f"{layout.graph('knn/minilm')}: made of another {layout.items}; run `mmprep graph --graph knn/minilm`"
     )
     layout.items.unlink()
-    with pytest.raises(DataError, match="built of another"):
+    with pytest.raises(DataError, match=r"made of .*items\.parquet, which is gone; run `mmprep graph"):
         read_graph(layout, "knn/minilm")
 
 
@@ -65,7 +65,7 @@ def test_graph_of_a_stale_graph_is_refused(layout: Layout) -> None:
     with pytest.raises(DataError) as caught:
         read_graph(layout, "mixed")
     assert str(caught.value) == (
-        f"{layout.graph('knn/minilm')}: built of another {layout.items}; run `mmprep graph --graph knn/minilm`"
+        f"{layout.graph('knn/minilm')}: made of another {layout.items}; run `mmprep graph --graph knn/minilm`"
     )
 
 

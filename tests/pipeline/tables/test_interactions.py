@@ -66,7 +66,7 @@ def test_interactions_of_another_filtering_are_refused(tmp_path: Path, table: st
     with pytest.raises(DataError) as caught:
         read_splits(layout)
     found = getattr(layout, table)
-    assert str(caught.value) == f"{layout.interactions}: made for another {found}; run `mmprep split` again"
+    assert str(caught.value) == f"{layout.interactions}: made of another {found}; run `mmprep split`"
 
 
 def test_before_the_split_the_command_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from mmprep.pipeline.errors import DataError, MissingInputError
+from mmprep.pipeline.tables import schemas
 from mmprep.pipeline.tables import table as tables
 from mmprep.pipeline.tables.provenance import Provenance, digest_of, read_provenance
 from mmprep.pipeline.tables.schemas import (
@@ -24,7 +25,7 @@ from mmprep.pipeline.tables.schemas import (
 )
 from mmprep.pipeline.tables.table import Table
 
-ALL = [value for value in vars(tables).values() if isinstance(value, Table)]
+ALL = [value for value in vars(schemas).values() if isinstance(value, Table)]
 PROVENANCE = Provenance("test", {"k": 5}, {"raw/x": "00"}, {"numpy": "2"}, {"note": "a"})
 TEXT = ["plain", "", "naïve “café” 日本 \U0001f600", "a\nb\t'\"", "x" * 5000]
 

@@ -172,7 +172,7 @@ def test_homophily_of_a_stale_graph_is_one_line(titled: Path) -> None:
     SPLIT_INTERACTIONS.write(interactions, TOYS.interactions, made_by_hand(TOYS, [TOYS.users, TOYS.items]))
     message = failure(4, "homophily")
     assert message == (
-        "data/graphs/toys/knn/minilm.parquet: built of another data/processed/toys/items.parquet; "
+        "data/graphs/toys/knn/minilm.parquet: made of another data/processed/toys/items.parquet; "
         "run `mmprep graph --graph knn/minilm`"
     )
 

@@ -253,8 +253,8 @@ def test_graph_after_a_filter_without_a_split_names_the_split(project: Path) -> 
     for stage in ("ingest", "filter"):
         assert mmprep(stage).exit_code == 0
     assert failure(4, "graph", "--graph", "cooccurrence") == (
-        "data/processed/toys/interactions.parquet: made for another data/processed/toys/users.parquet; "
-        "run `mmprep split` again"
+        "data/processed/toys/interactions.parquet: made of another data/processed/toys/users.parquet; "
+        "run `mmprep split`"
     )
     assert project == Path.cwd()
 
@@ -548,6 +548,7 @@ def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
         "experiment",
         "export",
         "verify",
+        "code",
         "cache",
         "inspect",
     ]

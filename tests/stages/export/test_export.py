@@ -226,7 +226,7 @@ def test_mmrec_gets_the_user_graph_where_it_was_built(tmp_path: Path) -> None:
 def test_a_user_graph_of_other_interactions_is_refused(toy: Layout, tmp_path: Path) -> None:
     write_user_graph(toy, 10)
     write_interactions(toy, [(n % N_USERS, n % N_ITEMS, 5.0, 1, "train") for n in range(120)])
-    with pytest.raises(DataError, match=r"user_user\.parquet: built of another .*; run `mmprep graph"):
+    with pytest.raises(DataError, match=r"user_user\.parquet: made of another .*; run `mmprep graph"):
         export.run("mmrec", toy, tmp_path / "out")
 
 
@@ -403,12 +403,12 @@ def write_tokens(layout: Layout) -> None:
         (
             {"text": "minilm_tokens"},
             DataError,
-            r"minilm_tokens: found patches or tokens, many vectors an item",
+            r"minilm_tokens: found patches or tokens, a list of vectors an item",
         ),
         (
             {"text": "damaged"},
             DataError,
-            r"part-00000-of-00001.parquet: damaged; .* extract --encoder damaged`",
+            r"damaged: damaged features \(.*\); remove the folder and run `mmprep extract --encoder damaged`",
         ),
         ({"text": "../toy/minilm"}, ParamsError, r"text: found '../toy/minilm', expected an encoder's name"),
         ({"text": ".."}, ParamsError, r"text: found '\.\.', expected an encoder's name"),
@@ -431,7 +431,7 @@ def test_what_cannot_be_exported_is_one_line(
 
 def test_stages_that_have_not_run_are_named(toy: Layout, tmp_path: Path) -> None:
     write_users(toy, N_USERS + 1)
-    with pytest.raises(DataError, match=r"interactions\.parquet: made for another .*users\.parquet; run `mmprep"):
+    with pytest.raises(DataError, match=r"interactions\.parquet: made of another .*users\.parquet; run `mmprep"):
         export.run("numpy", toy, tmp_path / "out")
     toy.interactions.unlink()
     with pytest.raises(MissingInputError, match=r"interactions\.parquet: not found; run `mmprep split` first"):

@@ -14,7 +14,7 @@ from mmprep.models.encoders.params import ExtractParams, FileParams
 from mmprep.models.recommenders.vbpr import VBPRParams
 from mmprep.models.training.params import TrainParams
 from mmprep.pipeline.errors import DataError, MissingInputError, ParamsError
-from mmprep.pipeline.features.reader import part_paths, read_features
+from mmprep.pipeline.features.reader import FeatureSet, part_paths
 from mmprep.pipeline.graphs.params import GraphsParams, KnnParams
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.files import sha256
@@ -90,7 +90,7 @@ def test_each_format_becomes_features_in_the_order_of_items(
         "left_out": {"of an item that was not asked for": 1},
     }
     assert json.loads(layout.metrics("extract-theirs").read_text()) == metrics
-    features = read_features(layout.features("theirs"))
+    features = FeatureSet.open(layout.features("theirs")).vectors()
     assert features.items.tolist() == [0, 3, 5]
     np.testing.assert_array_equal(features.vectors, vectors_of([0, 3, 5], dimension))
     # Those that lack get what extract.missing says.
@@ -113,7 +113,7 @@ def test_other_contents_are_told_by_their_digest(layout: Layout) -> None:
 
 def test_vectors_are_stored_as_f16_if_asked_for(layout: Layout) -> None:
     extract(layout, write_mmrec(layout, [0, 1], vectors_of([0, 1])), stored_as="f16")
-    found = read_features(layout.features("theirs")).vectors
+    found = FeatureSet.open(layout.features("theirs")).vectors().vectors
     np.testing.assert_array_equal(found, vectors_of([0, 1]).astype(np.float16).astype(np.float32))
 
 
@@ -153,9 +153,9 @@ def test_a_file_that_is_not_there_and_a_reduction_are_refused(layout: Layout) ->
 def test_noise_gives_items_the_vectors_of_others(layout: Layout) -> None:
     path = write_mmrec(layout, list(range(6)), vectors_of(list(range(6))))
     extract(layout, path)
-    clean = read_features(layout.features("theirs")).vectors
+    clean = FeatureSet.open(layout.features("theirs")).vectors().vectors
     metrics = extract(layout, path, NoiseParams(replaced=0.5, modality="image"))
-    noisy = read_features(layout.features("theirs"))
+    noisy = FeatureSet.open(layout.features("theirs")).vectors()
     assert metrics["replaced_by_noise"] == noisy.provenance["replaced_by_noise"] == 3
     assert (noisy.vectors != clean).any(axis=1).sum() == 3
     assert {row.tobytes() for row in noisy.vectors} < {row.tobytes() for row in clean}

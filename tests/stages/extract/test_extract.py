@@ -20,7 +20,7 @@ from mmprep.models.encoders.params import (
     TimmParams,
 )
 from mmprep.pipeline.errors import DataError, MissingInputError, WeightsError
-from mmprep.pipeline.features.reader import part_paths, read_features
+from mmprep.pipeline.features.reader import FeatureSet, part_paths
 from mmprep.pipeline.features.token_reader import TokenFeatures
 from mmprep.pipeline.features.vectors import Rows
 from mmprep.pipeline.layout import Layout
@@ -62,7 +62,7 @@ def extract(
 
 
 def numbers(layout: Layout, name: str = "vgg16") -> dict[int, float]:
-    features = read_features(layout.features(name))
+    features = FeatureSet.open(layout.features(name)).vectors()
     assert (features.vectors == features.vectors[:, :1]).all()
     return dict(zip(features.items.tolist(), features.vectors[:, 0].tolist(), strict=True))
 
@@ -73,7 +73,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def test_each_photo_becomes_its_items_vector_in_the_order_of_items(layout: Layout) -> None:
     metrics = extract(layout)
-    features = read_features(layout.features("vgg16"))
+    features = FeatureSet.open(layout.features("vgg16")).vectors()
     assert features.items.tolist() == [0, 1, 3, 4, 5, 6, 8, 9]
     assert features.vectors.shape == (8, 4096)
     assert numbers(layout) == {item: 10 * item for item in (0, 1, 3, 4, 5, 6, 8, 9)}
@@ -145,7 +145,7 @@ def test_items_without_a_photo_at_all_give_features_of_none(layout: Layout, fake
     write_items(layout, [{}, {}])
     metrics = extract(layout)
     assert (metrics["items"], metrics["encoded"], metrics["missing"]) == (2, 0, 2)
-    assert read_features(layout.features("vgg16")).vectors.shape == (0, 4096)
+    assert FeatureSet.open(layout.features("vgg16")).vectors().vectors.shape == (0, 4096)
     assert fake.loaded == 0
 
 
@@ -154,7 +154,7 @@ def test_no_items_at_all_give_features_of_none(layout: Layout, reduce: str | Non
     write_items(layout, [])
     metrics = extract(layout, "minilm", TextEncoderParams(weights="random:0", reduce=reduce))
     assert (metrics["items"], metrics["encoded"], metrics["dimension"]) == (0, 0, 7 if reduce else 384)
-    assert read_features(layout.features("minilm")).vectors.shape == (0, 7 if reduce else 384)
+    assert FeatureSet.open(layout.features("minilm")).vectors().vectors.shape == (0, 7 if reduce else 384)
 
 
 def test_an_encoder_whose_dimension_only_the_network_tells_needs_an_item(
@@ -207,14 +207,14 @@ def test_random_weights_are_warned_of_and_others_are_not(
 @pytest.mark.parametrize("missing", ["mean", "zeros"])
 def test_missing_says_what_items_without_a_photo_get_later(layout: Layout, missing: str) -> None:
     extract(layout, missing=missing)
-    matrix = read_features(layout.features("vgg16")).matrix(10)
+    matrix = FeatureSet.open(layout.features("vgg16")).vectors().matrix(10)
     expected = 45.0 if missing == "mean" else 0.0  # the mean of 0, 10, 30, 40, 50, 60, 80 and 90
     np.testing.assert_allclose(matrix[[2, 7]], expected)
 
 
 def test_missing_that_is_to_be_dropped_is_refused_later(layout: Layout) -> None:
     extract(layout, missing="drop")
-    features = read_features(layout.features("vgg16"))
+    features = FeatureSet.open(layout.features("vgg16")).vectors()
     with pytest.raises(DataError, match=r"2 of 10 items have no vector, and extract\.missing is drop"):
         features.matrix(10)
 
@@ -246,7 +246,7 @@ def test_tokens_keep_their_lengths_places_and_text(layout: Layout) -> None:
     metrics = extract(layout, "minilm_tokens", TEXTS)
     # An item in whose text the tokenizer finds nothing has no vector, like one without a text.
     assert (metrics["encoded"], metrics["missing"], metrics["unreadable"]) == (2, 2, 1)
-    tokens = TokenFeatures(layout.features("minilm_tokens"))
+    tokens = TokenFeatures(FeatureSet.open(layout.features("minilm_tokens")))
     assert tokens.items.tolist() == [0, 3]
     rows = tokens.gather([3, 0])
     assert rows.lengths is not None and rows.spans is not None
@@ -360,10 +360,10 @@ def test_progress_counts_what_is_read_and_what_is_encoded_to_the_end(layout: Lay
 
 def test_replaced_photos_reach_the_features_and_are_counted(layout: Layout) -> None:
     extract(layout)
-    clean = read_features(layout.features("vgg16")).vectors
+    clean = FeatureSet.open(layout.features("vgg16")).vectors().vectors
     noise = NoiseParams(replaced=0.5, modality="image", seed=1)
     metrics = run("vgg16", ExtractParams(), RANDOM, layout, noise=noise)
-    noisy = read_features(layout.features("vgg16"))
+    noisy = FeatureSet.open(layout.features("vgg16")).vectors()
     assert (metrics["replaced_by_noise"], metrics["run_through_network"]) == (4, 0)
     assert (noisy.vectors != clean).any(axis=1).sum() == 4
     assert noisy.provenance["replaced_by_noise"] == 4
@@ -379,12 +379,12 @@ def test_reduced_patches_lie_in_their_basis_which_is_kept(layout: Layout, monkey
     monkeypatch.setattr(FakeEncoder, "encode", encode)
     params = PatchEncoderParams(weights="random:3", batch_size=3)
     extract(layout, "vit_b16_patches", params)
-    whole = TokenFeatures(layout.features("vit_b16_patches")).gather(WITH_PHOTO)
+    whole = TokenFeatures(FeatureSet.open(layout.features("vit_b16_patches"))).gather(WITH_PHOTO)
     reduced_params = params.model_copy(update={"reduce": "pca:5", "stored_as": "f32"})
     metrics = extract(layout, "vit_b16_patches", reduced_params)
     assert (metrics["dimension"], metrics["run_through_network"]) == (5, 0)
     folder = layout.features("vit_b16_patches")
-    rows = TokenFeatures(folder).gather(WITH_PHOTO)
+    rows = TokenFeatures(FeatureSet.open(folder)).gather(WITH_PHOTO)
     assert (rows.vectors.shape, rows.dimension) == ((24, 5), 5)
     basis = load_file(folder / "basis.safetensors")
     expected = (whole.vectors - basis["mean"]) @ basis["components"]

@@ -17,7 +17,7 @@ from mmprep.models.encoders.params import (
     describe,
 )
 from mmprep.models.encoders.weights.sources import locate
-from mmprep.pipeline.features.reader import read_features
+from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.features.token_reader import TokenFeatures
 from mmprep.pipeline.layout import Layout
 from mmprep.stages.extract.encode import load_encoder
@@ -56,7 +56,7 @@ def extract(layout: Layout, name: str, params: NetworkParams) -> list[int]:
 def test_minilm_vectors_are_those_of_its_model_and_made_once(layout: Layout) -> None:
     params = TextEncoderParams(weights=PACKAGE, template="{title}", batch_size=2)
     assert extract(layout, "minilm", params) == [3, 0]
-    vectors = read_features(layout.features("minilm")).vectors
+    vectors = FeatureSet.open(layout.features("minilm")).vectors().vectors
     assert vectors.shape == (4, 384)
     np.testing.assert_array_equal(vectors[0], vectors[3])
     np.testing.assert_allclose(vectors[1], encode_one("minilm", params, TITLES[1])[0], atol=1e-5)
@@ -65,7 +65,7 @@ def test_minilm_vectors_are_those_of_its_model_and_made_once(layout: Layout) -> 
 def test_minilm_tokens_are_as_many_as_the_text_has_and_tell_their_places(layout: Layout) -> None:
     params = TextEncoderParams(weights=PACKAGE, template="{title}", batch_size=2)
     assert extract(layout, "minilm_tokens", params) == [3, 0]
-    tokens = TokenFeatures(layout.features("minilm_tokens"))
+    tokens = TokenFeatures(FeatureSet.open(layout.features("minilm_tokens")))
     rows, texts = tokens.gather([2, 0, 1]), tokens.texts([2, 0, 1])
     assert rows.lengths is not None and rows.spans is not None
     ends = rows.ends()
@@ -91,9 +91,9 @@ def test_photo_vectors_are_those_of_the_network_and_made_once(
         expected = encode_one(name, params, photo.convert("RGB"))
     assert expected.shape == shape
     if name == "alexnet":
-        found = read_features(layout.features(name)).vectors[3:]
+        found = FeatureSet.open(layout.features(name)).vectors().vectors[3:]
     else:
-        rows = TokenFeatures(layout.features(name)).gather([3])
+        rows = TokenFeatures(FeatureSet.open(layout.features(name))).gather([3])
         assert rows.lengths is not None and rows.lengths.tolist() == [196]
         found = rows.vectors
     np.testing.assert_allclose(found, expected, atol=1e-4)

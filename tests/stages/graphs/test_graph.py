@@ -338,7 +338,7 @@ def test_features_of_more_items_than_the_dataset_has_are_refused(layout: Layout)
 
 def test_features_of_other_items_are_refused(layout: Layout) -> None:
     write_world(World(*[binary([(0, 0)], (4, 6))] * 3), layout)
-    with pytest.raises(DataError, match="made for other items than"):
+    with pytest.raises(DataError, match="made of another"):
         build(layout, "knn/minilm")
     assert not layout.graph("knn/minilm").exists()
 

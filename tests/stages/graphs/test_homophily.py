@@ -137,7 +137,7 @@ def test_stale_graph_is_refused_and_nothing_is_written(layout: Layout) -> None:
     with pytest.raises(DataError) as caught:
         run(layout)
     assert str(caught.value) == (
-        f"{layout.graph('mixed')}: built of another {layout.graph('knn/minilm')}; run `mmprep graph --graph mixed`"
+        f"{layout.graph('mixed')}: made of another {layout.graph('knn/minilm')}; run `mmprep graph --graph mixed`"
     )
     assert layout.metrics("homophily").read_bytes() == before
 
@@ -145,7 +145,7 @@ def test_stale_graph_is_refused_and_nothing_is_written(layout: Layout) -> None:
 def test_stale_split_is_refused(layout: Layout) -> None:
     write_items(layout, [{"title": "Another"}] * N_ITEMS)
     write(layout, "mixed", [(0, 1)])
-    with pytest.raises(DataError, match=r"made for another .*; run `mmprep split` again"):
+    with pytest.raises(DataError, match=r"made of another .*; run `mmprep split`"):
         run(layout)
 
 

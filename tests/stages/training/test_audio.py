@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from worlds import one_thread, two_groups, write_vectors, write_world
 
 from mmprep.models.recommenders.catalogue import CATALOGUE
-from mmprep.pipeline.features.reader import read_features
+from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.graphs.reader import read_graph
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import read_provenance
@@ -97,7 +97,7 @@ def refusal(*arguments: str) -> str:
 
 def test_audio_goes_all_the_way_from_a_file_to_every_multimodal_recommender(toys: Layout) -> None:
     done("extract", "--modality", "audio")
-    features = read_features(toys.features("acoustic"))
+    features = FeatureSet.open(toys.features("acoustic")).vectors()
     np.testing.assert_array_equal(features.vectors, np.load(toys.raw / "audio_feat.npy"))
     assert features.items.tolist() == list(range(59))
     for name in ("knn/vgg16", "knn/minilm", "knn/acoustic", "mixed", "consistent", "cooccurrence", "interaction"):
@@ -127,7 +127,7 @@ def test_all_modalities_have_to_agree_on_consistent_neighbours(toys: Layout) -> 
         found.append(graph.count_nonzero())
         parts = {path.stem for path in toys.graph_folder("consistent").iterdir()}
         assert parts == {"image", "text"} | ({"audio"} if audio else set())
-    vectors = read_features(toys.features("acoustic")).vectors
+    vectors = FeatureSet.open(toys.features("acoustic")).vectors().vectors
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     cosines = unit.astype(np.float64) @ unit.T
     source, target = graph.nonzero()

@@ -7,11 +7,10 @@ from worlds import two_groups, write_items, write_tokens, write_vectors, write_w
 
 from mmprep.models.recommenders.catalogue import describe
 from mmprep.pipeline.errors import DataError, MissingInputError
-from mmprep.pipeline.features.reader import part_paths
+from mmprep.pipeline.features.reader import FeatureSet, part_paths
 from mmprep.pipeline.graphs.params import GraphsParams, KnnParams
 from mmprep.pipeline.layout import Layout
 from mmprep.stages.graphs import graph
-from mmprep.stages.training.read_tokens import open_tokens
 from mmprep.stages.training.training_data import read_training_data
 
 ENCODERS = {"image": "vgg16", "text": "minilm"}
@@ -85,5 +84,5 @@ def test_pieces_of_vectors_come_where_the_graph_is_of_them(layout: Layout) -> No
 def test_patches_of_other_items_are_refused(layout: Layout) -> None:
     write_tokens(layout, two_groups().features, TOKEN_ENCODERS)
     write_items(layout, [{}] * 3)
-    with pytest.raises(DataError, match="vit_b16_patches: made for other items"):
-        open_tokens("vit_b16_patches", layout, 0)
+    with pytest.raises(DataError, match="vit_b16_patches: made of another"):
+        FeatureSet.of(layout, "vit_b16_patches")
