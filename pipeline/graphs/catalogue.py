@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal
 
 from mmprep.pipeline.errors import ParamsError
@@ -108,15 +109,67 @@ DESCRIPTIONS = (
 CATALOGUE = {description.kind: description for description in DESCRIPTIONS}
 
 
-def describe(name: str) -> tuple[GraphDescription, str]:
-    """The description of a graph as it is asked for, and which part of it, empty for those that are built whole.
+@dataclass(frozen=True)
+class GraphName:
+    """Name of a graph, or of one part of it: the path of its file below graphs/DATASET, without the suffix.
 
-    Raises:
-        ParamsError: there is no such graph.
+    Attributes:
+        kind: of the graph, as the catalogue has it; a file that is none of mmprep's may have another.
+        part: such as an encoder; empty for a graph of one file, and for all parts of one that is built whole.
     """
-    kind, slash, part = name.partition("/")
-    description = CATALOGUE.get(kind)
-    if description is None or description.asked_by_part != bool(slash) or (slash and not PART.fullmatch(part)):
-        known = [each.usage for each in DESCRIPTIONS]
-        raise ParamsError(f"graph: found {name!r}, expected a graph{suggestion(name, known)}")
-    return description, part
+
+    kind: str
+    part: str = ""
+
+    @classmethod
+    def parse_request(cls, text: str) -> "GraphName":
+        """Parse a name as `mmprep graph --graph` takes it: with a part if and only if parts are built one by one.
+
+        Raises:
+            ParamsError: there is no such graph.
+        """
+        name = cls.parse(text)
+        description = CATALOGUE.get(name.kind)
+        has_part = "/" in text
+        if description is None or description.asked_by_part != has_part or (has_part and not PART.fullmatch(name.part)):
+            known = [each.usage for each in DESCRIPTIONS]
+            raise ParamsError(f"graph: found {text!r}, expected a graph{suggestion(text, known)}")
+        return name
+
+    @classmethod
+    def parse(cls, text: str) -> "GraphName":
+        """Parse the name of a graph or of a part, such as `mixed` or `interaction/symmetric`; nothing is checked."""
+        kind, _, part = text.partition("/")
+        return cls(kind, part)
+
+    @classmethod
+    def of_file(cls, path: PurePath) -> "GraphName":
+        """The name of the graph in a file, by its path below graphs/DATASET."""
+        return cls.parse(path.with_suffix("").as_posix())
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.part}" if self.part else self.kind
+
+    @property
+    def request(self) -> str:
+        """The name by which `mmprep graph` builds it: that of the whole graph where its parts are built together."""
+        return self.kind if self.kind in CATALOGUE and not CATALOGUE[self.kind].asked_by_part else str(self)
+
+    @property
+    def command(self) -> str:
+        """The command that builds it."""
+        return f"mmprep graph --graph {self.request}"
+
+    @property
+    def metrics(self) -> str:
+        """The name of its metrics: `graph-knn-minilm` is a file below metrics/DATASET."""
+        return "-".join(filter(None, ("graph", self.kind, self.part)))
+
+    @property
+    def description(self) -> GraphDescription:
+        """Its row of the catalogue.
+
+        Raises:
+            KeyError: the name is none of mmprep's.
+        """
+        return CATALOGUE[self.kind]

@@ -6,6 +6,7 @@ from typing import Any
 from scipy.sparse import csr_array
 
 from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.graphs.catalogue import GraphName
 from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.freshness import require_fresh
@@ -66,7 +67,7 @@ def require_graph_is_fresh(layout: Layout, path: Path, provenance: dict[str, Any
     Raises:
         DataError: it is not.
     """
-    again = f"mmprep graph --graph {provenance.get('graph', path.stem)}"
+    again = GraphName.parse(provenance.get("graph", path.stem)).command
     require_fresh(path, provenance["inputs"], layout, again)
     for name in provenance["inputs"]:
         if name.startswith("graphs/"):

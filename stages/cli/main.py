@@ -178,6 +178,7 @@ def graph(root: Path, file: Path | None, dataset: str | None, name: str | None) 
     Example: mmprep graph --graph knn/minilm
     """
     params, layout = prepare(root, file, dataset)
+    from mmprep.pipeline.graphs.catalogue import GraphName
     from mmprep.stages.config.dvc_deps import require_listed
     from mmprep.stages.graphs import graph as stage
 
@@ -185,7 +186,7 @@ def graph(root: Path, file: Path | None, dataset: str | None, name: str | None) 
     for each in stage.graph_names(section) if name is None else [name]:
         if each == "consistent":  # the others have dependencies on what they read, whatever the modalities
             require_listed(params.sections.train.audio, layout, os.environ)
-        require_current_code(root, f"graph/{each.partition('/')[0]}", params)
+        require_current_code(root, f"graph/{GraphName.parse(each).kind}", params)
         with timed(f"graph {each}") as done:
             done(stage.run(each, section, modalities, layout, bar))
 
@@ -346,7 +347,9 @@ main.add_command(verify)
 @main.command()
 @stage_options
 def code(root: Path, file: Path | None, dataset: str | None) -> None:
-    """Digests of the code that each stage can reach, which DVC compares.
+    """Write digests of the code that each stage runs.
+
+    DVC compares them, so that an edit re-runs the stages that can reach the edited module, and no other.
 
     Example: mmprep code
     """

@@ -117,7 +117,7 @@ def neighbours_in(graph: ItemGraph, number: int, k: int, items: Items, soundness
     if beyond := len(nearest) - len(neighbours):
         notes.append(f"{beyond} of the neighbours left out, as the dataset has no such items; run `{graph.made_by}`")
     return GraphNeighbours(
-        graph=graph.name,
+        graph=str(graph.name),
         what=what,
         weighing=graph.weighing,
         neighbours=neighbours,
@@ -151,7 +151,7 @@ def notes_of_features(graphs: Iterable[ItemGraph], layout: Layout) -> Iterator[s
     made: dict[str, list[str]] = {}
     for graph in graphs:
         for encoder in encoders_of(graph, layout):
-            made.setdefault(encoder, []).append(graph.name)
+            made.setdefault(encoder, []).append(str(graph.name))
     for encoder, names in made.items():
         folder = layout.features(encoder)
         try:

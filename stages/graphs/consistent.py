@@ -8,7 +8,7 @@ from mmprep.stages.graphs.item_features import ties, usable_features, zeros_else
 from mmprep.stages.graphs.request import BuiltGraph, GraphRequest
 
 
-def build(_: str, request: GraphRequest) -> dict[str, Any]:
+def build(request: GraphRequest) -> dict[str, Any]:
     """For each modality the nearest neighbours on which all modalities agree (DA-MRS)."""
     params, layout, encoders = request.params.consistent, request.layout, request.modalities()
     views, inputs, n_items = [], [layout.items], 0

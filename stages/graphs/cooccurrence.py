@@ -11,7 +11,7 @@ from mmprep.stages.graphs.request import BuiltGraph, GraphRequest
 from mmprep.stages.graphs.train_interactions import split_files, train_of
 
 
-def build(_: str, request: GraphRequest) -> dict[str, Any]:
+def build(request: GraphRequest) -> dict[str, Any]:
     """Items joined by their common users."""
     return build_cooccurrence_graph(train_of(request.layout), request.params.cooccurrence, request)
 

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from mmprep.pipeline.graphs.catalogue import describe
+from mmprep.pipeline.graphs.catalogue import GraphName
 from mmprep.pipeline.graphs.params import GraphsParams
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.storage.files import write_json
 from mmprep.stages.graphs.request import GraphRequest
 
-Builder = Callable[[str, GraphRequest], dict[str, Any]]
+Builder = Callable[[GraphRequest], dict[str, Any]]
 """Builds one graph, or one part of it, writes its files and returns the metrics."""
 
 
@@ -41,9 +41,9 @@ def run(
         MissingInputError: the features or the split interactions are not there.
         DataError: they cannot be used, or k is too large.
     """
-    description, part = describe(name)
-    metrics = load_builder(description.kind)(part, GraphRequest(name, params, encoders, layout, progress))
-    write_json(layout.metrics(f"graph-{name.replace('/', '-')}"), metrics)
+    graph = GraphName.parse_request(name)
+    metrics = load_builder(graph.kind)(GraphRequest(graph, params, encoders, layout, progress))
+    write_json(layout.metrics(graph.metrics), metrics)
     return metrics
 
 

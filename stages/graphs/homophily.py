@@ -32,7 +32,7 @@ def run(layout: Layout, progress: Progress = silent) -> dict[str, Any]:
     metrics: dict[str, Any] = {"random": random}
     with progress("homophily", len(graphs), "graphs") as advance:
         for graph in graphs:
-            name, n_items = graph.name, int(train.shape[1])
+            name, n_items = str(graph.name), int(train.shape[1])
             edges = read_graph(layout, name).tocoo()
             if edges.shape != (n_items, n_items):
                 raise DataError(

@@ -8,7 +8,7 @@ from mmprep.stages.graphs.request import BuiltGraph, GraphRequest
 from mmprep.stages.graphs.train_interactions import split_files, train_of
 
 
-def build(_: str, request: GraphRequest) -> dict[str, Any]:
+def build(request: GraphRequest) -> dict[str, Any]:
     """Who has what, normalised in three ways."""
     graphs = interaction_graphs(train_of(request.layout))
     parts = {name: (strongest_first(matrix), matrix.shape) for name, matrix in graphs.items()}

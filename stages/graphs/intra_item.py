@@ -20,14 +20,13 @@ from mmprep.stages.graphs.request import GraphRequest
 BLOCK_ITEMS = 64  # read at once
 
 
-def build(encoder: str, request: GraphRequest) -> dict[str, Any]:
+def build(request: GraphRequest) -> dict[str, Any]:
     """Join each patch or token to the k most similar ones of its item, and write table INTRA_EDGES.
 
     Edges are directed and without self. Items whose encoder gave them nothing have none.
 
     Args:
-        encoder: whose patches or tokens.
-        request: of the graph.
+        request: of the graph; the part of its name is the encoder of the patches or tokens.
 
     Returns:
         The metrics.
@@ -37,7 +36,8 @@ def build(encoder: str, request: GraphRequest) -> dict[str, Any]:
         DataError: they are one vector an item, of other items, damaged or not finite; nothing is written.
     """
     layout, params, progress = request.layout, request.params.intra_item, request.progress
-    found, name = FeatureSet.of(layout, encoder), request.name
+    encoder, name = request.name.part, str(request.name)
+    found = FeatureSet.of(layout, encoder)
     folder, features = found.folder, token_vectors(found, pseudo_tokens=params.pseudo_tokens)
     if len(features.items) == 0:
         raise DataError(f"{folder}: no item has patches or tokens, so there is nothing to join")

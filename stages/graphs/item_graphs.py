@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmprep.pipeline.errors import DataError, MissingInputError
-from mmprep.pipeline.graphs.catalogue import DESCRIPTIONS, GraphDescription
+from mmprep.pipeline.graphs.catalogue import DESCRIPTIONS, GraphDescription, GraphName
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import EDGES
@@ -42,32 +42,30 @@ class ItemGraph:
     """A graph of items that lies on the disk.
 
     Attributes:
-        name: below graphs/DATASET.
-        description: of its kind.
+        name: of the graph or part in it.
         path: of its edges.
         provenance: what made it.
     """
 
-    name: str
-    description: GraphDescription
+    name: GraphName
     path: Path
     provenance: dict[str, Any]
 
     @property
     def made_by(self) -> str:
         """The command that builds it."""
-        return f"mmprep graph --graph {self.name if self.description.asked_by_part else self.description.kind}"
+        return self.name.command
 
     @property
     def what(self) -> str:
         """How its edges are chosen, with the numbers that were given in the place of their names."""
         params = self.provenance["params"]
-        return re.sub(r"\b(k|min_count)\b", lambda key: str(params.get(key[0], key[0])), self.description.what)
+        return re.sub(r"\b(k|min_count)\b", lambda key: str(params.get(key[0], key[0])), self.name.description.what)
 
     @property
     def weighing(self) -> Weighing:
         """What its weights are."""
-        return weighing(self.description.kind, self.provenance["params"])
+        return weighing(self.name.kind, self.provenance["params"])
 
     def edges_of(self, item: int) -> pl.DataFrame:
         """The targets and weights of an item's own edges, the best first.
@@ -99,7 +97,7 @@ def item_graphs(layout: Layout) -> list[ItemGraph]:
         DataError: a file there is none of mmprep's.
     """
     found = [
-        ItemGraph(name, description, layout.graph(name), read_origin(layout.graph(name)))
+        ItemGraph(name, layout.graph(str(name)), read_origin(layout.graph(str(name))))
         for description in DESCRIPTIONS
         if description.nodes == "items"
         for name in names_of(description, layout)
@@ -118,15 +116,13 @@ def read_origin(path: Path) -> dict[str, Any]:
     return provenance
 
 
-def names_of(description: GraphDescription, layout: Layout) -> Iterator[str]:
+def names_of(description: GraphDescription, layout: Layout) -> Iterator[GraphName]:
     """The names of a kind's graphs whose files are there."""
     if description.a_part_each:
-        yield from (
-            f"{description.kind}/{path.stem}"
-            for path in sorted(layout.graph(f"{description.kind}/*").parent.glob("[!.]*.parquet"))
-        )
+        folder = layout.graph_folder(description.kind)
+        yield from (GraphName(description.kind, path.stem) for path in sorted(folder.glob("[!.]*.parquet")))
     elif layout.graph(description.kind).exists():
-        yield description.kind
+        yield GraphName(description.kind)
 
 
 def weighing(kind: str, params: dict[str, Any]) -> Weighing:

@@ -10,9 +10,9 @@ from mmprep.stages.graphs.item_features import ties, usable_features
 from mmprep.stages.graphs.request import BuiltGraph, GraphRequest
 
 
-def build(encoder: str, request: GraphRequest) -> dict[str, Any]:
+def build(request: GraphRequest) -> dict[str, Any]:
     """The nearest neighbours by the vectors of one encoder."""
-    layout, params = request.layout, request.params.knn
+    layout, params, encoder = request.layout, request.params.knn, request.name.part
     features, n_items, parts = usable_features(layout, encoder)
     cosines = Cosines.of(features.vectors, features.items, layout.features(encoder))
     metrics: dict[str, Any] = {"mean_similarity": cosines.mean}

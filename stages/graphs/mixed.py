@@ -11,7 +11,7 @@ from mmprep.pipeline.graphs.reader import read_raw
 from mmprep.stages.graphs.request import BuiltGraph, GraphRequest
 
 
-def build(_: str, request: GraphRequest) -> dict[str, Any]:
+def build(request: GraphRequest) -> dict[str, Any]:
     """The modalities' nearest neighbours, weighted, normalised and summed (FREEDOM)."""
     params, layout, encoders = request.params.mixed, request.layout, request.modalities()
     names = {modality: f"knn/{encoder}" for modality, encoder in encoders.items()}

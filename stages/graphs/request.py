@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmprep.pipeline.errors import ParamsError
-from mmprep.pipeline.graphs.catalogue import describe
+from mmprep.pipeline.graphs.catalogue import GraphName
 from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.graphs.params import GraphsParams
 from mmprep.pipeline.graphs.statistics import summarise
@@ -26,14 +26,14 @@ class GraphRequest:
     """Parameters and inputs of one graph.
 
     Attributes:
-        name: as mmprep.pipeline.graphs.catalogue describes it, such as `knn/minilm` or `cooccurrence`.
+        name: of the graph, or of the part that is built by itself, such as `knn/minilm` or `cooccurrence`.
         params: section `graphs`.
         encoders: the encoder of each modality that training uses.
         layout: of the dataset.
         progress: shown what takes long.
     """
 
-    name: str
+    name: GraphName
     params: GraphsParams
     encoders: Mapping[str, str]
     layout: Layout
@@ -76,7 +76,7 @@ class BuiltGraph:
         Returns:
             The metrics; those of parts are named `PART_edges` and so on.
         """
-        layout, name = request.layout, request.name
+        layout, name = request.layout, str(request.name)
         provenance = {
             part: record("graph", layout, self.section, self.inputs, self.libraries, graph=name, shape=list(shape))
             for part, (_, shape) in self.parts.items()
@@ -87,8 +87,7 @@ class BuiltGraph:
             with atomic_folder(layout.graph_folder(name)) as folder:
                 for part, (edges, _) in self.parts.items():
                     EDGES.write(edges.to_frame(), folder / f"{part}.parquet", provenance[part])
-        bipartite = describe(name)[0].nodes == "users and items"
-        return self._metrics(bipartite=bipartite)
+        return self._metrics(bipartite=request.name.description.nodes == "users and items")
 
     def _metrics(self, *, bipartite: bool) -> dict[str, Any]:
         metrics: dict[str, Any] = {}

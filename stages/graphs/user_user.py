@@ -9,6 +9,6 @@ from mmprep.stages.graphs.request import GraphRequest
 from mmprep.stages.graphs.train_interactions import train_of
 
 
-def build(_: str, request: GraphRequest) -> dict[str, Any]:
+def build(request: GraphRequest) -> dict[str, Any]:
     """Users joined by their common items."""
     return build_cooccurrence_graph(csr_array(train_of(request.layout).T), request.params.user_user, request)

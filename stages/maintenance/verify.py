@@ -9,7 +9,7 @@ import pyarrow as pa
 from safetensors import SafetensorError
 
 from mmprep.pipeline.errors import MissingInputError, MmprepError
-from mmprep.pipeline.graphs.catalogue import CATALOGUE
+from mmprep.pipeline.graphs.catalogue import GraphName
 from mmprep.pipeline.layout import Layout, RunLayout
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.tables.schemas import (
@@ -103,9 +103,9 @@ def artefacts(layout: Layout, soundness: Soundness) -> Iterator[Artefact]:
     for folder in folders(layout.root / "features" / layout.dataset):
         yield folder, f"mmprep extract --encoder {folder.name}", partial(check_features, folder, soundness)
     for path in graph_files(layout):
-        asked = asked_for(path.relative_to(layout.graph_folder("")))
-        table = INTRA_EDGES if asked.startswith("intra_item/") else EDGES
-        yield path, f"mmprep graph --graph {asked}", partial(soundness.table, path, table)
+        name = GraphName.of_file(path.relative_to(layout.graph_folder("")))
+        table = INTRA_EDGES if name.kind == "intra_item" else EDGES
+        yield path, name.command, partial(soundness.table, path, table)
     for folder in folders(layout.root / "runs" / layout.dataset):
         yield from run_artefacts(RunLayout(folder), soundness)
     if layout.reliabilities.exists():
@@ -143,19 +143,9 @@ def graph_files(layout: Layout) -> list[Path]:
     return [path for folder in (top, *folders(top)) for path in files(folder, "parquet")]
 
 
-def asked_for(path: Path) -> str:
-    """How `mmprep graph` is asked for the graph in a file below the folder of graphs."""
-    kind, part = path.parent.name, path.stem
-    if not kind:
-        return part
-    return f"{kind}/{part}" if kind not in CATALOGUE or CATALOGUE[kind].asked_by_part else kind
-
-
 def made_metrics(name: str) -> str:
     """The command that writes `metrics/DATASET/NAME.json`."""
     stage, _, which = name.partition("-")
-    option = {"extract": " --encoder ", "graph": " --graph "}.get(stage, "")
-    kind, _, part = which.partition("-")
-    if stage == "graph" and kind in CATALOGUE and CATALOGUE[kind].asked_by_part:
-        which = f"{kind}/{part}"
-    return f"mmprep {stage}{option}{which}"
+    if stage == "graph":
+        return GraphName(*which.split("-", 1)).command
+    return f"mmprep {stage}{' --encoder ' if stage == 'extract' else ''}{which}"

@@ -1,12 +1,15 @@
 """Graphs of a recommender, as matrices."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from scipy.sparse import csr_array
 
+from mmprep.pipeline.graphs.catalogue import GraphName
 from mmprep.pipeline.graphs.reader import read_graph, read_raw
 from mmprep.stages.training.training_data import Encoders, InputRequest
+
+INTERACTION_PARTS = ("symmetric", "user_mean", "item_mean")
 
 
 def read(request: InputRequest) -> tuple[dict[str, csr_array], list[Path]]:
@@ -17,21 +20,18 @@ def read(request: InputRequest) -> tuple[dict[str, csr_array], list[Path]]:
         DataError: it is damaged, or was built of something else than there is now.
     """
     layout, kinds = request.layout, request.description.graphs
-    files = {key: name for kind in kinds for key, name in graph_files(kind, request.encoders)}
-    graphs = {key: (read_raw if name.startswith("knn/") else read_graph)(layout, name) for key, name in files.items()}
-    return graphs, [layout.graph(name) for name in files.values()]
+    names = {str(key): name for kind in kinds for key, name in graph_files(kind, request.encoders)}
+    graphs = {key: (read_raw if name.kind == "knn" else read_graph)(layout, str(name)) for key, name in names.items()}
+    return graphs, [layout.graph(str(name)) for name in names.values()]
 
 
-def graph_files(kind: str, encoders: Encoders) -> Iterator[tuple[str, str]]:
-    """The name of each graph of a kind, as recommenders ask for it and as its file is called.
+def graph_files(kind: str, encoders: Encoders) -> Iterator[tuple[GraphName, GraphName]]:
+    """The name of each graph of a kind, as recommenders use it, by modality, and as its file has it, by encoder.
 
     None of `intra_item`, which come with the patches and tokens among which they are.
     """
     if kind == "knn":
-        yield from ((f"knn/{modality}", f"knn/{encoder}") for modality, encoder in encoders.items())
-    elif kind == "consistent":
-        yield from ((f"consistent/{modality}", f"consistent/{modality}") for modality in encoders)
-    elif kind == "interaction":
-        yield from ((f"interaction/{part}", f"interaction/{part}") for part in ("symmetric", "user_mean", "item_mean"))
-    elif kind != "intra_item":
-        yield kind, kind
+        yield from ((GraphName(kind, modality), GraphName(kind, encoder)) for modality, encoder in encoders.items())
+        return
+    parts: Iterable[str] = {"consistent": encoders, "interaction": INTERACTION_PARTS, "intra_item": ()}.get(kind, ("",))
+    yield from ((GraphName(kind, part), GraphName(kind, part)) for part in parts)

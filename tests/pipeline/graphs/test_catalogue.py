@@ -1,7 +1,9 @@
+from pathlib import PurePath
+
 import pytest
 
 from mmprep.pipeline.errors import ParamsError
-from mmprep.pipeline.graphs.catalogue import CATALOGUE, DESCRIPTIONS, describe
+from mmprep.pipeline.graphs.catalogue import CATALOGUE, DESCRIPTIONS, GraphName
 from mmprep.pipeline.graphs.params import GraphsParams
 from mmprep.pipeline.params import parse_section
 
@@ -16,8 +18,26 @@ from mmprep.pipeline.params import parse_section
     ],
 )
 def test_graph_is_found_by_name(name: str, kind: str, part: str) -> None:
-    description, found = describe(name)
-    assert (description, found) == (CATALOGUE[kind], part)
+    found = GraphName.parse_request(name)
+    assert (found.kind, found.part, str(found)) == (kind, part, name)
+    assert found.description is CATALOGUE[kind]
+    assert (found.request, found.command) == (name, f"mmprep graph --graph {name}")
+    assert found.metrics == f"graph-{name.replace('/', '-')}"
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "request_"),
+    [
+        ("mixed.parquet", "mixed", "mixed"),
+        ("knn/resnet50.a1_in1k.parquet", "knn/resnet50.a1_in1k", "knn/resnet50.a1_in1k"),
+        ("interaction/symmetric.parquet", "interaction/symmetric", "interaction"),
+        ("consistent/image.parquet", "consistent/image", "consistent"),
+        ("theirs/x.parquet", "theirs/x", "theirs/x"),
+    ],
+)
+def test_file_of_a_graph_tells_how_it_is_built(file: str, name: str, request_: str) -> None:
+    found = GraphName.of_file(PurePath(file))
+    assert (str(found), found.request) == (name, request_)
 
 
 OTHERS = ["", "knn", "knn/", "mixed/", "mixed/image", "consistent/image", "minilm", "/minilm"]
@@ -29,7 +49,7 @@ ELSEWHERE = ["knn/../../x", "knn//etc/x", "knn/..", "knn/a/b", "knn/.a", "knn/a 
 )
 def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(ParamsError) as caught:
-        describe(name)
+        GraphName.parse_request(name)
     assert str(caught.value).startswith(f"graph: found {name!r}, expected a graph")
     assert str(caught.value).endswith(
         "(allowed: knn/ENCODER, mixed, consistent, cooccurrence, user_user, interaction, intra_item/ENCODER)"
@@ -38,7 +58,7 @@ def test_other_names_are_refused(name: str) -> None:
 
 def test_misspelt_graph_gets_a_suggestion() -> None:
     with pytest.raises(ParamsError, match=r"did you mean cooccurrence\?"):
-        describe("coocurrence")
+        GraphName.parse_request("coocurrence")
 
 
 def test_number_that_no_array_can_hold_is_refused() -> None:

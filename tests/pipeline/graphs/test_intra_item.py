@@ -21,6 +21,7 @@ from mmprep.pipeline.features.token_reader import TokenFeatures
 from mmprep.pipeline.features.vectors import Rows, Shape, StoredAs
 from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.graphs import intra_item as within
+from mmprep.pipeline.graphs.catalogue import GraphName
 from mmprep.pipeline.graphs.intra_item import edges_within
 from mmprep.pipeline.graphs.params import GraphsParams, IntraItemParams
 from mmprep.pipeline.layout import Layout
@@ -194,7 +195,7 @@ def one_by_one_in_whole_numbers(patches: Sequence[Vectors], k: int) -> list[Edge
 def build(layout: Layout, encoder: str, params: IntraItemParams, progress: Progress = silent) -> dict[str, Any]:
     """Build the graph with these parameters of its section."""
     section = GraphsParams(intra_item=params)
-    return builder.build(encoder, GraphRequest(f"intra_item/{encoder}", section, {}, layout, progress))
+    return builder.build(GraphRequest(GraphName("intra_item", encoder), section, {}, layout, progress))
 
 
 @pytest.mark.parametrize("stored_as", ["f16", "f32"])

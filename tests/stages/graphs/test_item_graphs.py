@@ -40,7 +40,7 @@ def test_graphs_of_items_alone_are_found_in_the_order_of_the_catalogue(layout: L
         write(layout, name, [])
     (layout.graph("knn/x").parent / ".clip.parquet.1.partial").touch()
     (layout.graph("knn/x").parent / ".left.parquet").touch()
-    assert [graph.name for graph in item_graphs(layout)] == items
+    assert [str(graph.name) for graph in item_graphs(layout)] == items
     commands = ["knn/minilm", "knn/vgg16", "mixed", "consistent", "consistent", "cooccurrence"]
     assert [graph.made_by for graph in item_graphs(layout)] == [f"mmprep graph --graph {each}" for each in commands]
 

@@ -98,7 +98,7 @@ def test_config_tells_what_made_the_run(layout: Layout, name: str) -> None:
 def graphs_of(name: str) -> list[str]:
     """The graphs that a recommender reads, as their files are called."""
     within = GRAPHS["intra_item"] if describe(name).tokens else []
-    return [*within, *(file for kind in describe(name).graphs for _, file in graph_files(kind, ENCODERS))]
+    return [*within, *(str(file) for kind in describe(name).graphs for _, file in graph_files(kind, ENCODERS))]
 
 
 def test_history_and_training_tell_the_best_epoch(layout: Layout) -> None:
