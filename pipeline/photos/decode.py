@@ -154,6 +154,9 @@ def upright(image: Image.Image, exif: bytes | None) -> Image.Image:
 def orientation(exif: bytes) -> int:
     """The orientation, 1 to 8, that EXIF gives; 1 where it gives none or is broken, which is no fault of the photo.
 
+    Not by Pillow's `Image.Exif`: on damaged EXIF it warns, which only a process-wide lock can silence, raises errors of
+    three kinds, and gives bytes, texts and floats.
+
     Source: TIFF 6.0, section 2, and Exif 2.32, section 4.6.4.
     """
     tiff = exif.removeprefix(b"Exif\0\0")
