@@ -9,6 +9,7 @@ import pytest
 from checkout import check_out, run
 
 STAGES = {
+    "code",
     "ingest",
     "filter",
     "split",
