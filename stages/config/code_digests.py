@@ -22,7 +22,7 @@ from mmprep.pipeline.storage.files import atomic_folder
 from mmprep.stages.config.parameters import Parameters
 from mmprep.stages.extract.extract import EXTERNAL
 from mmprep.stages.graphs.graph import builder_module
-from mmprep.stages.training.training_data import readers
+from mmprep.stages.training.input_readers import readers
 
 PACKAGE, FLOORS = "mmprep", ("pipeline", "models", "stages")
 INSTALLED = Path(mmprep.__path__[0])

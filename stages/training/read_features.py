@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mmprep.pipeline.features.reader import FeatureSet, Matrix
-from mmprep.stages.training.training_data import InputRequest
+from mmprep.stages.training.input_readers import InputRequest
 
 
 def read(request: InputRequest) -> tuple[dict[str, Matrix], list[Path]]:

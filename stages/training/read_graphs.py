@@ -7,7 +7,7 @@ from scipy.sparse import csr_array
 
 from mmprep.pipeline.graphs.catalogue import GraphName
 from mmprep.pipeline.graphs.reader import read_graph, read_raw
-from mmprep.stages.training.training_data import Encoders, InputRequest
+from mmprep.stages.training.input_readers import Encoders, InputRequest
 
 INTERACTION_PARTS = ("symmetric", "user_mean", "item_mean")
 

@@ -7,7 +7,7 @@ from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.graphs.intra_item_reader import IntraItemEdges
 from mmprep.pipeline.graphs.token_source import TokenSource
 from mmprep.pipeline.layout import Layout
-from mmprep.stages.training.training_data import InputRequest
+from mmprep.stages.training.input_readers import InputRequest
 
 
 def read(request: InputRequest) -> tuple[dict[str, TokenSource], list[Path]]:

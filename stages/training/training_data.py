@@ -1,6 +1,5 @@
 """Training data of a recommender, read from the dataset's files."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -9,9 +8,7 @@ from mmprep.models.recommenders.base import TrainingData
 from mmprep.models.recommenders.catalogue import RecommenderDescription
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.interactions import read_splits
-
-Encoders = Mapping[str, str]
-"""The encoder of each modality that is used."""
+from mmprep.stages.training.input_readers import Encoders, InputRequest, readers
 
 
 @dataclass(frozen=True)
@@ -27,38 +24,6 @@ class LoadedTrainingData:
     data: TrainingData
     inputs: list[Path]
     pseudo_tokens: list[str]
-
-
-@dataclass(frozen=True)
-class InputRequest:
-    """Inputs of one recommender beside the interactions.
-
-    Attributes:
-        description: of the recommender.
-        encoders: of the modalities, or of patches and words.
-        layout: of the dataset.
-        n_items: of the dataset.
-        token_memory: bytes of patches, and of tokens, that may be held in memory.
-    """
-
-    description: RecommenderDescription
-    encoders: Encoders
-    layout: Layout
-    n_items: int
-    token_memory: int
-
-
-def readers(description: RecommenderDescription) -> dict[str, str]:
-    """The module that reads each kind of input that a recommender uses, by its field in TrainingData.
-
-    They are loaded by name, so that a recommender depends on the code of its own inputs alone.
-    """
-    used = {
-        "features": description.multimodal,
-        "tokens": description.tokens,
-        "graphs": bool(description.graphs),
-    }
-    return {kind: f"mmprep.stages.training.read_{kind}" for kind, is_used in used.items() if is_used}
 
 
 def read_training_data(

@@ -87,9 +87,9 @@ def test_git_sees_no_data_but_the_lock_file(project: Path) -> None:
 def test_touching_one_encoder_reruns_only_what_depends_on_it(project: Path) -> None:
     change(project, "batch_size: 32", "batch_size: 8")
     status = json.loads(run(project, "dvc", "status", "--json"))
-    assert set(status) == {"extract@minilm"}
+    assert set(status) == {"code", "extract@minilm"}  # of encoders, code reads which network each has
     # All comes out of the row cache, so the features are the same, and nothing follows.
-    assert stages_run(run(project, "dvc", "repro")) == {"extract@minilm"}
+    assert stages_run(run(project, "dvc", "repro")) == {"code", "extract@minilm"}
 
 
 def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_more(project: Path) -> None:
@@ -97,7 +97,7 @@ def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_mor
     graphs = {"graph@minilm", "graph-mixed", "graph-consistent", "homophily"}
     names = ("multimodal@vbpr", "item_graphs@freedom", "item_graphs@da_mrs")
     multimodal = {f"{verb}-{name}" for verb in ("train", "evaluate") for name in names}
-    assert stages_run(run(project, "dvc", "repro")) == {"extract@minilm", *graphs, *multimodal}
+    assert stages_run(run(project, "dvc", "repro")) == {"code", "extract@minilm", *graphs, *multimodal}
 
 
 def test_changing_a_graph_reruns_what_reads_it_and_no_more(project: Path) -> None:

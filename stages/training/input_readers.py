@@ -1,0 +1,42 @@
+"""Modules that read the inputs of a recommender beside the interactions. Imports no torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mmprep.models.recommenders.catalogue import RecommenderDescription
+from mmprep.pipeline.layout import Layout
+
+Encoders = Mapping[str, str]
+"""The encoder of each modality that is used."""
+
+
+@dataclass(frozen=True)
+class InputRequest:
+    """Inputs of one recommender beside the interactions.
+
+    Attributes:
+        description: of the recommender.
+        encoders: of the modalities, or of patches and words.
+        layout: of the dataset.
+        n_items: of the dataset.
+        token_memory: bytes of patches, and of tokens, that may be held in memory.
+    """
+
+    description: RecommenderDescription
+    encoders: Encoders
+    layout: Layout
+    n_items: int
+    token_memory: int
+
+
+def readers(description: RecommenderDescription) -> dict[str, str]:
+    """The module that reads each kind of input that a recommender uses, by its field in TrainingData.
+
+    They are loaded by name, so that a recommender depends on the code of its own inputs alone.
+    """
+    used = {
+        "features": description.multimodal,
+        "tokens": description.tokens,
+        "graphs": bool(description.graphs),
+    }
+    return {kind: f"mmprep.stages.training.read_{kind}" for kind, is_used in used.items() if is_used}
