@@ -184,7 +184,7 @@ def compare(n: int, n_loop: int, repeats: int) -> None:
 
 
 def statistics(folder: Path) -> None:
-    """Print what specs/models.md 0.2 quotes of a train set, at min_count 2."""
+    """Print the statistics of docs/papers/conventions.md#co-occurrence-density, of a train split at min_count 2."""
     train = {int(user): items for user, items in json.loads((folder / "train.json").read_text()).items()}
     users, n_items = max(train) + 1, len(json.loads((folder / "item2id.json").read_text()))
     user = np.repeat(list(train), [len(items) for items in train.values()])

@@ -83,7 +83,7 @@ def adjacency() -> Tensor:
 
 
 def dense_fusion(parameters: Mapping[str, Tensor], views: Mapping[str, Tensor], behaviour: Tensor) -> list[Tensor]:
-    """The shared part and the gated exclusive part of each modality (specs 1.3 steps 6-8)."""
+    """The shared part and the gated exclusive part of each modality (docs/papers/am2hrec.md#fusion)."""
     logits = {}
     for m, view in views.items():
         query = torch.tanh(view @ parameters["fusion.query.weight"].T + parameters["fusion.query.bias"])

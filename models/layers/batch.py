@@ -43,7 +43,7 @@ class BatchNodes:
 
         Args:
             once: whether each is there once; else as often as in the batch, so that a node is its own negative, as
-                MGCN has it (specs O3).
+                MGCN has it (docs/papers/conventions.md#infonce).
         """
         if once:
             return torch.arange(len(self.users), device=self.users.device), torch.unique(self.positive_rows)

@@ -6,7 +6,7 @@ from mmprep.models.layers.linear import xavier_linear
 
 
 class BehaviourGate(nn.Module):
-    """Gates features by behaviour, the reverse of `purifier` (AM2HRec, eq 10-12; specs 1.3 step 3)."""
+    """Gates features by behaviour, the reverse of `purifier` (AM2HRec, eq 10-12; docs/papers/am2hrec.md#gate)."""
 
     def __init__(self, size: int, hidden: int, outputs: int) -> None:
         """Make the gate.

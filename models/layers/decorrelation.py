@@ -1,4 +1,7 @@
-"""De-redundancy: penalties on columns of embeddings that say the same (AFDGCF, SIGIR 2024; MGNM, specs 2.4)."""
+"""De-redundancy: penalties on columns of embeddings that say the same.
+
+Source: AFDGCF, SIGIR 2024; docs/papers/mgnm.md#de-redundancy.
+"""
 
 from collections.abc import Sequence
 
@@ -6,7 +9,10 @@ import torch
 from torch import Tensor
 
 SMALLEST = 1e-12
-"""Sums of squares below this count as this: a column that never varies is correlated with none (specs B15)."""
+"""Sums of squares below this count as this: a column that never varies is correlated with none.
+
+Source: docs/papers/mgnm.md#de-redundancy.
+"""
 
 
 def correlation_penalty(embeddings: Tensor) -> Tensor:
@@ -20,9 +26,11 @@ def correlation_penalty(embeddings: Tensor) -> Tensor:
 
 
 def layered_penalty(layers: Sequence[Tensor]) -> Tensor:
-    """The layers' penalties sum_l mu_l pc(E_l), where mu_l is 1/pc_l over the sum of these (specs 2.4, DDR).
+    """The layers' penalties sum_l mu_l pc(E_l), where mu_l is 1/pc_l over the sum of these.
 
-    The weights get no gradient: a layer that is less redundant than others counts for more (specs B14).
+    Source: docs/papers/mgnm.md#de-redundancy.
+
+    The weights get no gradient: a layer that is less redundant than others counts for more.
 
     Args:
         layers: embeddings [n, d] each, one or more.

@@ -52,7 +52,9 @@ def log_partition(anchors: Tensor, candidates: Tensor, weights: Tensor) -> Tenso
 
 
 def contrast_with_all(anchors: Tensor, candidates: Tensor, nodes: Tensor, weights: Tensor) -> Tensor:
-    """The sum over anchors of -w log softmax of their inner products with all candidates, at their own (specs 2.4).
+    """The sum over anchors of -w log softmax of their inner products with all candidates, at their own.
+
+    Source: docs/papers/mgnm.md#contrast.
 
     Args:
         anchors: [batch, d], divided by the temperature.

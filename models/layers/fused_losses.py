@@ -20,7 +20,7 @@ def fused_losses(
 ) -> dict[str, Tensor]:
     """The ranking loss, the contrast of fused and behaviour embeddings, and the final ones' squares.
 
-    Yu et al., MGCN, MM 2023; CAmgr has the same (eq 27-31, specs 3.4).
+    Yu et al., MGCN, MM 2023; CAmgr has the same (eq 27-31; docs/papers/camgr.md#losses).
 
     Args:
         batch: its nodes.

@@ -14,7 +14,8 @@ Scale = Literal["paper", "ancestor"]
 class SharedExclusiveFusion(nn.Module):
     """Splits the views of nodes, one a modality, into a shared part and exclusive ones that behaviour gates.
 
-    Yu et al., MGCN, MM 2023, and AM2HRec, eq 5-8 (specs 1.3). How the parts are weighted is left to the recommender.
+    Yu et al., MGCN, MM 2023, and AM2HRec, eq 5-8 (docs/papers/am2hrec.md#fusion). How the parts are weighted is left to
+    the recommender.
     """
 
     def __init__(self, modalities: Sequence[str], size: int) -> None:
@@ -53,7 +54,7 @@ class SharedExclusiveFusion(nn.Module):
 
 
 def combined(shared: Tensor, exclusive: Tensor, modalities: int, scale: Scale) -> Tensor:
-    """What the modalities say of nodes, [n, d] (AM2HRec, eq 20; specs 1.6, A6).
+    """What the modalities say of nodes, [n, d] (AM2HRec, eq 20; docs/papers/am2hrec.md#fusion).
 
     Args:
         shared: the part that modalities share, [n, d].
@@ -68,7 +69,7 @@ def combined(shared: Tensor, exclusive: Tensor, modalities: int, scale: Scale) -
 
 
 class Mixture(nn.Module):
-    """w a + (1 - w) b, with a learned w between 0 and 1 (MDR-CHCA, specs 5.2)."""
+    """w a + (1 - w) b, with a learned w between 0 and 1 (docs/papers/mdr_chca.md#modality-fusion)."""
 
     def __init__(self, size: int, weights: Literal["scalar", "vector", "gate"]) -> None:
         """Make the weights.

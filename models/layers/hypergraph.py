@@ -18,7 +18,7 @@ SHORTEST = 1e-12
 
 
 def soft_incidence(logits: Tensor, temperature: float, *, noise: bool) -> Tensor:
-    """The degrees [n, n_h] to which nodes belong to hyperedges; a node's sum is 1 (specs 2.6, B8).
+    """The degrees [n, n_h] to which nodes belong to hyperedges; a node's sum is 1 (docs/papers/mgnm.md#incidence).
 
     Args:
         logits: [n, n_h].
@@ -36,7 +36,8 @@ def drawn_incidence(logits: Tensor, temperature: float, keep_rate: float, *, tra
 def gather(incidence: Tensor, nodes: Tensor, layers: int) -> Tensor:
     """What hyperedges have gathered from nodes in the last of some layers, [n_h, d].
 
-    A layer is nodes -> hyperedges -> nodes: J = H (H^T J) (specs 2.3 step 7). All but the first work on H^T H alone.
+    A layer is nodes -> hyperedges -> nodes: J = H (H^T J) (docs/papers/mgnm.md#hypergraph). All but the first work on
+    H^T H alone.
 
     Args:
         incidence: H, [n, n_h].
@@ -86,9 +87,11 @@ def total(parts: list[HyperEmbeddings]) -> HyperEmbeddings:
 def hypergraph_contrast(
     first: HyperEmbeddings, second: HyperEmbeddings, nodes: Tensor, temperature: float, counts: Tensor
 ) -> Tensor:
-    """Contrast of two views by cosine: each node of a batch in the first against all in the second (specs 2.4, HCL).
+    """Contrast of two views by cosine: each node of a batch in the first against all in the second.
 
-    The sum over the batch, not the mean, and with gradients for both views, as LGMRec has it (specs B16).
+    Source: docs/papers/mgnm.md#contrast.
+
+    The sum over the batch, not the mean, and with gradients for both views, as LGMRec has it.
 
     Args:
         first: of n nodes.
@@ -103,7 +106,9 @@ def hypergraph_contrast(
 
 
 def pairwise_contrast(hypergraphs: list[HyperEmbeddings], batch: Tensor, temperature: float) -> Tensor:
-    """Each modality's hypergraph against those after it, summed over a batch and the pairs (specs 2.4, HCL).
+    """Each modality's hypergraph against those after it, summed over a batch and the pairs.
+
+    Source: docs/papers/mgnm.md#contrast.
 
     Args:
         hypergraphs: of the same nodes, two or more.

@@ -45,7 +45,9 @@ class LearnedGraph:
 
 
 def cosine_graph(vectors: Tensor, k: int) -> LearnedGraph:
-    """Join each node to its k most similar ones, itself among them, by cosine; negative ones at 0 (specs O2, A4).
+    """Join each node to its k most similar ones, itself among them, by cosine; negative ones at 0.
+
+    Source: docs/papers/conventions.md#negative-weights.
 
     Args:
         vectors: [n, d].

@@ -72,7 +72,9 @@ def hops(adjacency: SparseOperator, embeddings: Tensor, layers: int) -> list[Ten
 
 
 def lightgcn(adjacency: SparseOperator, embeddings: Tensor, layers: int) -> Tensor:
-    """The mean of the embeddings and their 1 to `layers` hop propagations (He et al. 2020, eq 3-4; specs O1).
+    """The mean of the embeddings and their 1 to `layers` hop propagations.
+
+    Source: He et al. 2020, eq 3-4; docs/papers/conventions.md#propagation.
 
     Args:
         adjacency: the normalised graph of all nodes, [n, n].
@@ -87,7 +89,9 @@ def lightgcn(adjacency: SparseOperator, embeddings: Tensor, layers: int) -> Tens
 
 
 def gcn(adjacency: SparseOperator, embeddings: Tensor, maps: Iterable[nn.Module]) -> Tensor:
-    """The mean of the embeddings and their propagations, each mapped and rectified (AM2HRec, eq 13-14; specs 1.3).
+    """The mean of the embeddings and their propagations, each mapped and rectified.
+
+    Source: AM2HRec, eq 13-14; docs/papers/am2hrec.md#behaviour-graph.
 
     Args:
         adjacency: the normalised graph of all nodes, [n, n].

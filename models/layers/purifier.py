@@ -8,7 +8,8 @@ from mmprep.models.layers.linear import xavier_linear
 class Purifier(nn.Module):
     """Gates behaviour by features, so that what the features hold beside it is left out.
 
-    Yu et al., MGCN, MM 2023 (specs 6.2); CAmgr has it (eq 5-6, specs 3.3), and MGNM (eq 9-10, specs 2.3).
+    Yu et al., MGCN, MM 2023 (docs/papers/baselines.md#mgcn); also in CAmgr, eq 5-6 (docs/papers/camgr.md#purification),
+    and MGNM, eq 9-10 (docs/papers/mgnm.md#purifier).
     """
 
     def __init__(self, features: int, size: int) -> None:

@@ -65,9 +65,9 @@ class AM2HRecParams(FusedViewsParams):
 class AM2HRec(FusedViews):
     """Projected features are gated, smoothed over items, given to users, fused, and added to behaviour.
 
-    Where the paper's equations do not fit together, specs 1.6 says what is done: the gate of an item is opened by the
-    mean of its train users (A2), users get views by the symmetric weights of their items (A5), the contrast is InfoNCE
-    (A7), and behaviour without a modality is what is added to (A8).
+    Where the paper's equations do not fit together, docs/papers/am2hrec.md says what is done: the gate of an item is
+    opened by the mean of its train users, users get views by the symmetric weights of their items, the contrast is
+    InfoNCE, and behaviour without a modality is what is added to.
     """
 
     params_type = AM2HRecParams

@@ -95,9 +95,10 @@ class CAmgr(Recommender):
     """Behaviour embeddings by graph attention, and beside them what two modalities share and in what they differ.
 
     Modalities are purified by items and the users who have them, smoothed over each one's graph of items, and go to
-    users by the mean. The text asks and the image answers, by attention of each node to all (specs 3.3). Only the rows
-    of a batch are computed, each exactly, in blocks (specs 3.6, C8). Where CAmgr's equations cannot be meant as
-    printed, specs 3.6 says what is done instead. The preset `ancestor` is MGCN.
+    users by the mean. The text asks and the image answers, by attention of each node to all
+    (docs/papers/camgr.md#cross-attention). Only the rows of a batch are computed, each exactly, in blocks
+    (docs/papers/camgr.md#attention-scope). Where CAmgr's equations cannot be meant as printed, docs/papers/camgr.md
+    says what is done instead. The preset `ancestor` is MGCN.
     """
 
     params_type = CAmgrParams
@@ -172,7 +173,10 @@ class CAmgr(Recommender):
         )
 
     def behaviour(self) -> Tensor:
-        """The mean of the free embeddings of users, then items, and of all hops (specs 3.3 step 4), [n, d]."""
+        """The mean of the free embeddings of users, then items, and of all hops, [n, d].
+
+        Source: docs/papers/camgr.md#graph-attention.
+        """
         free = torch.cat([self.users, self.items])
         if self.params.ui_conv == "lightgcn":
             return lightgcn(self.adjacency, free, self.params.layers)
@@ -182,7 +186,10 @@ class CAmgr(Recommender):
         return torch.stack(hops).mean(dim=0)
 
     def item_views(self) -> dict[str, Tensor]:
-        """Each modality's refined features, before they are smoothed (specs 3.3 steps 1-3), [n_items, d] each."""
+        """Each modality's refined features, before they are smoothed, [n_items, d] each.
+
+        Source: docs/papers/camgr.md#purification.
+        """
         views = {m: self.projections[m](self.features[m]) for m in self.features.modalities}
         if self.params.refine == "none":
             return views
@@ -192,7 +199,7 @@ class CAmgr(Recommender):
         return {m: self.purifiers[m](source, view) for m, view in views.items()}
 
     def views(self) -> dict[str, Tensor]:
-        """Each modality's features of users, then items (specs 3.3 steps 5-6), [n, d] each."""
+        """Each modality's features of users, then items (docs/papers/camgr.md#user-views), [n, d] each."""
         views = self.item_views()
         of_items = torch.cat([self.neighbours[m](view) for m, view in views.items()], dim=1)
         both = torch.cat([self.of_users(of_items), of_items])
@@ -215,7 +222,7 @@ class CAmgr(Recommender):
         return combined(shared, exclusive, len(chosen), "ancestor")
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Behaviour and fused modalities, added (specs 3.3 step 9)."""
+        """Behaviour and fused modalities, added (docs/papers/camgr.md#final-embeddings)."""
         behaviour = self.behaviour()
         final = behaviour + self.fused(torch.arange(len(behaviour), device=behaviour.device), behaviour)
         users, items = torch.split(final, [self.n_users, self.n_items])
@@ -235,7 +242,7 @@ def asking(modalities: Sequence[str], wanted: str) -> str:
 
 
 def user_weights(data: TrainingData, norm: Normalisation) -> csr_array:
-    """How users average over items, [n_users, n_items] (specs 3.6, C5)."""
+    """How users average over items, [n_users, n_items] (docs/papers/camgr.md#user-views)."""
     if norm == "row":
         return data.graphs["interaction/user_mean"]
     return data.graphs["interaction/symmetric"][: data.n_users, data.n_users :]
@@ -244,7 +251,7 @@ def user_weights(data: TrainingData, norm: Normalisation) -> csr_array:
 def neighbourhood(data: TrainingData, modalities: Sequence[str]) -> csr_array:
     """Whom users and items attend to in scope `neigh`: users their items, items their neighbours in these graphs.
 
-    [n_users + n_items] squared, users first (specs 3.6, C8).
+    [n_users + n_items] squared, users first (docs/papers/camgr.md#attention-scope).
     """
     of_items = csr_array((data.n_items, data.n_items), dtype=np.float32)
     for modality in modalities:

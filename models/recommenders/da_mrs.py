@@ -129,9 +129,10 @@ class DAMRS(Recommender):
     """A backbone whose items also have views: their neighbours in a graph a modality, and in that of behaviour.
 
     A user is the backbone's, an item the sum of the backbone's and the mean of the views. Views tell how far feedback
-    is to be believed (eq 6-8, specs 4.4), are aligned with the backbone's items by what users prefer (eq 9-10), and
-    bring together what is similar in them. Losses are minimised, and means everywhere (specs 4.7, D1, D10); the paper
-    prints log-likelihoods and sums. With `vbpr` views are of both halves of an item, which no code shows (specs 4.3).
+    is to be believed (eq 6-8; docs/papers/da_mrs.md#reliabilities), are aligned with the backbone's items by what users
+    prefer (eq 9-10), and bring together what is similar in them. Losses are minimised, and means everywhere
+    (docs/papers/da_mrs.md#loss-signs); the paper prints log-likelihoods and sums. With `vbpr` views are of both halves
+    of an item, which no code shows (docs/papers/da_mrs.md#backbones).
     """
 
     params_type = DAMRSParams
@@ -190,7 +191,7 @@ class DAMRS(Recommender):
         with torch.set_grad_enabled(self.params.fg_grad and torch.is_grad_enabled()):
             unobserved = evidence.unobserved(user, negative).mean()
             f, g = self.denoising.reliabilities(evidence.by_view(user, positive), unobserved)
-        # By the paper's loss a pair whose g is above f trains the reverse (specs 4.7, D2).
+        # By the paper's loss a pair whose g is above f trains the reverse (docs/papers/da_mrs.md#denoised-bpr).
         for name, value in {"mean_f": f, "mean_g": g, "share_g_above_f": (g > f).to(g)}.items():
             self.observe(name, value.mean())
         return denoised_bpr(scores[0] - scores[1], f, g, self.params.dbpr_form)

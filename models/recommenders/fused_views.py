@@ -121,5 +121,8 @@ class FusedViews(Recommender):
 
 
 def smoothing(neighbours: csr_array) -> csr_array:
-    """The item graph [n_items, n_items] by whose weights gated embeddings are summed (specs 1.3 step 4)."""
+    """The item graph [n_items, n_items] by whose weights gated embeddings are summed.
+
+    Source: docs/papers/am2hrec.md#item-graphs.
+    """
     return normalised(weighted(neighbours, "cosine"), "sym_out")

@@ -48,7 +48,8 @@ class LATTICE(Recommender):
 
     Where the paper leaves it open, this follows that code too: the learned graphs are normalised after they are
     summed, and users and items average over their neighbours and themselves, (D + I)^-1 (A + I), where LightGCN has
-    D^-1/2 A D^-1/2. Negative similarities count as 0 here, so that no row sum can vanish (specs A4).
+    D^-1/2 A D^-1/2. Negative similarities count as 0 here, so that no row sum can vanish
+    (docs/papers/conventions.md#negative-weights).
     """
 
     params_type = LATTICEParams

@@ -54,8 +54,9 @@ class LGMRecParams(MultimodalParams):
 class LGMRec(Recommender):
     """Free and modality embeddings over the user-item graph, and hyperedges that items and users share.
 
-    Incidences come from raw features (specs 2.6, B6), and what hyperedges have gathered from items goes to users too
-    (B9). LGMRec's own code draws Gumbel noise in evaluation as well; here embeddings without training are exact (B8).
+    Incidences come from raw features (docs/papers/mgnm.md#incidence), and what hyperedges have gathered from items goes
+    to users too (docs/papers/mgnm.md#hypergraph). LGMRec's own code draws Gumbel noise in evaluation as well; here
+    embeddings without training are exact (docs/papers/baselines.md#lgmrec).
     """
 
     params_type = LGMRecParams
@@ -105,7 +106,9 @@ class LGMRec(Recommender):
         return free, local, of_users, of_items
 
     def projected(self) -> tuple[Tensor, Tensor]:
-        """Each modality's embeddings of items and logits of their incidences, side by side (specs 2.3 steps 2, 5).
+        """Each modality's embeddings of items and logits of their incidences, side by side.
+
+        Source: docs/papers/baselines.md#lgmrec.
 
         [n_items, modalities d] and [n_items, modalities n_h].
         """
@@ -121,7 +124,7 @@ class LGMRec(Recommender):
         return torch.cat(embeddings, dim=1), torch.cat(logits, dim=1)
 
     def hypergraphs(self, items: Tensor, logits: Tensor) -> tuple[list[HyperEmbeddings], list[HyperEmbeddings]]:
-        """Each modality's hypergraph for users and for items (specs 2.3 steps 5-7).
+        """Each modality's hypergraph for users and for items (docs/papers/mgnm.md#hypergraph).
 
         Args:
             items: the items' propagated free embeddings, [n_items, d].
@@ -147,7 +150,7 @@ class LGMRec(Recommender):
         return free + torch.stack(directions).sum(dim=0) + self.params.alpha * normalize(hyper, dim=1)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """The final embeddings of all nodes (specs 2.3 steps 8-9)."""
+        """The final embeddings of all nodes (docs/papers/baselines.md#lgmrec)."""
         free, local, of_users, of_items = self.parts()
         hyper = torch.cat([total(of_users).embeddings(), total(of_items).embeddings()])
         users, items = torch.split(self.combined(free, local, hyper), [self.n_users, self.n_items])

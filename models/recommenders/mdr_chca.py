@@ -1,4 +1,6 @@
-"""MDR-CHCA: words and regions aligned by way of phrases, and a contrast weighted by confidence (specs 5).
+"""MDR-CHCA: words and regions aligned by way of phrases, and a contrast weighted by confidence.
+
+Source: docs/papers/mdr_chca.md.
 
 Multimodal Denoising Recommendation Based on Confidence and Hierarchical Cross-Modal Alignment.
 """
@@ -39,7 +41,8 @@ class MDRCHCAParams(RecommenderParams, ContrastParams):
         n_patches: patches a photo; fewer than the encoder gives are means of squares of them. None takes all.
         n_tokens: tokens of a text that are read, L.
         token_layers: of the convolution among an item's patches or tokens, Lg.
-        graph_level: whether that goes over each item's own graph, or `item`: items over one of items (E3).
+        graph_level: whether that goes over each item's own graph, or `item`: items over one of items
+            (docs/papers/mdr_chca.md#intra-item-graphs).
         item_k: neighbours an item in the latter, itself among them.
         self_attention: whether patches and tokens are mixed with their self-attention.
         n_phrases: of a text, Kp.
@@ -48,14 +51,16 @@ class MDRCHCAParams(RecommenderParams, ContrastParams):
         k_s: connections a word or region.
         heads: of the attention between words and regions; they divide `embedding_size`.
         align: `full` is the variant MDR-CHCA-A: every word sees every region.
-        renormalise: whether the k_s connections sum to 1 again (E6).
+        renormalise: whether the k_s connections sum to 1 again (docs/papers/mdr_chca.md#token-alignment).
         residual: whether words and regions keep their own vectors beside what they see.
-        pool: whether an item's words and regions are averaged alike, or by confidence (E4).
+        pool: whether an item's words and regions are averaged alike, or by confidence
+            (docs/papers/mdr_chca.md#pooling).
         fusion_w: what weights text and photo.
-        use_item_id: whether an item's free embedding is added to its content; `false` is the paper's letter (E2).
+        use_item_id: whether an item's free embedding is added to its content; `false` is the paper's letter
+            (docs/papers/mdr_chca.md#item-vector).
         lambda_cc: weight of the contrast; 0 leaves it out. 0.01, 0.05 and 0.1 are worth trying.
         pretrain_epochs: in which the contrast alone trains the content, which then stays as it is while embeddings are
-            trained (specs 5.7, for finding faults). They count for `patience`.
+            trained, for diagnosis (docs/papers/mdr_chca.md#pretraining). They count for `patience`.
         regularisation: lambda2, weight of the squared final embeddings in the loss.
     """
 
@@ -121,7 +126,7 @@ class MDRCHCAParams(RecommenderParams, ContrastParams):
 class MDRCHCA(Recommender):
     """LightGCN's embeddings and, added to an item's, what its words see of its photo and the photo's regions of them.
 
-    The paper's equations are lost in the text that we have; what it leaves open is decided in specs 5.6. In training
+    The paper's equations are lost in the text that we have; docs/papers/mdr_chca.md says what is assumed. In training
     only the batch's items are encoded. Ranking draws nothing, and needs no confidences but by `pool: conf`.
     """
 
@@ -177,7 +182,10 @@ class MDRCHCA(Recommender):
         return self.ranking_terms(batch, look_up(self.pretrained, batch.items)) | {"contrast": nothing}
 
     def watch(self, aligned: Aligned) -> None:
-        """Observe how sharp the words' attention is, which the contrast can be lowered by alone (E13)."""
+        """Observe how sharp the words' attention is, which the contrast can be lowered by alone.
+
+        Source: docs/papers/mdr_chca.md#contrast.
+        """
         largest = aligned.weights.detach().amax(dim=2) * aligned.words_there
         self.observe("largest_attention", largest.sum() / aligned.words_there.sum())
         for name, threshold in self.contrast.thresholds.named_buffers():
@@ -205,11 +213,11 @@ class MDRCHCA(Recommender):
         return lightgcn(self.adjacency, torch.cat([self.users, self.items]), self.params.layers)
 
     def aligned(self, items: Tensor) -> Aligned:
-        """The aligned words and regions of items [n] (specs 5.3 steps 2-8)."""
+        """The aligned words and regions of items [n] (docs/papers/mdr_chca.md#token-alignment)."""
         return self.alignment(*self.words(items), *self.patches(items))  # type: ignore[no-any-return]
 
     def content(self, aligned: Aligned) -> Tensor:
-        """The fused words and regions of items, [n, d] (specs 5.3 step 9)."""
+        """The fused words and regions of items, [n, d] (docs/papers/mdr_chca.md#pooling)."""
         shares = Confidences(aligned.words_there.to(aligned.words), aligned.patches_there.to(aligned.words))
         if self.params.pool == "conf":
             shares = self.contrast.confidences(aligned)
@@ -224,7 +232,10 @@ class MDRCHCA(Recommender):
         return torch.cat([self.content(self.aligned(items)) for items in chunks])
 
     def final(self, behaviour: Tensor, content: Tensor) -> Tensor:
-        """The final embeddings of items with such behaviour and content, [n, d] each (specs 5.3 step 10)."""
+        """The final embeddings of items with such behaviour and content, [n, d] each.
+
+        Source: docs/papers/mdr_chca.md#item-vector.
+        """
         return behaviour + content if self.params.use_item_id else content
 
     def embeddings(self) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ class MGCN(FusedViews):
     """Items' free embeddings, purified by each modality's features, are its views of them.
 
     The mean of the shared part and of each modality's exclusive one is added to behaviour: (shared + sum) / 3 for two
-    modalities, as in MGCN's own code (specs 1.6, A6).
+    modalities, as in MGCN's own code (docs/papers/baselines.md#mgcn).
     """
 
     params_type = MGCNParams

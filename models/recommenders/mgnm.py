@@ -21,32 +21,43 @@ from mmprep.models.recommenders.lgmrec import ranking_terms
 
 
 class MGNMParams(MultimodalParams):
-    """Section `recommenders.mgnm`. The paper leaves alpha, omega and regularisation open: LGMRec's stand here (B13).
+    """Section `recommenders.mgnm`. The paper leaves alpha, omega and regularisation open: LGMRec's stand here.
+
+    Source: docs/papers/mgnm.md#training.
 
     Attributes:
-        layers: hops of the free embeddings over the user-item graph; their mean counts, with that of 0 hops (B1).
+        layers: hops of the free embeddings over the user-item graph; their mean counts, with that of 0 hops
+            (docs/papers/mgnm.md#local-branch).
         modality_layers: hops of a modality's embeddings over it; the last one counts.
-        norm_place: whether the sum of the modalities gets length 1, as in eq 8, or each, as in LGMRec (B3).
+        norm_place: whether the sum of the modalities gets length 1, as in eq 8, or each, as in LGMRec
+            (docs/papers/mgnm.md#local-branch).
         use_global: whether there are hypergraphs, and so the global embeddings and the contrast, at all.
         alpha: weight of the global embeddings, which have length 1 before; at 0 the contrast remains.
         hyper_layers: times that embeddings go from nodes to hyperedges and back, F.
         hyperedges: of each modality, n_h.
         keep_rate: the share of a hypergraph's incidences that dropout keeps in training.
         gumbel_temperature: tau of the softmax over hyperedges.
-        incidence_from: whether incidences come from purified features, or from raw ones as in LGMRec (B6).
+        incidence_from: whether incidences come from purified features, or from raw ones as in LGMRec
+            (docs/papers/mgnm.md#incidence).
         purifier: whether IDs gate the features that incidences come from; raw ones are never gated.
-        purifier_act: what lies between the purifier's two maps; the paper has nothing there (B4).
+        purifier_act: what lies between the purifier's two maps; the paper has nothing there
+            (docs/papers/mgnm.md#purifier).
         multiplier: the length between the maps over d, a.
-        gate_id_layer: the IDs that are gated: items' free embeddings (0), or those after propagation (B5).
-        user_incidence: whether a user's logits are the sum or the mean of those of the user's items (B7).
-        global_user_prop: whether users' hyperedges gather from users, or from items as in LGMRec (B9).
+        gate_id_layer: the IDs that are gated: items' free embeddings (0), or those after propagation
+            (docs/papers/mgnm.md#purifier).
+        user_incidence: whether a user's logits are the sum or the mean of those of the user's items
+            (docs/papers/mgnm.md#incidence).
+        global_user_prop: whether users' hyperedges gather from users, or from items as in LGMRec
+            (docs/papers/mgnm.md#hypergraph).
         hcl: whether the modalities' hypergraphs are contrasted, which takes two modalities.
-        hcl_reduction: whether that contrast is a sum over the batch, as in LGMRec, or a mean (B16).
+        hcl_reduction: whether that contrast is a sum over the batch, as in LGMRec, or a mean
+            (docs/papers/mgnm.md#contrast).
         omega: its weight.
         temperature: its tau.
         beta: weight of the penalty on redundancy of the free embeddings' layers.
         delta: weight of that on the modalities' layers.
-        ddr_layers: whether both penalties are on propagated layers alone, or on layer 0 as well (B14).
+        ddr_layers: whether both penalties are on propagated layers alone, or on layer 0 as well
+            (docs/papers/mgnm.md#de-redundancy).
         regularisation: weight of the final embeddings' norms in the loss, lambda.
     """
 
@@ -116,7 +127,7 @@ class Branches:
 class MGNM(Recommender):
     """Free and modality embeddings over the user-item graph, and hyperedges found by purified features.
 
-    Equations as specs 2.3 to 2.6 read them. There is noise in training alone (B8).
+    Equations as docs/papers/mgnm.md reads them. There is noise in training alone (docs/papers/mgnm.md#incidence).
     """
 
     params_type = MGNMParams
@@ -137,7 +148,7 @@ class MGNM(Recommender):
             self.add_hypergraphs(data)
 
     def add_hypergraphs(self, data: TrainingData) -> None:
-        """Make the maps from features to incidences (specs 2.2)."""
+        """Make the maps from features to incidences (docs/papers/mgnm.md#incidence)."""
         params, size = self.params, self.embedding_size
         self.pooling = SparseOperator(data.train) if params.user_incidence == "sum" else self.user_mean
         inputs = {m: self.features.size(m) for m in self.features.modalities}
@@ -166,19 +177,22 @@ class MGNM(Recommender):
         return terms
 
     def contrast(self, branches: Branches, users: Tensor, positives: Tensor) -> Tensor:
-        """HCL_u + HCL_i: each modality's hypergraph against those after it (specs 2.4)."""
+        """HCL_u + HCL_i: each modality's hypergraph against those after it (docs/papers/mgnm.md#contrast)."""
         sides = ((branches.of_users, users), (branches.of_items, positives))
         both = torch.stack([pairwise_contrast(side, batch, self.params.temperature) for side, batch in sides]).sum()
         return both / len(users) if self.params.hcl_reduction == "mean" else both
 
     def redundancy(self, layers: list[Tensor]) -> Tensor:
-        """DDR of layers [n, views d]: the penalties of users and items, summed over views (specs 2.4)."""
+        """DDR of layers [n, views d]: the penalties of users and items, summed over views.
+
+        Source: docs/papers/mgnm.md#de-redundancy.
+        """
         chosen = layers if self.params.ddr_layers == "all" else layers[1:]
         views = zip(*(torch.split(layer, self.embedding_size, dim=1) for layer in chosen), strict=True)
         return torch.stack([sided_penalty(view, self.n_users) for view in views]).sum()
 
     def branches(self) -> Branches:
-        """Both branches' embeddings (specs 2.3 steps 1, 2 and 4 to 7)."""
+        """Both branches' embeddings (docs/papers/mgnm.md#local-branch, docs/papers/mgnm.md#hypergraph)."""
         tables = torch.cat([self.users, self.items])
         free = [tables, *hops(self.adjacency, tables, self.params.layers)]
         projected, mapped = self.mapped_features()
@@ -214,7 +228,7 @@ class MGNM(Recommender):
     def hypergraphs(
         self, combined: Tensor, mapped: list[Tensor]
     ) -> tuple[list[HyperEmbeddings], list[HyperEmbeddings]]:
-        """Each modality's hypergraph for users and for items (specs 2.3 steps 4 to 7).
+        """Each modality's hypergraph for users and for items (docs/papers/mgnm.md#hypergraph).
 
         Args:
             combined: Eid, [n, d].
@@ -235,7 +249,7 @@ class MGNM(Recommender):
         return of_users, of_items
 
     def logits(self, modality: str, mapped: Tensor, ids: Tensor) -> Tensor:
-        """A modality's logits [n_items, n_h] of incidence (specs 2.3 steps 4 and 5).
+        """A modality's logits [n_items, n_h] of incidence (docs/papers/mgnm.md#incidence).
 
         Args:
             modality: its name.
@@ -254,7 +268,10 @@ class MGNM(Recommender):
         return drawn_incidence(logits, params.gumbel_temperature, params.keep_rate, training=self.training)
 
     def final(self, branches: Branches, batch: BatchNodes | None = None) -> Tensor:
-        """The final embeddings of all nodes [n, d], or of a batch's [a + b, d] (specs 2.3 steps 3, 8 and 9)."""
+        """The final embeddings of all nodes [n, d], or of a batch's [a + b, d].
+
+        Source: docs/papers/mgnm.md#final-embeddings.
+        """
         free, local = mean(branches.free), branches.local[-1]
         if batch is not None:
             free, local = (look_up(table, batch.nodes(self.n_users)) for table in (free, local))

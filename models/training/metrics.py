@@ -1,4 +1,4 @@
-"""Recall, precision and NDCG of ranked lists (specs 0.3)."""
+"""Recall, precision and NDCG of ranked lists (docs/papers/conventions.md#metrics)."""
 
 import numpy as np
 import numpy.typing as npt

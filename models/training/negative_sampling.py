@@ -10,7 +10,7 @@ Index = npt.NDArray[np.int64]
 
 
 class NegativeSampler:
-    """Draws one negative a positive, as MMRec does (specs 0.3), but all at once.
+    """Draws one negative a positive, as MMRec does (docs/papers/conventions.md#negative-sampling), but all at once.
 
     Items that only val or test have are never drawn; a user's own val and test items may be.
     """

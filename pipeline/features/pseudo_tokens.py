@@ -1,4 +1,7 @@
-"""Pieces of an item's one vector in the place of patches or tokens, to try what reads those (MDR-CHCA, specs 5.1)."""
+"""Pieces of an item's one vector in the place of patches or tokens, to try what reads those.
+
+Source: docs/papers/mdr_chca.md#inputs.
+"""
 
 from collections.abc import Sequence
 

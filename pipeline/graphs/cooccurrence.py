@@ -44,7 +44,7 @@ def common_neighbours(
     *,
     block_entries: int = BLOCK_ENTRIES,
 ) -> Cooccurrence:
-    """Join the columns of a binary matrix by their number of common rows (DA-MRS's behaviour graph, specs 4.3).
+    """Join the columns of a binary matrix by their number of common rows (docs/papers/da_mrs.md#behaviour-graph).
 
     No column is its own neighbour; of equally strong ones those of smaller index come first. The matrix of all counts
     is never held, and the result depends neither on the blocks nor on the number of threads.

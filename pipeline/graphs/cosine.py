@@ -107,9 +107,9 @@ class Cosines:
     def mean(self) -> float:
         """The mean similarity of all ordered pairs of items that have a vector, each item's with itself among them.
 
-        It is the squared length of the sum of their n unit vectors over n^2, so no matrix is needed (specs 4.3). Their
-        numbers are rounded to a grid on which doubles hold any sum of n, so that neither threads nor the order of the
-        items change a bit of it.
+        It is the squared length of the sum of their n unit vectors over n^2, so no matrix is needed
+        (docs/papers/da_mrs.md#mean-similarity). Their numbers are rounded to a grid on which doubles hold any sum of n,
+        so that neither threads nor the order of the items change a bit of it.
         """
         there = int(np.count_nonzero(self.inverse))
         grid = 2.0 ** (52 - there.bit_length())  # steps in 1

@@ -75,7 +75,7 @@ def strongest_first(matrix: csr_array) -> Edges:
 def weighted(matrix: csr_array, weight: Weight) -> csr_array:
     """The matrix with its own weights, the negative ones at 0, or with a 1 at each of its entries.
 
-    No normalisation can divide by sums that negative weights make small (specs A4).
+    No normalisation can divide by sums that negative weights make small (docs/papers/conventions.md#negative-weights).
     """
     kept: csr_array = matrix.copy()
     kept.data = np.ones_like(matrix.data) if weight == "binary" else np.maximum(matrix.data, 0)
@@ -83,7 +83,9 @@ def weighted(matrix: csr_array, weight: Weight) -> csr_array:
 
 
 def normalised(matrix: csr_array, how: Normalisation) -> csr_array:
-    """A square matrix by its row sums r: `sym_out` w_ij / sqrt(r_i r_j), `row` w_ij / r_i, `none` w_ij (specs O2).
+    """A square matrix by its row sums r: `sym_out` w_ij / sqrt(r_i r_j), `row` w_ij / r_i, `none` w_ij.
+
+    Source: docs/papers/conventions.md#normalisation.
 
     The sums of rows serve both ends, as in LATTICE and all that follow it; rows without entries stay so.
     """
@@ -111,7 +113,7 @@ def inverse_power(degrees: npt.NDArray[np.floating], power: float) -> npt.NDArra
 
 
 def interaction_graphs(interactions: csr_array) -> dict[str, csr_array]:
-    """The graphs of users and items that recommenders propagate over (specs 0.1).
+    """The graphs of users and items that recommenders propagate over (docs/papers/conventions.md#notation).
 
     Args:
         interactions: binary [n_users, n_items], R.

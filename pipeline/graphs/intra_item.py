@@ -1,4 +1,7 @@
-"""Graph `intra_item`: nearest neighbours among an item's own patches or tokens, frozen (MDR-CHCA, specs 5.3)."""
+"""Graph `intra_item`: nearest neighbours among an item's own patches or tokens, frozen.
+
+Source: docs/papers/mdr_chca.md#intra-item-graphs.
+"""
 
 import numpy as np
 import numpy.typing as npt

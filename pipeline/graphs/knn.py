@@ -41,7 +41,9 @@ class Neighbours:
 
 
 def nearest(cosines: Cosines, k: int, *, include_self: bool, progress: Progress = silent) -> Neighbours:
-    """The k items most similar to each (LATTICE; specs O2); of equally similar ones those of smaller index.
+    """The k items most similar to each; of equally similar ones those of smaller index.
+
+    Source: LATTICE; docs/papers/conventions.md#nearest-neighbours.
 
     A vector of zeros has no neighbours and is nobody's.
 
@@ -81,7 +83,9 @@ def require_enough(cosines: Cosines, k: int, *, include_self: bool) -> None:
 
 
 def consistent(views: Sequence[Cosines], k: int, progress: Progress = silent) -> list[Neighbours]:
-    """For each modality the k most similar items among those on which all modalities agree (DA-MRS; specs 4.3).
+    """For each modality the k most similar items among those on which all modalities agree.
+
+    Source: docs/papers/da_mrs.md#content-graphs.
 
     Two items agree in a modality if their similarity is above 0 and not below the mean of all pairs, which is never
     negative. An item with a vector in every modality agrees with itself; one without agrees with nobody. Where fewer

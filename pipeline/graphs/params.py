@@ -13,7 +13,9 @@ Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class KnnParams(Params):
-    """Section `graphs.knn`: nearest neighbours by the cosine similarity of an encoder's vectors (specs O2).
+    """Section `graphs.knn`: nearest neighbours by the cosine similarity of an encoder's vectors.
+
+    Source: docs/papers/conventions.md#nearest-neighbours.
 
     Attributes:
         k: neighbours an item.
@@ -45,7 +47,7 @@ class MixedParams(Params):
 
 
 class ConsistentParams(Params):
-    """Section `graphs.consistent`: neighbours on which all modalities agree (DA-MRS, specs 4.3).
+    """Section `graphs.consistent`: neighbours on which all modalities agree (docs/papers/da_mrs.md#content-graphs).
 
     Attributes:
         k: neighbours an item and modality, itself among them.
@@ -76,7 +78,9 @@ class UserUserParams(CooccurrenceParams):
 
 
 class IntraItemParams(Params):
-    """Section `graphs.intra_item`: nearest neighbours among an item's own patches or tokens (MDR-CHCA, specs 5.3).
+    """Section `graphs.intra_item`: nearest neighbours among an item's own patches or tokens.
+
+    Source: docs/papers/mdr_chca.md#intra-item-graphs.
 
     Attributes:
         encoders: those whose patches or tokens get such a graph.

@@ -49,8 +49,8 @@ class Doubt:
 def run(layout: Layout, progress: Progress = silent) -> dict[str, Any]:
     """Write f and g of all train interactions; a summary of them.
 
-    They are estimated as in training (specs 4.4), by the best epoch's parameters; yn is the mean over one negative an
-    interaction, drawn by the seed of the training.
+    They are estimated as in training (docs/papers/da_mrs.md#reliabilities), by the best epoch's parameters; yn is the
+    mean over one negative an interaction, drawn by the seed of the training.
 
     Raises:
         MissingInputError: da_mrs is not trained, or what it was trained on is gone.

@@ -1,4 +1,4 @@
-"""Noise on purpose, to measure how a recommender stands it (DA-MRS, Figures 3 and 4; specs 4.6)."""
+"""Noise on purpose, to measure how a recommender stands it (DA-MRS, Figures 3 and 4; docs/papers/da_mrs.md#noise)."""
 
 from typing import Annotated, Literal, TypeVar
 
@@ -64,7 +64,7 @@ def disturb_feedback(interactions: pl.DataFrame, params: NoiseParams, n_users: i
 
 
 def remove_train(interactions: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
-    """Drop so many train rows, drawn uniformly without replacement (N3)."""
+    """Drop so many train rows, drawn uniformly without replacement."""
     if not count:
         return interactions
     train = np.flatnonzero((interactions["split"] == TRAIN).to_numpy())
@@ -74,7 +74,7 @@ def remove_train(interactions: pl.DataFrame, count: int, seed: int) -> pl.DataFr
 
 
 def false_pairs(interactions: pl.DataFrame, count: int, n_users: int, n_items: int, seed: int) -> npt.NDArray[np.int64]:
-    """So many distinct pairs, as user * n_items + item, that are in no split (N2).
+    """So many distinct pairs, as user * n_items + item, that are in no split.
 
     Raises:
         DataError: known and false pairs together would be more than half of all pairs.
@@ -96,7 +96,7 @@ def false_pairs(interactions: pl.DataFrame, count: int, n_users: int, n_items: i
 
 
 def replace_sources(sources: list[tuple[int, Source]], rate: float, seed: int) -> tuple[list[tuple[int, Source]], int]:
-    """Give some items the photo or text of another, drawn uniformly from the clean ones (N1).
+    """Give some items the photo or text of another, drawn uniformly from the clean ones.
 
     Args:
         sources: (item, its photo or text).

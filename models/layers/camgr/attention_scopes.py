@@ -1,4 +1,4 @@
-"""What nodes attend to in cross-attention: all nodes, or some that are cheaper (CAmgr; specs 3.6, C8).
+"""What nodes attend to in cross-attention: all nodes, or some that are cheaper (docs/papers/camgr.md#attention-scope).
 
 The chosen nodes of a batch have queries; rows of different nodes are independent, so that no other needs one.
 """

@@ -14,7 +14,10 @@ OBSERVED_NODES = 64
 
 
 class CrossAttention(nn.Module):
-    """The maps by which one view of nodes attends to the other (CAmgr, eq 15-18 and 21; specs 3.3 step 7)."""
+    """The maps by which one view of nodes attends to the other.
+
+    Source: CAmgr, eq 15-18 and 21; docs/papers/camgr.md#cross-attention.
+    """
 
     def __init__(self, size: int, scope: AttentionScope) -> None:
         """Make the maps.
@@ -62,7 +65,8 @@ class CrossAttention(nn.Module):
 class ResidualBranch(nn.Module):
     """What becomes of attention: a map, the query beside it, a perceptron, and a gate by behaviour (eq 19-20, 22-26).
 
-    The perceptron is d -> 2d -> d with ReLU after a layer norm; CAmgr leaves its width open (specs 3.2).
+    The perceptron is d -> 2d -> d with ReLU after a layer norm; CAmgr leaves its width open
+    (docs/papers/camgr.md#gated-fusion).
     """
 
     def __init__(self, size: int) -> None:
@@ -85,10 +89,12 @@ class ResidualBranch(nn.Module):
 
 
 class CrossAttentionFusion(nn.Module):
-    """Half of what two views have in common and of what they differ in, each gated by behaviour (specs 3.3 steps 7-8).
+    """Half of what two views have in common and of what they differ in, each gated by behaviour.
+
+    Source: docs/papers/camgr.md#gated-fusion.
 
     CAmgr prints its attention without the values, which would be a weight for every pair of nodes; they are restored
-    here (specs 3.6, C7).
+    here (docs/papers/camgr.md#cross-attention).
     """
 
     def __init__(self, size: int, scope: AttentionScope, *, share_qkv: bool) -> None:
@@ -122,7 +128,8 @@ class CrossAttentionFusion(nn.Module):
     def evenness(self, asking: Tensor, asked: Tensor, nodes: Tensor) -> Tensor:
         """The mean entropy of attention over the greatest that there is, a scalar, of some of the chosen nodes.
 
-        Above 0.99 attention is the mean of all, and does nothing (specs 3.6, C8). 1 where none has a choice.
+        Above 0.99 attention is the mean of all, and does nothing (docs/papers/camgr.md#attention-scope). 1 where none
+        has a choice.
         """
         attentions = cast("list[CrossAttention]", list(self.attentions))
         found = torch.cat([attention.evenness(asking, asked, nodes) for attention in attentions])

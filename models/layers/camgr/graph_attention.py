@@ -12,7 +12,9 @@ SLOPE = 0.2
 
 
 class GraphAttention(nn.Module):
-    """One layer with a single head, without self loops (Velickovic et al., GAT, ICLR 2018; specs 3.3 step 4, C3).
+    """One layer with a single head, without self loops.
+
+    Source: Velickovic et al., GAT, ICLR 2018; docs/papers/camgr.md#graph-attention.
 
     CAmgr prints its eq 7-8 with the wrong embeddings in the logits and equal terms in the denominator, which would be
     a plain mean; this is what they are meant to be.

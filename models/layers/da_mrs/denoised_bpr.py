@@ -1,7 +1,8 @@
 """BPR that doubts the data: how reliable an observed interaction is, and how likely an unobserved one was missed.
 
-DA-MRS (Xv et al., KDD 2024, eq 5-8; specs 4.4), in two forms: as the paper prints it, and as the authors' code has it,
-which weights both directions of the ranking instead of mixing their probabilities (specs 4.7, D2).
+DA-MRS (Xv et al., KDD 2024, eq 5-8; docs/papers/da_mrs.md#reliabilities), in two forms: as the paper prints it, and as
+the authors' code has it, which weights both directions of the ranking instead of mixing their probabilities
+(docs/papers/da_mrs.md#denoised-bpr).
 """
 
 from collections.abc import Sequence
@@ -96,7 +97,8 @@ class Denoising:
 def denoised_bpr(lead: Tensor, f: Tensor, g: Tensor, form: Form) -> Tensor:
     """The mean ranking loss of observed pairs that may be wrong, a scalar.
 
-    `official` is -(f ln sigmoid(x) + g ln sigmoid(-x)), `paper` -ln(f sigmoid(x) + g sigmoid(-x)), minimised (D1).
+    `official` is -(f ln sigmoid(x) + g ln sigmoid(-x)), `paper` -ln(f sigmoid(x) + g sigmoid(-x)), minimised
+    (docs/papers/da_mrs.md#loss-signs).
 
     Args:
         lead: x, by how much an observed item's score exceeds that of another, [pairs].

@@ -149,7 +149,9 @@ def raised(values: Tensor, power: float, space: Tensor | None = None) -> Tensor:
 
 
 def graded_contrast(views: Sequence[Tensor], rows: Tensor, grades: Grades, *, within: bool) -> Tensor:
-    """How far items are from those similar to them, the mean over items and views (DA-MRS; specs 4.4, L_AI; 4.7, D8).
+    """How far items are from those similar to them, the mean over items and views.
+
+    Source: docs/papers/da_mrs.md#item-alignment.
 
     For phi = exp(cos / tau) it is -ln(sum_MP / D1) - ln(sum_SP / D2), where D1 is the sum over all that count, and D2
     the same without MP. Which items are similar is chosen anew from the views each time, and gets no gradient.

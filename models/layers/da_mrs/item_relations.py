@@ -8,7 +8,9 @@ GROUP = 10
 
 
 def similar_items(likeness: Tensor, multi: int, single: int, space: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """For each view the items that are similar by several views, and those by it alone (DA-MRS; specs 4.4, L_AI).
+    """For each view the items that are similar by several views, and those by it alone.
+
+    Source: docs/papers/da_mrs.md#item-alignment.
 
     A view's similarities are the softmax of its cosines over all items. The first kind are the largest sums of those of
     all views, in which the view itself counts twice; the second the largest of the view itself among all others. Equal

@@ -12,7 +12,10 @@ from mmprep.pipeline.graphs.params import Weight
 
 
 class ItemViews(nn.Module):
-    """The embeddings of items, propagated over several graphs, the last hop alone (DA-MRS; specs 4.3, step 6)."""
+    """The embeddings of items, propagated over several graphs, the last hop alone.
+
+    Source: docs/papers/da_mrs.md#item-views.
+    """
 
     def __init__(self, graphs: Mapping[str, csr_array], layers: int) -> None:
         """Take the graphs and the number of hops.
@@ -37,7 +40,9 @@ class ItemViews(nn.Module):
 
 
 def content_graph(neighbours: csr_array) -> csr_array:
-    """A modality's graph as views need it: all neighbours alike, an item without any its own (specs 4.3, 4.7 D6).
+    """A modality's graph as views need it: all neighbours alike, an item without any its own.
+
+    Source: docs/papers/da_mrs.md#content-graphs.
 
     Args:
         neighbours: an item's nearest ones, itself among them, [n_items, n_items].
@@ -48,7 +53,9 @@ def content_graph(neighbours: csr_array) -> csr_array:
 
 
 def behaviour_graph(cooccurrence: csr_array, weight: Weight) -> csr_array:
-    """The graph of items that have users in common, each item its own neighbour too (specs 4.3, step 5).
+    """The graph of items that have users in common, each item its own neighbour too.
+
+    Source: docs/papers/da_mrs.md#behaviour-graph.
 
     Args:
         cooccurrence: counts of common users, without self loops, [n_items, n_items].

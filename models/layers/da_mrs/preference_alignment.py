@@ -87,7 +87,9 @@ def bernoulli_or_softmax(first: Tensor, second: Tensor, *, softmax: bool) -> tup
 
 
 def preference_divergence(users: Tensor, first: Tensor, second: Tensor, *, softmax: bool, fixed: bool) -> Tensor:
-    """How far users' preferences by two views of items differ, KL both ways (DA-MRS, eq 9-10; specs 4.4, L_AU).
+    """How far users' preferences by two views of items differ, KL both ways.
+
+    Source: DA-MRS, eq 9-10; docs/papers/da_mrs.md#user-alignment.
 
     Args:
         users: [users, d].

@@ -1,4 +1,4 @@
-"""Words aligned with regions of a photo, by way of phrases (MDR-CHCA, specs 5.3 steps 4-8)."""
+"""Words aligned with regions of a photo, by way of phrases (docs/papers/mdr_chca.md#token-alignment)."""
 
 from dataclasses import dataclass, fields
 

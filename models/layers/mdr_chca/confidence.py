@@ -1,4 +1,7 @@
-"""Confidence in what words and regions have to do with each other, and the contrast that it weights (specs 5.4)."""
+"""Confidence in what words and regions have to do with each other, and the contrast that it weights.
+
+Source: docs/papers/mdr_chca.md#confidence.
+"""
 
 from dataclasses import dataclass
 from math import exp
@@ -50,7 +53,7 @@ def confidences(
         temperature: tau of the softmax.
         mode: `rescaled` takes either to 0 to 1, the least possible sigma to 0 and an item's surest region to 1;
             `quantile` takes the share of all words, or regions, that are no surer; `raw` leaves them as they are,
-            which no common threshold fits (E8).
+            which no common threshold fits (docs/papers/mdr_chca.md#confidence).
     """
     word, region = largest.sigmoid(), (best.masked_fill(~regions, -torch.inf) / temperature).softmax(dim=1)
     if mode == "rescaled":
@@ -69,7 +72,9 @@ def quantiles(values: Tensor, known: Tensor) -> Tensor:
 
 
 class Thresholds(nn.Module):
-    """Between which confidences pairs are neither positive nor hard; they follow the batches (specs 5.4, E9).
+    """Between which confidences pairs are neither positive nor hard; they follow the batches.
+
+    Source: docs/papers/mdr_chca.md#thresholds.
 
     Being compared with, they get no gradient. They are buffers of the state, so that a training that continues has
     them.
@@ -139,7 +144,9 @@ def powers(cosines: Tensor, temperature: float) -> Tensor:
 def confident_contrast(
     cosines: Tensor, pairs: Pairs, others: Tensor, temperature: float, *, weights_inside_log: bool
 ) -> Tensor:
-    """The contrast of positive pairs with hard ones of the same word or region and with others (specs 5.4).
+    """The contrast of positive pairs with hard ones of the same word or region and with others.
+
+    Source: docs/papers/mdr_chca.md#contrast.
 
     Args:
         cosines: of words and regions, [c, W, P], with gradient.

@@ -1,4 +1,4 @@
-"""Phrases of a text, and which regions of the photo each is about (MDR-CHCA, specs 5.3 steps 4-5)."""
+"""Phrases of a text, and which regions of the photo each is about (docs/papers/mdr_chca.md#phrases)."""
 
 from dataclasses import dataclass
 

@@ -10,7 +10,10 @@ from mmprep.models.layers.linear import xavier_linear
 
 
 class Denoising(nn.Module):
-    """A learned mixture of vectors and their self-attention: sigma(g) H + (1 - sigma(g)) SA(H) (specs 5.3 step 3)."""
+    """A learned mixture of vectors and their self-attention: sigma(g) H + (1 - sigma(g)) SA(H).
+
+    Source: docs/papers/mdr_chca.md#self-attention.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +45,7 @@ def self_attention(vectors: Tensor, there: Tensor) -> Tensor:
 
 
 class CrossAttention(nn.Module):
-    """What the vectors of one modality see of chosen ones of the other (specs 5.3 steps 7-8).
+    """What the vectors of one modality see of chosen ones of the other (docs/papers/mdr_chca.md#token-alignment).
 
     The weights of several heads are averaged and cut to the largest ones before they weight the other's vectors, so
     that the vectors are mapped by W_o W_v at once.

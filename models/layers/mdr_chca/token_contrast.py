@@ -1,4 +1,4 @@
-"""The contrast of items' words and regions, weighted by confidence (MDR-CHCA, specs 5.4)."""
+"""The contrast of items' words and regions, weighted by confidence (docs/papers/mdr_chca.md#contrast)."""
 
 from typing import Annotated, Literal
 
@@ -39,10 +39,10 @@ class ContrastParams(Params):
         n_r: random negatives a word.
         rand_scope: whether they are regions of the same photo, or of others of the batch.
         cl_on_aligned: whether regions are compared with what words see, so that the contrast trains the attention;
-            else with the words themselves (E13).
+            else with the words themselves (docs/papers/mdr_chca.md#contrast).
         weights_inside_log: whether weights stand inside the contrast's logarithm.
         tau_conf: the temperature of the regions' confidence.
-        tau_cl: that of the contrast (E10).
+        tau_cl: that of the contrast (docs/papers/mdr_chca.md#contrast).
         cc_items_per_step: items of a batch that a step contrasts, drawn at random. None takes all.
     """
 

@@ -1,4 +1,4 @@
-"""One modality's patches or tokens, from raw to denoised (MDR-CHCA, specs 5.3 steps 2-3)."""
+"""One modality's patches or tokens, from raw to denoised (docs/papers/mdr_chca.md#intra-item-graphs)."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ class TokenEncoder(nn.Module):
     """Projects vectors, convolves them over each item's own graph, and mixes them with their self-attention.
 
     With `item_neighbours` the graph is one of items instead, by the means of their raw vectors: what an item's
-    neighbours have in common is added to each of its vectors (specs 5.6, E3).
+    neighbours have in common is added to each of its vectors (docs/papers/mdr_chca.md#intra-item-graphs).
     """
 
     def __init__(

@@ -50,7 +50,9 @@ class _Product(torch.autograd.Function):
 
 
 def product(pairs: Tensor, vectors: Tensor) -> Tensor:
-    """D^-1/2 A D^-1/2 V of each item, [n, length, d]; D holds the row sums of A (specs 5.3 step 2).
+    """D^-1/2 A D^-1/2 V of each item, [n, length, d]; D holds the row sums of A.
+
+    Source: docs/papers/mdr_chca.md#intra-item-graphs.
 
     Args:
         pairs: A, [n, length, length] of bool.
@@ -67,7 +69,7 @@ def product(pairs: Tensor, vectors: Tensor) -> Tensor:
 
 
 class IntraItemConvolution(nn.Module):
-    """H^l = ReLU(A H^(l-1) W^l) over each item's graph (MDR-CHCA, specs 5.3 step 2)."""
+    """H^l = ReLU(A H^(l-1) W^l) over each item's graph (docs/papers/mdr_chca.md#intra-item-graphs)."""
 
     def __init__(self, size: int, layers: int) -> None:
         """Make the weights.

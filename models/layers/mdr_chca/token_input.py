@@ -35,7 +35,7 @@ class _Projection(torch.autograd.Function):
 
 
 class TokenInput(nn.Module):
-    """Projects an encoder's vectors; items that have none get one that is learned (specs 5.1, 5.3 step 2)."""
+    """Projects an encoder's vectors; items that have none get one that is learned (docs/papers/mdr_chca.md#inputs)."""
 
     def __init__(self, store: TokenStore, size: int) -> None:
         """Make the projection, without bias.

@@ -1,4 +1,4 @@
-"""AM2HRec (specs 1) against its equations, its ablations, and MGCN, from which it descends."""
+"""AM2HRec (docs/papers/am2hrec.md) against its equations, its ablations, and MGCN, from which it descends."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -91,7 +91,7 @@ def behaviour_by_equations(parameters: Mapping[str, Tensor], params: AM2HRecPara
 
 
 def opening_by_equations(behaviour: Tensor, params: AM2HRecParams) -> Tensor:
-    """Whose behaviour opens each item's gate, one item at a time (specs 1.6, A2)."""
+    """Whose behaviour opens each item's gate, one item at a time (docs/papers/am2hrec.md#gate)."""
     rows = []
     for item in range(ITEMS):
         own = [behaviour[user] for user, other in PAIRS if other == item]
@@ -118,7 +118,7 @@ def items_by_equations(
 
 
 def dense_parts(recommender: AM2HRec, given: Mapping[str, Floats]) -> tuple[Tensor, Tensor]:
-    """Behaviour and fused embeddings of users, then items (specs 1.3)."""
+    """Behaviour and fused embeddings of users, then items (docs/papers/am2hrec.md#final-embeddings)."""
     parameters, params = dict(recommender.named_parameters()), recommender.params
     behaviour, views = behaviour_by_equations(parameters, params), {}
     for m, vectors in given.items():
@@ -186,14 +186,14 @@ def opened(recommender: AM2HRec, modality: str) -> Tensor:
     return recommender.gates[modality].openness(opening.expand(ITEMS, SIZE))
 
 
-@pytest.mark.parametrize(("out", "width"), [("scalar", 1), ("vector", SIZE)])  # T1.1
+@pytest.mark.parametrize(("out", "width"), [("scalar", 1), ("vector", SIZE)])
 def test_gate_is_between_nothing_and_all(out: str, width: int) -> None:
     gate = opened(made(features("image"), gate_out=out), "image")
     assert gate.shape == (ITEMS, width)
     assert ((gate > 0) & (gate < 1)).all()
 
 
-@pytest.mark.parametrize("out", ["scalar", "vector"])  # T1.1
+@pytest.mark.parametrize("out", ["scalar", "vector"])
 def test_gate_that_is_wide_open_is_no_gate(out: str) -> None:
     given = features("image", "text")
     gated, free = made(given, gate_out=out), made(given, gate="none")
@@ -203,7 +203,7 @@ def test_gate_that_is_wide_open_is_no_gate(out: str) -> None:
     torch.testing.assert_close(gated.embeddings(), free.embeddings(), rtol=0, atol=0)
 
 
-def test_shares_add_up_to_one_and_exclusive_parts_to_nothing_under_them() -> None:  # T1.2
+def test_shares_add_up_to_one_and_exclusive_parts_to_nothing_under_them() -> None:
     recommender = made(features("image", "text"))
     views = torch.split(recommender.parts()[0], SIZE, dim=1)
     shares = recommender.fusion.shares(views)
@@ -213,7 +213,7 @@ def test_shares_add_up_to_one_and_exclusive_parts_to_nothing_under_them() -> Non
     torch.testing.assert_close(leftover, torch.zeros_like(leftover), **EXACT)
 
 
-def test_single_modality_is_added_as_it_is_and_its_preference_learns_nothing() -> None:  # T1.3
+def test_single_modality_is_added_as_it_is_and_its_preference_learns_nothing() -> None:
     recommender = made(features("image"))
     of_items, behaviour = recommender.parts()
     views = torch.cat([recommender.views_of_users(of_items), of_items])
@@ -225,7 +225,7 @@ def test_single_modality_is_added_as_it_is_and_its_preference_learns_nothing() -
     assert without == {f"fusion.{name}" for name in fusion}
 
 
-def test_modalities_that_say_the_same_have_no_exclusive_part() -> None:  # T1.4
+def test_modalities_that_say_the_same_have_no_exclusive_part() -> None:
     vectors = features("image")["image"]
     recommender = made({"image": vectors, "text": vectors})
     for modules in (recommender.projections, recommender.gates):
@@ -237,7 +237,7 @@ def test_modalities_that_say_the_same_have_no_exclusive_part() -> None:  # T1.4
     torch.testing.assert_close(exclusive, torch.zeros_like(shared), **EXACT)
 
 
-def test_without_hops_and_neighbours_it_is_matrix_factorisation_beside_projected_features() -> None:  # T1.5
+def test_without_hops_and_neighbours_it_is_matrix_factorisation_beside_projected_features() -> None:
     vectors = features("image")["image"]
     recommender = made({"image": vectors}, k=1, ui_conv="lightgcn", layers=0, gate="none")
     users, items = recommender.embeddings()
@@ -255,7 +255,7 @@ def other_users(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return [(user, {0: 3, 3: 0}.get(item, item)) for user, item in pairs]
 
 
-@pytest.mark.parametrize(("source", "changes"), [("users", True), ("global", False)])  # T1.6
+@pytest.mark.parametrize(("source", "changes"), [("users", True), ("global", False)])
 def test_an_items_gate_depends_on_who_has_it(source: str, changes: bool) -> None:
     given, params = features("image"), {"gate_source": source, "use_ui_graph": False}
     before, after = (opened(made(given, pairs, **params), "image") for pairs in (PAIRS, other_users(PAIRS)))
@@ -263,14 +263,14 @@ def test_an_items_gate_depends_on_who_has_it(source: str, changes: bool) -> None
     assert torch.equal(before[1:3], after[1:3])
 
 
-def test_item_without_users_has_a_gate_by_its_biases_alone() -> None:  # A11
+def test_item_without_users_has_a_gate_by_its_biases_alone() -> None:
     recommender = made(features("image"))
     gate = recommender.gates["image"]
     alone = torch.sigmoid(gate.gate(torch.clamp(gate.hidden.bias, min=0)))
     torch.testing.assert_close(opened(recommender, "image")[4], alone, **EXACT)
 
 
-def test_items_that_are_all_alike_are_averaged() -> None:  # T1.7
+def test_items_that_are_all_alike_are_averaged() -> None:
     alike = np.ones((ITEMS, 3), dtype=np.float32)
     data = training_data("am2hrec", TRAIN, binary([], TRAIN.shape), {"image": alike}, k=2)
     sums = normalised(weighted(data.graphs["knn/image"], "cosine"), "sym_out").sum(axis=1)
@@ -280,7 +280,7 @@ def test_items_that_are_all_alike_are_averaged() -> None:  # T1.7
     torch.testing.assert_close(recommender.parts()[0], recommender.projected()["image"], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("tau", [0.2, 1.0])  # T1.8
+@pytest.mark.parametrize("tau", [0.2, 1.0])
 def test_contrast_of_a_view_with_itself_where_rows_are_orthonormal(tau: float) -> None:
     rows = torch.eye(7, 9).double()
     expected = math.log(1 + 6 * math.exp(-1 / tau))

@@ -45,7 +45,7 @@ def made(given: Mapping[str, Floats], **params: object) -> CAmgr:
 
 
 class Dense:
-    """The equations of specs 3.3, with a matrix for everything, written without the layers."""
+    """The equations of docs/papers/camgr.md, with a matrix for everything, written without the layers."""
 
     def __init__(self, recommender: CAmgr, given: Mapping[str, Floats]) -> None:
         self.params, self.given = recommender.params, given
@@ -157,7 +157,7 @@ class Dense:
         return total
 
     def losses(self) -> dict[str, Tensor]:
-        """Every term by its definition (specs 3.4)."""
+        """Every term by its definition (docs/papers/camgr.md#losses)."""
         behaviour, fused = self.behaviour(), dict(zip(NODES, self.fused(NODES), strict=True))
         final = {node: behaviour[node] + fused[node] for node in NODES}
         ranking, norm, contrast = [], [], []
@@ -263,7 +263,7 @@ def test_one_or_three_modalities_follow_the_equations_too(modalities: tuple[str,
     torch.testing.assert_close(torch.cat(recommender.embeddings()), dense.behaviour() + dense.fused(EVERY), **EXACT)
 
 
-@pytest.mark.parametrize("scope", SCOPES)  # T3.3
+@pytest.mark.parametrize("scope", SCOPES)
 def test_rows_of_a_batch_are_those_of_the_ranking_but_where_the_batch_is_attended_to(scope: str) -> None:
     recommender, nodes = made(features(*BOTH), attn_scope=scope), torch.tensor(NODES)
     behaviour = recommender.behaviour()
@@ -271,7 +271,7 @@ def test_rows_of_a_batch_are_those_of_the_ranking_but_where_the_batch_is_attende
     assert torch.allclose(recommender.fused(nodes, behaviour[nodes]), whole, **EXACT) == (scope != "batch")
 
 
-def test_item_is_refined_by_the_average_of_its_users() -> None:  # T3.1
+def test_item_is_refined_by_the_average_of_its_users() -> None:
     recommender = made(features("image"))
     source = torch.autograd.grad(recommender.item_mean(recommender.users).sum(), recommender.users)[0]
     torch.testing.assert_close(source[0], torch.full((SIZE,), 1 / 2 + 1 / 3).double(), rtol=0, atol=1e-6)
@@ -281,7 +281,7 @@ def test_item_is_refined_by_the_average_of_its_users() -> None:  # T3.1
     assert recommender.item_views()["image"].isfinite().all()
 
 
-def test_purifiers_that_are_wide_open_make_all_modalities_item_and_users() -> None:  # T3.6
+def test_purifiers_that_are_wide_open_make_all_modalities_item_and_users() -> None:
     recommender = made(features(*BOTH))
     for purifier in recommender.purifiers.values():
         torch.nn.init.constant_(purifier.gate.bias, 1000.0)
@@ -291,12 +291,12 @@ def test_purifiers_that_are_wide_open_make_all_modalities_item_and_users() -> No
 
 
 @pytest.mark.parametrize("ui_conv", ["gat", "lightgcn"])
-def test_no_hops_leave_the_free_embeddings(ui_conv: str) -> None:  # T3.7
+def test_no_hops_leave_the_free_embeddings(ui_conv: str) -> None:
     recommender = made(features("text"), layers=0, ui_conv=ui_conv)
     assert torch.equal(recommender.behaviour(), torch.cat([recommender.users, recommender.items]))
 
 
-@pytest.mark.parametrize("scope", SCOPES)  # T3.8
+@pytest.mark.parametrize("scope", SCOPES)
 def test_users_in_another_order_have_the_same_embeddings(scope: str) -> None:
     given, order = features(*BOTH), [3, 5, 0, 1, 4, 2]
     first = made(given, attn_scope=scope)
@@ -308,7 +308,7 @@ def test_users_in_another_order_have_the_same_embeddings(scope: str) -> None:
     torch.testing.assert_close(found_items, items, rtol=0, atol=1e-6)
 
 
-def test_mean_of_modalities_has_no_attention_to_train() -> None:  # T3.9
+def test_mean_of_modalities_has_no_attention_to_train() -> None:
     mean, whole = (set(made(features(*BOTH), fusion=fusion).state_dict()) for fusion in ("mean", "attention"))
     assert {name.split(".")[0] for name in whole - mean} == {"fusion"}
     assert mean < whole

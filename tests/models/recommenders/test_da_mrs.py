@@ -57,7 +57,7 @@ def sym_out(weights: Tensor) -> Tensor:
 
 
 def consistent_weights(given: Mapping[str, Floats], modality: str, *, masked: bool) -> Tensor:
-    """Specs 4.3, steps 1 to 4, or without the mask."""
+    """The graph of docs/papers/da_mrs.md#content-graphs, or without the mask."""
     cosines = {}
     for m, vectors in given.items():
         unit = vectors.astype(np.float64) / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
@@ -71,7 +71,10 @@ def consistent_weights(given: Mapping[str, Floats], modality: str, *, masked: bo
 
 
 def behaviour_weights(*, count: bool) -> Tensor:
-    """Specs 4.3, step 5: pairs of items with two or more users in common, and each item with itself."""
+    """The graph of docs/papers/da_mrs.md#behaviour-graph.
+
+    Pairs of items with two or more users in common, and each item with itself.
+    """
     dense = TRAIN.toarray().astype(np.float64)
     common = dense.T @ dense
     np.fill_diagonal(common, 0)
@@ -80,7 +83,7 @@ def behaviour_weights(*, count: bool) -> Tensor:
 
 
 def dense_parts(recommender: DAMRS, given: Mapping[str, Floats]) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """z of users, h_id of items, and every view, by the equations (specs 4.3)."""
+    """z of users, h_id of items, and every view, by the equations (docs/papers/da_mrs.md#item-views)."""
     params, values = recommender.params, dict(recommender.named_parameters())
     users, items = values["backbone.users"], values["backbone.items"]
     sources = items
@@ -116,7 +119,7 @@ def unit(rows: Tensor) -> Tensor:
 def reliabilities(
     params: DAMRSParams, users: Tensor, items: Tensor, views: list[Tensor], batch: tuple[Tensor, ...]
 ) -> tuple[Tensor, Tensor]:
-    """f and g of each triple, one by one (specs 4.4)."""
+    """f and g of each triple, one by one (docs/papers/da_mrs.md#reliabilities)."""
     official, found = params.dbpr_form == "official", []
     compared = [unit(view) for view in views] if official else views
     below = []
@@ -260,7 +263,7 @@ def test_nothing_is_observed_without_denoised_feedback() -> None:
     assert not recommender.observed
 
 
-@pytest.mark.parametrize("block", [1, 3])  # T0.8
+@pytest.mark.parametrize("block", [1, 3])
 def test_reliabilities_of_blocks_are_those_of_all_at_once(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     recommender = made(features("image"), **OFFICIAL)
     expected = recommender.reliabilities(*BATCH)
@@ -298,7 +301,7 @@ def test_trained_features_start_as_the_frozen_ones_and_get_gradients() -> None:
         assert recommender.get_parameter(f"backbone.features.{m}").grad.count_nonzero()  # type: ignore[union-attr]
 
 
-def test_without_parts_and_graphs_it_is_matrix_factorisation() -> None:  # T4.14
+def test_without_parts_and_graphs_it_is_matrix_factorisation() -> None:
     recommender = made(features("image"), backbone="bpr", lambda1=0, lambda2=0, dbpr=False)
     for operator in recommender.views.graphs.values():
         operator._matrix = 0 * operator._matrix
@@ -309,7 +312,7 @@ def test_without_parts_and_graphs_it_is_matrix_factorisation() -> None:  # T4.14
     torch.testing.assert_close(recommender.embeddings(), plain.embeddings(), **EXACT)
 
 
-def test_reliabilities_get_no_gradient_by_default() -> None:  # T4.4
+def test_reliabilities_get_no_gradient_by_default() -> None:
     given = features("image")
     slopes = [
         torch.autograd.grad(recommender.losses(*BATCH)["bpr"], recommender.backbone.users)[0]
@@ -318,7 +321,7 @@ def test_reliabilities_get_no_gradient_by_default() -> None:  # T4.4
     assert (slopes[0] - slopes[1]).abs().max() > 1e-4
 
 
-def test_other_numbers_for_items_change_nothing_where_counts_are_cut_between_different_ones() -> None:  # T4.16
+def test_other_numbers_for_items_change_nothing_where_counts_are_cut_between_different_ones() -> None:
     # Item n has common users with item m as often as no other pair has.
     pairs, user = [], 0
     for count, (a, b) in enumerate(combinations(range(ITEMS), 2)):

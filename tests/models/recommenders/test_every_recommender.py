@@ -1,4 +1,7 @@
-"""The acceptance tests that every recommender of the catalogue has to pass (specs 0.5)."""
+"""The acceptance tests that every recommender of the catalogue has to pass.
+
+Source: docs/papers/conventions.md#acceptance-tests.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -93,7 +96,7 @@ def copy_relabelled(source: Recommender, target: Recommender, users: Index, item
 
 
 @every_recommender
-@pytest.mark.parametrize("relabel", ["items", "users", "both"])  # T0.1, T0.2
+@pytest.mark.parametrize("relabel", ["items", "users", "both"])
 def test_other_numbers_for_users_and_items_change_nothing_else(name: str, relabel: str) -> None:
     rng = np.random.default_rng(5)
     users, items = np.arange(USERS), np.arange(ITEMS)
@@ -113,7 +116,7 @@ def test_other_numbers_for_users_and_items_change_nothing_else(name: str, relabe
     torch.testing.assert_close(found, expected, **EXACT)
 
 
-@every_recommender  # T0.3
+@every_recommender
 def test_learning_rate_of_zero_changes_no_parameter(name: str) -> None:
     data = random_data(name)
     recommender = make(name, data)
@@ -122,7 +125,7 @@ def test_learning_rate_of_zero_changes_no_parameter(name: str) -> None:
     assert all(torch.equal(value, before[key]) for key, value in recommender.named_parameters())
 
 
-@every_recommender  # T0.3
+@every_recommender
 def test_one_step_down_the_gradient_lowers_the_loss(name: str) -> None:
     data = random_data(name)
     recommender, batch = make(name, data).eval(), triples(data)
@@ -133,7 +136,7 @@ def test_one_step_down_the_gradient_lowers_the_loss(name: str) -> None:
     assert total_loss(recommender, batch).item() < before.item() - 1e-7
 
 
-@every_recommender  # T0.4
+@every_recommender
 def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(name: str) -> None:
     data = random_data(name)
     recommender = make(name, data)
@@ -167,7 +170,7 @@ def copy_remaining(full: Recommender, reduced: Recommender, kept: str) -> None:
 
 
 @every_multimodal
-@pytest.mark.parametrize("kept", ["image", "text"])  # T0.5
+@pytest.mark.parametrize("kept", ["image", "text"])
 def test_modality_that_is_left_out_leaves_nothing_behind(name: str, kept: str) -> None:
     both, alone = with_modalities(name, ("image", "text")), with_modalities(name, (kept,))
     # Graphs of the other modality may lie there still; they count for nothing.
@@ -183,7 +186,7 @@ def test_modality_that_is_left_out_leaves_nothing_behind(name: str, kept: str) -
 
 
 @every_multimodal
-@pytest.mark.parametrize("modalities", [("image",), ("text",), ("text", "image", "audio")], ids="-".join)  # T0.5
+@pytest.mark.parametrize("modalities", [("image",), ("text",), ("text", "image", "audio")], ids="-".join)
 def test_any_modalities_give_finite_losses_gradients_and_embeddings(name: str, modalities: tuple[str, ...]) -> None:
     data = with_modalities(name, modalities)
     recommender = make(name, data)
@@ -225,7 +228,7 @@ def test_trained_features_start_as_the_frozen_ones_and_get_gradients(name: str) 
         assert gradient.count_nonzero()
 
 
-@every_recommender  # T0.6
+@every_recommender
 def test_item_without_train_users_and_with_zero_features_stays_finite(name: str) -> None:
     data = random_data(name)
     train = data.train.toarray()
@@ -242,7 +245,7 @@ def test_item_without_train_users_and_with_zero_features_stays_finite(name: str)
     assert all(torch.isfinite(p.grad).all() for p in recommender.parameters() if p.grad is not None)
 
 
-@every_recommender  # T0.7
+@every_recommender
 def test_saved_and_loaded_recommender_is_the_same(name: str, tmp_path: Path) -> None:
     data = random_data(name)
     kind = describe(name).load()
@@ -258,7 +261,7 @@ def test_saved_and_loaded_recommender_is_the_same(name: str, tmp_path: Path) -> 
     assert evaluate(*found, data.val, data.train) == evaluate(*expected, data.val, data.train)
 
 
-@every_recommender  # T0.9
+@every_recommender
 def test_val_interactions_change_nothing_that_is_trained(name: str) -> None:
     data = random_data(name)
     other = replace(data, val=csr_array(np.roll(data.val.toarray(), 5, axis=0)))
@@ -312,7 +315,7 @@ def test_two_groups_of_users_are_told_apart(name: str) -> None:
     assert scores[own].mean() > 0 > scores[~own].mean()
 
 
-@every_recommender  # T0.11
+@every_recommender
 def test_random_test_interactions_are_not_predicted(name: str) -> None:
     rng = np.random.default_rng(1)
     data = random_data(name, users=200, items=100, per_user=8)
@@ -328,7 +331,7 @@ def test_random_test_interactions_are_not_predicted(name: str) -> None:
 
 
 @every_recommender
-@pytest.mark.parametrize("block", [1, 7, USERS])  # T0.8, T0.10
+@pytest.mark.parametrize("block", [1, 7, USERS])
 def test_ranking_in_blocks_gives_the_metrics_of_the_full_matrix(
     monkeypatch: pytest.MonkeyPatch, name: str, block: int
 ) -> None:

@@ -41,7 +41,7 @@ def of_f32(weights: np.ndarray) -> Tensor:
 def dense_parts(recommender: LGMRec, given: Mapping[str, Floats]) -> tuple[Tensor, dict[str, Tensor]]:
     """The final embeddings of users, then items, and what each modality's hypergraph gives them.
 
-    Every product by whole matrices, in the order of the equations (specs 2.3 and 2.6, the ancestor's settings).
+    Every product by whole matrices, in the order of the equations (docs/papers/baselines.md#lgmrec).
     """
     params, parameters = recommender.params, dict(recommender.named_parameters())
     links = TRAIN.toarray().astype(np.float64)

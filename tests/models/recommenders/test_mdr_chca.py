@@ -1,4 +1,4 @@
-"""MDR-CHCA against its equations, step by step and pair by pair (specs 5)."""
+"""MDR-CHCA against its equations, step by step and pair by pair (docs/papers/mdr_chca.md)."""
 
 from math import exp
 from pathlib import Path
@@ -272,7 +272,7 @@ def test_contrast_trains_neither_users_nor_free_items_but_the_attention() -> Non
     assert found["alignment.of_words.query.weight"].count_nonzero()
 
 
-def test_without_contrast_and_content_it_is_lightgcn() -> None:  # T5.12
+def test_without_contrast_and_content_it_is_lightgcn() -> None:
     recommender = made(lambda_cc=0)
     for attention in (recommender.alignment.of_words, recommender.alignment.of_patches):
         torch.nn.init.zeros_(attention.output.weight)
@@ -284,7 +284,7 @@ def test_without_contrast_and_content_it_is_lightgcn() -> None:  # T5.12
     torch.testing.assert_close(recommender.losses(*BATCH)["bpr"], other.losses(*BATCH)["bpr"], **EXACT)
 
 
-def test_items_of_a_batch_are_encoded_as_among_all(monkeypatch: pytest.MonkeyPatch) -> None:  # T5.14
+def test_items_of_a_batch_are_encoded_as_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
     recommender = made()
     expected = recommender.embeddings()
     for chunk in (1, 2):
@@ -292,19 +292,19 @@ def test_items_of_a_batch_are_encoded_as_among_all(monkeypatch: pytest.MonkeyPat
         torch.testing.assert_close(recommender.embeddings(), expected, **EXACT)
 
 
-def test_longer_neighbours_and_more_padding_change_nothing() -> None:  # T5.5
+def test_longer_neighbours_and_more_padding_change_nothing() -> None:
     short, long = made(n_tokens=6), made(n_tokens=40)
     torch.testing.assert_close(long.embeddings(), short.embeddings(), **EXACT)
     torch.testing.assert_close(long.losses(*BATCH), short.losses(*BATCH), **EXACT)
 
 
-def test_order_of_patches_changes_nothing() -> None:  # T5.6
+def test_order_of_patches_changes_nothing() -> None:
     order = np.array([2, 0, 3, 1])
     other = {"words": RAW["words"], "patches": [each[order] if len(each) else each for each in RAW["patches"]]}
     torch.testing.assert_close(made(toy(other)).embeddings(), made().embeddings(), **EXACT)
 
 
-def test_order_of_tokens_matters_by_phrase_alone() -> None:  # T5.7
+def test_order_of_tokens_matters_by_phrase_alone() -> None:
     def swapped(first: int, second: int) -> Tensor:
         words = [each.copy() for each in RAW["words"]]
         words[1][[first, second]] = words[1][[second, first]]
@@ -316,7 +316,7 @@ def test_order_of_tokens_matters_by_phrase_alone() -> None:  # T5.7
 
 
 @pytest.mark.parametrize("params", [{}, {"align": "full"}, {"graph_level": "item", "item_k": 2}, {"pool": "conf"}])
-def test_item_without_text_or_photo_is_finite(params: dict[str, object]) -> None:  # T5.13
+def test_item_without_text_or_photo_is_finite(params: dict[str, object]) -> None:
     recommender = made(**params).train()
     torch.stack(list(recommender.losses(*BATCH).values())).sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in recommender.parameters())
@@ -325,7 +325,7 @@ def test_item_without_text_or_photo_is_finite(params: dict[str, object]) -> None
     assert all(table.isfinite().all() for table in recommender.eval().embeddings())
 
 
-def test_full_alignment_is_that_without_limits() -> None:  # T5.3
+def test_full_alignment_is_that_without_limits() -> None:
     limits = {"k_r": 4, "k_s": 6, "k_p": 2}
     first, second = made(align="full", **MIXED), made(**limits, **MIXED)
     torch.testing.assert_close(first.embeddings(), second.embeddings(), **EXACT)

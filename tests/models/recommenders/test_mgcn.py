@@ -36,7 +36,10 @@ def made(given: Mapping[str, Floats], **params: object) -> MGCN:
 
 
 def dense_parts(recommender: MGCN, given: Mapping[str, Floats], layers: int, item_layers: int) -> tuple[Tensor, Tensor]:
-    """Behaviour and fused embeddings of users, then items, by the equations (specs 6.2, and 1.3 steps 4-8)."""
+    """Behaviour and fused embeddings of users, then items, by the equations.
+
+    Source: docs/papers/baselines.md#mgcn, docs/papers/am2hrec.md#fusion.
+    """
     parameters = dict(recommender.named_parameters())
     rhat, behaviour, views = user_item_weights(), dense_behaviour(parameters, layers), {}
     for m, vectors in given.items():

@@ -70,7 +70,7 @@ def hop(count: int) -> Tensor:
 
 
 def dense_incidences(recommender: MGNM, modality: str, raw: Tensor, combined: Tensor) -> tuple[Tensor, Tensor]:
-    """The soft incidences of users and items (specs 2.3 steps 4 to 6)."""
+    """The soft incidences of users and items (docs/papers/mgnm.md#incidence)."""
     params, parameters = recommender.params, dict(recommender.named_parameters())
     if params.incidence_from == "purified":
         inner, bias, outer, other = (
@@ -91,7 +91,7 @@ def dense_incidences(recommender: MGNM, modality: str, raw: Tensor, combined: Te
 
 
 def dense_hyper(recommender: MGNM, modality: str, raw: Tensor, combined: Tensor) -> Tensor:
-    """What a modality's hypergraph gives all nodes: products [n, n], in the order of eq 13-14 (T2.4)."""
+    """What a modality's hypergraph gives all nodes: products [n, n], in the order of eq 13-14."""
     params = recommender.params
     of_users, of_items = dense_incidences(recommender, modality, raw, combined)
     users, items = combined[:USERS], combined[USERS:]
@@ -105,7 +105,7 @@ def dense_hyper(recommender: MGNM, modality: str, raw: Tensor, combined: Tensor)
 
 
 def dense(recommender: MGNM, given: Mapping[str, Floats]) -> tuple[Tensor, dict[str, Tensor]]:
-    """The final embeddings, and every loss term of BATCH, by their definitions (specs 2.3, 2.4)."""
+    """The final embeddings, and every loss term of BATCH, by their definitions (docs/papers/mgnm.md)."""
     params, parameters = recommender.params, dict(recommender.named_parameters())
     layers = [hop(n) @ torch.cat([parameters["users"], parameters["items"]]) for n in range(params.layers + 1)]
     combined, views, hyper = sum(layers) / len(layers), {}, []
@@ -191,13 +191,13 @@ def test_losses_and_gradients_are_those_of_the_equations(
         torch.testing.assert_close(*gradients, **EXACT)
 
 
-def test_memberships_of_a_node_sum_to_one() -> None:  # T2.3
+def test_memberships_of_a_node_sum_to_one() -> None:
     branches = made(features("image", "text"), keep_rate=1.0).branches()
     for side in (*branches.of_users, *branches.of_items):
         torch.testing.assert_close(side.incidence.sum(dim=1), torch.ones_like(side.incidence[:, 0]), **EXACT)
 
 
-def test_a_single_hyperedge_gives_each_node_the_sum_of_all() -> None:  # T2.3
+def test_a_single_hyperedge_gives_each_node_the_sum_of_all() -> None:
     recommender = made(features("image"), hyperedges=1).eval()
     branches = recommender.branches()
     combined = torch.stack(branches.free).mean(dim=0)
@@ -205,7 +205,7 @@ def test_a_single_hyperedge_gives_each_node_the_sum_of_all() -> None:  # T2.3
         torch.testing.assert_close(side.embeddings(), rows.sum(dim=0).expand_as(rows), **EXACT)
 
 
-def test_without_its_parts_it_is_lightgcn_and_smoothed_modalities() -> None:  # T2.5
+def test_without_its_parts_it_is_lightgcn_and_smoothed_modalities() -> None:
     given = features("image", "text")
     recommender = made(given, alpha=0.0, omega=0.0, beta=0.0, delta=0.0).eval()
     assert set(recommender.losses(*BATCH)) == {"bpr", "norm"}
@@ -219,7 +219,7 @@ def test_without_its_parts_it_is_lightgcn_and_smoothed_modalities() -> None:  # 
 
 
 @pytest.mark.parametrize("keep_rate", [0.5, 1.0], ids=["noise and dropout", "noise"])
-def test_what_is_random_is_drawn_in_training_alone(keep_rate: float) -> None:  # T2.6
+def test_what_is_random_is_drawn_in_training_alone(keep_rate: float) -> None:
     recommender = made(features("image", "text"), keep_rate=keep_rate)
     torch.manual_seed(0)
     noisy = [torch.cat(recommender.embeddings()) for _ in range(2)]
@@ -238,7 +238,7 @@ def test_dropout_keeps_the_given_share_of_incidences() -> None:
 
 
 @pytest.mark.parametrize("hyper_layers", [1, 2])
-def test_ancestor_is_lgmrec(hyper_layers: int) -> None:  # T2.7
+def test_ancestor_is_lgmrec(hyper_layers: int) -> None:
     given = features("image", "text")
     recommender = made(given, **{**MGNMParams.presets["ancestor"], "hyper_layers": hyper_layers}).eval()
     params = LGMRecParams(embedding_size=SIZE, hyper_layers=hyper_layers)
@@ -253,7 +253,7 @@ def test_ancestor_is_lgmrec(hyper_layers: int) -> None:  # T2.7
     torch.testing.assert_close(noisy, ancestor.train().losses(*BATCH), **EXACT)
 
 
-def test_a_single_modality_has_nothing_to_contrast() -> None:  # T2.8
+def test_a_single_modality_has_nothing_to_contrast() -> None:
     terms = made(features("image")).losses(*BATCH)
     assert set(terms) == {"bpr", "norm", "redundancy", "modality_redundancy"}
     assert all(torch.isfinite(term) for term in terms.values())

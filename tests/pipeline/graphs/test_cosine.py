@@ -86,7 +86,7 @@ def test_error_allows_for_roundings_that_all_go_one_way() -> None:
     assert found.error / 8 < abs(float(product) - 1) <= found.error
 
 
-def test_mean_is_that_of_the_whole_matrix() -> None:  # T4.6
+def test_mean_is_that_of_the_whole_matrix() -> None:
     for vectors in (some(), some(7, 3), np.abs(some(100, 5))):
         wide = vectors / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
         assert cosines(vectors).mean == pytest.approx((wide @ wide.T).mean(), rel=1e-12)

@@ -147,7 +147,7 @@ def test_sums_of_rows_serve_both_ends_of_an_edge() -> None:
 
 
 @pytest.mark.parametrize("how", ["row", "sym_out"])
-def test_full_rows_of_equal_weights_become_one_over_k(how: Normalisation) -> None:  # T4.8, T1.7
+def test_full_rows_of_equal_weights_become_one_over_k(how: Normalisation) -> None:
     rng = np.random.default_rng(0)
     matrix = np.zeros((9, 9), dtype=np.float32)
     for row in matrix:

@@ -110,7 +110,7 @@ def test_neighbours_of_any_vectors_are_nearest(
 
 
 @pytest.mark.parametrize("include_self", [True, False])
-@pytest.mark.parametrize("rows", [1, 7, 29, 300])  # T0.8
+@pytest.mark.parametrize("rows", [1, 7, 29, 300])
 def test_blocks_change_no_bit(monkeypatch: pytest.MonkeyPatch, rows: int, include_self: bool) -> None:
     vectors = np.random.default_rng(2).normal(size=(300, 40)).astype(np.float32)
     whole = as_tuples(nearest(cosines(vectors), 5, include_self=include_self).edges)
@@ -304,13 +304,13 @@ def mask(views: list[Vectors]) -> set[tuple[int, int]]:
     return set(pairs([edge for each in found for edge in as_tuples(each.edges)]))
 
 
-def test_agreement_is_mutual_and_with_oneself() -> None:  # T4.7
+def test_agreement_is_mutual_and_with_oneself() -> None:
     agreed = mask(noisy(1))
     assert agreed == {(target, source) for source, target in agreed}
     assert {(item, item) for item in range(40)} <= agreed
 
 
-def test_a_further_modality_only_takes_away() -> None:  # T4.7
+def test_a_further_modality_only_takes_away() -> None:
     first, second = noisy(2)
     assert mask([first, second]) < mask([first])
     assert mask([first, second]) == mask([first]) & mask([second])
@@ -318,13 +318,13 @@ def test_a_further_modality_only_takes_away() -> None:  # T4.7
     assert mask([first, second, first]) == mask([first, second])
 
 
-def test_equal_modalities_have_equal_neighbours() -> None:  # T4.7
+def test_equal_modalities_have_equal_neighbours() -> None:
     view = noisy(3)[0]
     first, second = consistent([cosines(view), cosines(view.copy())], 5)
     assert as_tuples(first.edges) == as_tuples(second.edges)
 
 
-def test_consistent_neighbours_are_between_one_and_k() -> None:  # T4.8
+def test_consistent_neighbours_are_between_one_and_k() -> None:
     for each in consistent([cosines(view) for view in noisy(4)], 5):
         degrees = np.bincount(each.edges.source, minlength=40)
         assert (degrees.min() >= 1, degrees.max()) == (True, 5)

@@ -83,14 +83,14 @@ def test_attention_and_its_gradients_are_those_of_the_equations(name: str) -> No
 
 
 @every_scope
-def test_chosen_rows_are_those_of_all_but_where_keys_are_of_the_chosen(name: str) -> None:  # T3.3
+def test_chosen_rows_are_those_of_all_but_where_keys_are_of_the_chosen(name: str) -> None:
     inputs = tensors()
     every, some = (attention(EVERY[name], *inputs, nodes) for nodes in (torch.arange(NODES), CHOSEN))
     assert torch.allclose(some, every[CHOSEN], **EXACT) == (name != "batch")
 
 
 @every_scope
-def test_equal_values_are_what_every_node_attends_to(name: str) -> None:  # T3.4
+def test_equal_values_are_what_every_node_attends_to(name: str) -> None:
     queries, keys, values = tensors()
     same = values[:1].tile(NODES, 1) if name != "node" else values[:, :3].tile(1, CHUNKS)
     found = attention(EVERY[name], queries, keys, same, CHOSEN)

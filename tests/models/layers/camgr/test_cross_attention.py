@@ -26,7 +26,7 @@ def made(*, share_qkv: bool, scope: AttentionScope | None = None) -> CrossAttent
 
 
 def by_hand(fusion: CrossAttentionFusion, asking: Tensor, asked: Tensor, behaviour: Tensor) -> Tensor:
-    """Of all nodes, by the equations (specs 3.3 steps 7-8)."""
+    """Of all nodes, by the equations (docs/papers/camgr.md#cross-attention)."""
     given = dict(fusion.named_parameters())
 
     def linear(name: str, rows: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def test_nodes_without_a_choice_attend_evenly() -> None:
     assert fusion.evenness(asking, asked, torch.tensor([2])) == 1
 
 
-def test_equal_values_leave_the_distinct_part_its_query_and_bias() -> None:  # T3.4
+def test_equal_values_leave_the_distinct_part_its_query_and_bias() -> None:
     fusion, (asking, asked, _) = made(share_qkv=True), tensors()
     torch.nn.init.zeros_(fusion.attentions[0].value.weight)
     query, value, attention = fusion.attentions[0](asking, asked, CHOSEN)
@@ -89,7 +89,7 @@ def test_equal_values_leave_the_distinct_part_its_query_and_bias() -> None:  # T
     torch.testing.assert_close(residual, fusion.distinct.map.bias + query, **EXACT)
 
 
-def test_keys_of_zero_give_every_node_the_mean_of_the_values() -> None:  # T3.5
+def test_keys_of_zero_give_every_node_the_mean_of_the_values() -> None:
     fusion, (asking, asked, _) = made(share_qkv=True), tensors()
     torch.nn.init.zeros_(fusion.attentions[0].key.weight)
     _, _, attention = fusion.attentions[0](asking, asked, CHOSEN)

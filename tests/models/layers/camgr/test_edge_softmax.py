@@ -49,7 +49,7 @@ def test_mean_by_softmax_and_its_gradients_are_those_of_the_dense_softmax() -> N
     same_gradients(attended(pattern(), logits, values), dense_softmax(logits) @ values, [logits, values])
 
 
-def test_shares_of_each_source_sum_to_one() -> None:  # T3.2
+def test_shares_of_each_source_sum_to_one() -> None:
     shares = pattern().shares(tensors((int(MASK.sum()),))[0].detach())
     sums = pattern().matrix(shares) @ torch.ones(TARGETS, 1, dtype=torch.float64)
     torch.testing.assert_close(sums[:, 0], MASK.any(dim=1).double())

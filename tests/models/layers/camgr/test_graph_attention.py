@@ -45,7 +45,7 @@ def test_layer_and_its_gradients_are_those_of_the_equations() -> None:
     torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
 
 
-def test_equal_neighbours_are_attended_to_alike() -> None:  # T3.2
+def test_equal_neighbours_are_attended_to_alike() -> None:
     layer, nodes = layer_and_nodes()
     same = nodes[:1].expand(NODES, SIZE)
     pattern = joined()()

@@ -21,7 +21,7 @@ def tensors() -> list[Tensor]:
 
 
 @pytest.mark.usefixtures("_blocks")
-def test_rows_in_blocks_and_their_gradients_are_those_of_the_whole_softmax() -> None:  # T3.3, T0.8
+def test_rows_in_blocks_and_their_gradients_are_those_of_the_whole_softmax() -> None:
     queries, keys, values = inputs = tensors()
     found = row_attention(*inputs)
     expected = (queries @ keys.T / 3**0.5).softmax(dim=1) @ values
@@ -32,13 +32,13 @@ def test_rows_in_blocks_and_their_gradients_are_those_of_the_whole_softmax() -> 
 
 
 @pytest.mark.usefixtures("_blocks")
-def test_shares_of_a_row_sum_to_one() -> None:  # T3.3
+def test_shares_of_a_row_sum_to_one() -> None:
     queries, keys, _ = tensors()
     ones = torch.ones(KEYS, 1, dtype=torch.float64)
     torch.testing.assert_close(row_attention(queries, keys, ones), ones[:ROWS], **EXACT)
 
 
-def test_row_is_the_same_whatever_the_other_rows_are() -> None:  # T3.3
+def test_row_is_the_same_whatever_the_other_rows_are() -> None:
     queries, keys, values = tensors()
     some = torch.tensor([5, 2])
     torch.testing.assert_close(

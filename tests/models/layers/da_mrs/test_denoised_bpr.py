@@ -23,7 +23,7 @@ def slope(loss: Tensor, x: Tensor) -> Tensor:
     return torch.autograd.grad(loss, x)[0]
 
 
-@both_forms  # T4.1
+@both_forms
 def test_feedback_that_is_fully_believed_gives_bpr(form: Form) -> None:
     x = lead(5)
     found, expected = denoised_bpr(x, ONES, 0 * ONES, form), ranked(x)
@@ -31,7 +31,7 @@ def test_feedback_that_is_fully_believed_gives_bpr(form: Form) -> None:
     torch.testing.assert_close(slope(found, x), slope(expected, x), **EXACT)
 
 
-@both_forms  # T4.2
+@both_forms
 def test_feedback_that_is_not_believed_at_all_gives_bpr_with_the_items_swapped(form: Form) -> None:
     x = lead(5)
     found, expected = denoised_bpr(x, 0 * ONES, ONES, form), ranked(-x)
@@ -39,7 +39,7 @@ def test_feedback_that_is_not_believed_at_all_gives_bpr_with_the_items_swapped(f
     torch.testing.assert_close(slope(found, x), slope(expected, x), **EXACT)
 
 
-@pytest.mark.parametrize("reliability", [0.01, 0.3, 0.9])  # T4.3
+@pytest.mark.parametrize("reliability", [0.01, 0.3, 0.9])
 def test_reliability_weights_the_official_gradient_and_leaves_the_papers_as_it_was(reliability: float) -> None:
     x, f, g = lead(), torch.full((9,), reliability, dtype=torch.float64), torch.zeros(9, dtype=torch.float64)
     usual = slope(ranked(x), x)
@@ -47,7 +47,7 @@ def test_reliability_weights_the_official_gradient_and_leaves_the_papers_as_it_w
     torch.testing.assert_close(slope(denoised_bpr(x, f, g, "official"), x), reliability * usual, **EXACT)
 
 
-def test_papers_loss_learns_nothing_where_both_are_as_likely() -> None:  # T4.5
+def test_papers_loss_learns_nothing_where_both_are_as_likely() -> None:
     x, f = lead(), torch.rand(9, dtype=torch.float64)
     torch.testing.assert_close(slope(denoised_bpr(x, f, f, "paper"), x), torch.zeros_like(x), **EXACT)
 
@@ -85,7 +85,7 @@ def test_reliabilities_are_those_of_the_equations() -> None:
     torch.testing.assert_close(g, torch.stack([torch.zeros(()).double(), above**2]), **EXACT)
 
 
-@both_forms  # T4.4
+@both_forms
 @pytest.mark.parametrize("scale", [0.1, 3.0, 100.0])
 def test_reliabilities_are_probabilities(form: Form, scale: float) -> None:
     torch.manual_seed(1)

@@ -19,7 +19,10 @@ def views(dtype: torch.dtype = torch.float64) -> list[Tensor]:
 
 
 def by_definition(given: list[Tensor], rows: Tensor, grades: Grades, *, within: bool) -> Tensor:
-    """A loop over items and views with plain logarithms; what is similar is found by sorting (specs 4.4, L_AI)."""
+    """A loop over items and views with plain logarithms; what is similar is found by sorting.
+
+    Source: docs/papers/da_mrs.md#item-alignment.
+    """
     unit = [view / view.norm(dim=1, keepdim=True) for view in given]
     cosine = torch.stack([each @ each.T for each in unit])
     losses = []
@@ -45,7 +48,7 @@ def by_definition(given: list[Tensor], rows: Tensor, grades: Grades, *, within: 
 @every_mode
 @pytest.mark.parametrize("within", [False, True])
 @pytest.mark.parametrize("exclude_self", [False, True])
-@pytest.mark.parametrize("block", [1, 70, 10_000])  # T0.8
+@pytest.mark.parametrize("block", [1, 70, 10_000])
 def test_value_and_gradients_are_those_of_the_definition(
     monkeypatch: pytest.MonkeyPatch, mode: str, within: bool, exclude_self: bool, block: int
 ) -> None:
@@ -57,7 +60,7 @@ def test_value_and_gradients_are_those_of_the_definition(
     torch.testing.assert_close(torch.autograd.grad(3 * found, given), torch.autograd.grad(3 * expected, given), **EXACT)
 
 
-@pytest.mark.parametrize("exclude_self", [False, True])  # T4.11
+@pytest.mark.parametrize("exclude_self", [False, True])
 def test_item_is_in_its_own_multi_modal_set_unless_it_is_left_out(exclude_self: bool) -> None:
     unit = torch.stack([view / view.norm(dim=1, keepdim=True) for view in views()]).detach()
     cosines = unit @ unit.transpose(1, 2)
@@ -69,7 +72,7 @@ def test_item_is_in_its_own_multi_modal_set_unless_it_is_left_out(exclude_self: 
     assert not (single == own).any()
 
 
-def test_slope_of_single_modal_items_is_that_of_both_logarithms() -> None:  # T4.12
+def test_slope_of_single_modal_items_is_that_of_both_logarithms() -> None:
     torch.manual_seed(4)
     cosines = torch.rand(1, 1, 40, dtype=torch.float64)
     multi, single = similar_items(cosines.exp(), 3, 4)

@@ -11,7 +11,7 @@ def likeness(width: int = 20, views: int = 3, rows: int = 4) -> Tensor:
 
 
 def by_definition(given: Tensor, multi: int, single: int) -> list[list[tuple[set[int], set[int]]]]:
-    """By sorting every row (specs 4.4, L_AI)."""
+    """By sorting every row (docs/papers/da_mrs.md#item-alignment)."""
     similarity = given / given.sum(dim=2, keepdim=True)
     found = []
     for view in range(len(given)):
@@ -25,7 +25,7 @@ def by_definition(given: Tensor, multi: int, single: int) -> list[list[tuple[set
     return found
 
 
-@pytest.mark.parametrize(("width", "multi", "single"), [(20, 3, 4), (20, 10, 10), (250, 5, 6), (230, 1, 2)])  # T4.11
+@pytest.mark.parametrize(("width", "multi", "single"), [(20, 3, 4), (20, 10, 10), (250, 5, 6), (230, 1, 2)])
 def test_items_are_those_of_the_definition(width: int, multi: int, single: int) -> None:
     given = likeness(width)
     before = given.clone()

@@ -31,4 +31,4 @@ def test_behaviour_graph_has_loops_and_counts_where_they_are_wanted() -> None:
     counts = csr_array(np.array([[0, 3, 0], [3, 0, 0], [0, 0, 0]], dtype=np.float32))
     np.testing.assert_allclose(behaviour_graph(counts, "binary").toarray(), [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
     weighted = behaviour_graph(counts, "cosine").toarray()
-    np.testing.assert_allclose(weighted, [[0.25, 0.75, 0], [0.75, 0.25, 0], [0, 0, 1]])  # T4.9
+    np.testing.assert_allclose(weighted, [[0.25, 0.75, 0], [0.75, 0.25, 0], [0, 0, 1]])

@@ -58,7 +58,7 @@ def test_fixed_first_view_gets_no_gradient_nor_do_users_by_it(softmax: bool) -> 
     )
 
 
-@either  # T4.10
+@either
 def test_divergence_is_symmetric_not_negative_and_0_for_equal_views(softmax: bool) -> None:
     users, first, second = tables()
     one = preference_divergence(users, first, second, softmax=softmax, fixed=False)

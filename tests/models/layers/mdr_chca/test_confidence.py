@@ -1,4 +1,4 @@
-"""Confidences, thresholds and the contrast that they weight (specs 5.4)."""
+"""Confidences, thresholds and the contrast that they weight (docs/papers/mdr_chca.md#confidence)."""
 
 from math import exp, log
 
@@ -22,7 +22,7 @@ BEST = torch.tensor([[0.1, -0.3, 0.8], [0.5, 0.4, 0.2]], dtype=torch.float64)
 SOME = torch.tensor([[True, True, True], [True, True, False]])
 
 
-def test_rescaled_confidences_are_between_0_and_1() -> None:  # T5.8
+def test_rescaled_confidences_are_between_0_and_1() -> None:
     found = confidences(LARGEST, BEST, ALL, SOME, 0.5, "rescaled")
     assert found.words[0, 2] == 1
     assert found.words[0, 1].item() == pytest.approx((1 / (1 + exp(-0.5)) - 0.5) / (1 / (1 + exp(-1)) - 0.5))
@@ -33,7 +33,7 @@ def test_rescaled_confidences_are_between_0_and_1() -> None:  # T5.8
         assert ((value >= 0) & (value <= 1)).all()
 
 
-def test_raw_confidences_are_of_no_common_scale() -> None:  # T5.8, E8
+def test_raw_confidences_are_of_no_common_scale() -> None:
     best = torch.rand(4, 256, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
     words, regions = torch.ones(4, 3, dtype=torch.bool), torch.ones(4, 256, dtype=torch.bool)
     largest = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64).expand(4, 3)
@@ -56,7 +56,7 @@ def test_a_pairs_weight_is_the_root_of_its_confidences_product() -> None:
     torch.testing.assert_close(sure.least, torch.tensor([[[0.25, 0.04], [0.36, 0.04]]]))
 
 
-def test_thresholds_stay_in_bounds_and_in_order() -> None:  # T5.11
+def test_thresholds_stay_in_bounds_and_in_order() -> None:
     chance = torch.Generator().manual_seed(0)
     for rate in (0.01, 0.5, 1.0):
         thresholds = Thresholds(0.5, 0.2)
@@ -68,7 +68,7 @@ def test_thresholds_stay_in_bounds_and_in_order() -> None:  # T5.11
             assert 0.05 - 1e-6 <= negative <= positive <= 0.95
 
 
-def test_positive_threshold_goes_to_a_constant_confidence_geometrically() -> None:  # T5.11
+def test_positive_threshold_goes_to_a_constant_confidence_geometrically() -> None:
     thresholds = Thresholds(0.5, 0.2).double()
     for step in range(1, 30):
         thresholds.follow(torch.full((4,), 0.8).double(), torch.tensor([True, False, False, False]), 0.1, 0.1)
@@ -107,7 +107,7 @@ def one_pair(cosine: float, other: float, weight: float = 1.0) -> tuple[Tensor, 
     return cosines, pairs, powers(cosines, 0.5)[:, :, 1:]
 
 
-def test_one_negative_gives_the_contrast_of_two_classes() -> None:  # T5.10
+def test_one_negative_gives_the_contrast_of_two_classes() -> None:
     cosines, pairs, others = one_pair(0.6, -0.1)
     found = confident_contrast(cosines, pairs, others, 0.5, weights_inside_log=False)
     share = exp(0.6 / 0.5) / (exp(0.6 / 0.5) + exp(-0.1 / 0.5))
@@ -145,7 +145,7 @@ def test_without_positive_pairs_the_contrast_is_nothing(inside: bool) -> None:
     assert not torch.autograd.grad(found, cosines)[0].any()
 
 
-def test_confidences_get_no_gradient() -> None:  # T5.10
+def test_confidences_get_no_gradient() -> None:
     largest, best = LARGEST.clone().requires_grad_(), BEST.clone().requires_grad_()
     for mode in ("rescaled", "quantile", "raw"):
         found = confidences(largest, best, ALL, SOME, 0.5, mode)

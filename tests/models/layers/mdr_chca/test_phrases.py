@@ -1,4 +1,4 @@
-"""Phrases and what they choose (specs 5.3 steps 4-5)."""
+"""Phrases and what they choose (docs/papers/mdr_chca.md#phrases)."""
 
 import pytest
 import torch
@@ -29,12 +29,12 @@ def test_phrases_are_contiguous_alike_in_length_and_hold_every_token(most: int) 
     assert not phrases.tokens[~phrases.there].any()
 
 
-def test_as_many_phrases_as_tokens_are_the_tokens() -> None:  # T5.4
+def test_as_many_phrases_as_tokens_are_the_tokens() -> None:
     tokens, there = some_tokens([4, 4])
     torch.testing.assert_close(into_phrases(tokens, there, 4).means, tokens)
 
 
-def test_a_single_phrase_is_the_items_mean() -> None:  # T5.4
+def test_a_single_phrase_is_the_items_mean() -> None:
     tokens, there = some_tokens([4, 2])
     expected = torch.stack([tokens[0].mean(dim=0), tokens[1, :2].mean(dim=0)])
     torch.testing.assert_close(into_phrases(tokens, there, 1).means[:, 0], expected)
@@ -48,7 +48,7 @@ def test_phrases_as_one_hold_all_tokens() -> None:
 
 
 @pytest.mark.parametrize(("k_r", "k_p"), [(1, 1), (3, 2), (9, 9)])
-def test_phrases_choose_regions_and_regions_phrases_by_cosine(k_r: int, k_p: int) -> None:  # T5.1
+def test_phrases_choose_regions_and_regions_phrases_by_cosine(k_r: int, k_p: int) -> None:
     tokens, there = some_tokens([6, 2])
     patches, patches_there = some_tokens([5, 1])
     phrases = into_phrases(tokens, there, 3)

@@ -1,4 +1,4 @@
-"""Attention within items and between their modalities (specs 5.3 steps 3 and 7)."""
+"""Attention within items and between their modalities (docs/papers/mdr_chca.md#token-alignment)."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_self_attention_is_that_of_each_item(lengths: list[int]) -> None:
 
 
 @pytest.mark.parametrize(("logit", "kept"), [(100.0, 1.0), (-100.0, 0.0)])
-def test_denoising_goes_from_the_vectors_to_their_attention(logit: float, kept: float) -> None:  # T5.9
+def test_denoising_goes_from_the_vectors_to_their_attention(logit: float, kept: float) -> None:
     layer, vectors, there = Denoising().double(), some_vectors(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
     torch.testing.assert_close(layer(vectors, there), (vectors + self_attention(vectors, there)) / 2, **EXACT)
     torch.nn.init.constant_(layer.kept, logit)
@@ -51,7 +51,7 @@ def test_self_attention_repeats_to_the_last_bit_on_several_threads(ragged: bool)
 
 
 @pytest.mark.parametrize("most", [1, 2, 9])
-def test_largest_weights_stay_and_sum_to_one(most: int) -> None:  # T5.2
+def test_largest_weights_stay_and_sum_to_one(most: int) -> None:
     weights = some_vectors(3, 5).softmax(dim=1)
     found = largest(weights, most, renormalise=True)
     assert ((found > 0).sum(dim=1) == min(most, 5)).all()
@@ -62,7 +62,7 @@ def test_largest_weights_stay_and_sum_to_one(most: int) -> None:  # T5.2
     assert all((raw[row] == weights[row].max()).any() for row in range(3))
 
 
-def test_attention_sees_only_what_is_allowed() -> None:  # T5.2
+def test_attention_sees_only_what_is_allowed() -> None:
     attention = CrossAttention(4, 2).double()
     allowed = torch.tensor([[[True, False, True, True, False]]])[:, :, None]
     seeing, seen = some_vectors(1, 1, 3, 4), some_vectors(1, 1, 5, 4, seed=1)

@@ -1,4 +1,4 @@
-"""Convolution within items against dense matrices (specs 5.3 step 2)."""
+"""Convolution within items against dense matrices (docs/papers/mdr_chca.md#intra-item-graphs)."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def some_neighbours(n: int, length: int, k: int) -> Tensor:
 
 
 def dense(neighbours: Tensor) -> Tensor:
-    """One item's operator, step by step as the specs have it."""
+    """One item's operator, step by step."""
     adjacency = torch.eye(len(neighbours), dtype=torch.float64)
     for source, targets in enumerate(neighbours.tolist()):
         for target in targets:
