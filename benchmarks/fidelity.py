@@ -37,7 +37,7 @@ PUBLISHED = {
 RANGES: Mapping[str, Mapping[str, list[Any]]] = {
     "bpr": {"regularisation": [0.01, 0.1, 1.0, 2.0]},
     "lightgcn": {"layers": [2, 3], "regularisation": [1e-3]},
-    "sgl": {"layers": [2], "contrast": [0.01], "drop": [0.1, 0.2]},
+    "sgl": {"layers": [2], "contrast": [0.01], "edge_dropout": [0.1, 0.2]},
     "simgcl": {"layers": [2], "contrast": [0.01], "noise": [0.05]},
 }
 GOAL = 0.97

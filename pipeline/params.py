@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -23,6 +23,9 @@ class Params(BaseModel):
     """Base of every section of params.yaml: frozen, and strict about names and types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Keys of earlier versions, and their names now."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -83,7 +86,11 @@ def describe_mistake(details: ErrorDetails, kind: type[Params], key: str) -> str
     """Tell one validation mistake in one line."""
     place = ".".join(str(part) for part in (*([key] if key else []), *details["loc"]))
     if details["type"] == "extra_forbidden":
-        return f"{place}: no such key{suggestion(str(details['loc'][-1]), allowed_names(kind, details['loc'][:-1]))}"
+        section = section_at(kind, details["loc"][:-1])
+        old = str(details["loc"][-1])
+        if section is not None and old in section.renamed:
+            return f"{place}: renamed; write {section.renamed[old]}"
+        return f"{place}: no such key{suggestion(old, list(section.model_fields) if section else [])}"
     if details["type"] == "missing":
         return f"{place}: missing; it must be given"
     found = json.dumps(details["input"], default=str)
@@ -93,14 +100,14 @@ def describe_mistake(details: ErrorDetails, kind: type[Params], key: str) -> str
     return f"{place or 'the file'}: found {found}, expected {expected}"
 
 
-def allowed_names(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """The keys that the (nested) section at `place` knows."""
+def section_at(kind: type[Params], place: tuple[int | str, ...]) -> type[Params] | None:
+    """The class of the (nested) section at `place`; None where there is none of a fixed class."""
     for part in place:
         field = kind.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return []
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Params)):
+            return None
         kind = field.annotation
-    return list(kind.model_fields)
+    return kind
 
 
 def suggestion(name: str, known: list[str] | Mapping[str, object]) -> str:

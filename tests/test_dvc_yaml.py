@@ -20,7 +20,7 @@ DVC = FILE["stages"]
 PARAMS = load("params.yaml")
 
 # What may stand in lists that are empty as they ship.
-EXAMPLES = {"graphs.intra_item.encoders": ["minilm_tokens"], "train.tokens": ["mdr_chca"]}
+EXAMPLES = {"graphs.intra_item.encoders": ["minilm_tokens"], "train.token_based": ["mdr_chca"]}
 
 
 def look_up(key: str) -> Any:  # noqa: ANN401 - whatever the file holds

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from mmprep.models.encoders.catalogue import CATALOGUE, EncoderDescription, Modality
 from mmprep.models.encoders.text_templates import DEFAULT_TEMPLATE, check_template
@@ -13,6 +13,13 @@ from mmprep.pipeline.features.vectors import Form, StoredAs
 from mmprep.pipeline.params import Params, parse_section, suggestion
 
 ENCODER_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def refuse_drop(value: object) -> object:
+    """Name the new word for what earlier versions called `drop`; raises ValueError."""
+    if value == "drop":
+        raise ValueError("error, as drop is called now")
+    return value
 
 
 class ExtractParams(Params):
@@ -25,7 +32,7 @@ class ExtractParams(Params):
     """
 
     encoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("vgg16", "minilm")
-    missing: Literal["mean", "zeros", "drop"] = "mean"
+    missing: Annotated[Literal["mean", "zeros", "error"], BeforeValidator(refuse_drop)] = "mean"
 
 
 class EncoderParams(Params):

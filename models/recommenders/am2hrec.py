@@ -38,8 +38,8 @@ class AM2HRecParams(FusedViewsParams):
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "paper": {"ui_conv": "gcn", "gate": "behaviour", "fuse_scale": "paper", "decay": 1.0},
-        "ancestor": {"ui_conv": "lightgcn", "gate": "purifier", "fuse_scale": "ancestor", "decay": 0.96},
+        "paper": {"ui_conv": "gcn", "gate": "behaviour", "fuse_scale": "paper", "lr_decay": 1.0},
+        "ancestor": {"ui_conv": "lightgcn", "gate": "purifier", "fuse_scale": "ancestor", "lr_decay": 0.96},
     }
 
     ui_conv: Literal["gcn", "lightgcn"] = "gcn"

@@ -57,17 +57,18 @@ class RecommenderParams(Params):
     Attributes:
         embedding_size: d, the length of a user's and an item's embedding.
         learning_rate: Adam's, in the first epoch.
-        decay: the factor by which the learning rate falls in `decay_epochs`; 1 leaves it as it is.
-        decay_epochs: how many epochs it takes to fall by that factor, a little after each.
+        lr_decay: the factor by which the learning rate falls in `lr_decay_epochs`; 1 leaves it as it is.
+        lr_decay_epochs: how many epochs it takes to fall by that factor, a little after each.
         presets: named values of several keys at once, which `preset: NAME` in the section stands for.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    renamed: ClassVar[Mapping[str, str]] = {"decay": "lr_decay", "decay_epochs": "lr_decay_epochs"}
 
     embedding_size: Annotated[int, Field(ge=1)] = 64
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    decay_epochs: Annotated[int, Field(ge=1)] = 50
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    lr_decay_epochs: Annotated[int, Field(ge=1)] = 50
 
 
 class MultimodalParams(RecommenderParams):

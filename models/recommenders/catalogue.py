@@ -47,7 +47,7 @@ class RecommenderDescription:
     def group(self) -> str:
         """The list in section `train` under which it belongs."""
         if self.tokens:
-            return "tokens"
+            return "token_based"
         if not self.multimodal:
             return "collaborative"
         return "item_graphs" if ITEM_GRAPHS & set(self.graphs) else "multimodal"

@@ -30,7 +30,7 @@ class LATTICEParams(MultimodalParams):
         regularisation: weight of the squared final embeddings in the loss; 0 to 0.001 in the authors' own search.
     """
 
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.96
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.96
     layers: Annotated[int, Field(ge=0)] = 2
     item_layers: Annotated[int, Field(ge=1)] = 1
     k: Annotated[int, Field(ge=1)] = 10

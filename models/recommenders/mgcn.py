@@ -15,7 +15,7 @@ from mmprep.models.recommenders.fused_views import FusedViews, FusedViewsParams
 class MGCNParams(FusedViewsParams):
     """Section `recommenders.mgcn`."""
 
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.96
+    lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.96
 
 
 class MGCN(FusedViews):

@@ -1,6 +1,7 @@
 """SGL: LightGCN, and a contrast of two views of a graph that lacks some interactions (Wu et al., SIGIR 2021)."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -26,14 +27,16 @@ class SGLParams(RecommenderParams):
 
     Attributes:
         layers: hops of propagation, L.
-        drop: share of the interactions that a view lacks, rho.
+        edge_dropout: share of the interactions that a view lacks, rho.
         contrast: weight of the contrast in the loss, lambda_1.
         temperature: of the contrast, tau.
         regularisation: weight of the layer-0 embeddings' norms in the loss, lambda_2.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {**RecommenderParams.renamed, "drop": "edge_dropout"}
+
     layers: Annotated[int, Field(ge=1)] = 2
-    drop: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    edge_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     contrast: Annotated[float, Field(ge=0)] = 0.1
     temperature: Annotated[float, Field(gt=0)] = 0.2
     regularisation: Annotated[float, Field(ge=0)] = 1e-4
@@ -63,7 +66,7 @@ class SGL(Recommender):
 
     def drawn_view(self) -> SparseOperator:
         """The normalised graph of the interactions that a draw leaves."""
-        kept = drop_interactions(self.train_interactions, self.params.drop)
+        kept = drop_interactions(self.train_interactions, self.params.edge_dropout)
         return SparseOperator(normalised(bipartite(kept), "sym_out")).to(self.users)
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Sections `train` and `evaluate` of params.yaml. Imports no torch, so that any command can check them."""
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
@@ -15,12 +16,12 @@ class TrainParams(Params):
         collaborative: recommenders to train that read interactions alone.
         multimodal: recommenders to train that read features too.
         item_graphs: recommenders to train that read features and graphs of items.
-        tokens: recommenders to train that read items' patches and tokens.
+        token_based: recommenders to train that read items' patches and tokens.
         image: the encoder whose vectors are the image modality; empty for none.
         text: the encoder whose vectors are the text modality; empty for none.
         audio: the encoder whose vectors are the audio modality; empty for none.
         patches: the encoder of those patches.
-        words: the encoder of those tokens.
+        text_tokens: the encoder of those tokens.
         token_memory: bytes of patches, and of tokens, that are held in memory; more lie in a scratch file.
         batch_size: positives a step, each with one negative.
         max_epochs: the most passes over the train interactions.
@@ -29,15 +30,17 @@ class TrainParams(Params):
         checkpoint_every: epochs after which the state is saved, from which a killed training continues.
     """
 
+    renamed: ClassVar[Mapping[str, str]] = {"tokens": "train.token_based", "words": "train.text_tokens"}
+
     collaborative: tuple[str, ...] = ("bpr", "lightgcn")
     multimodal: tuple[str, ...] = ("vbpr",)
     item_graphs: tuple[str, ...] = ("freedom", "da_mrs")
-    tokens: tuple[str, ...] = ()
+    token_based: tuple[str, ...] = ()
     image: str = "vgg16"
     text: str = "minilm"
     audio: str = ""
     patches: str = "vit_b16_patches"
-    words: str = "minilm_tokens"
+    text_tokens: str = "minilm_tokens"
     token_memory: Annotated[int, Field(ge=0)] = 4_000_000_000
     batch_size: Annotated[int, Field(ge=1)] = 2048
     max_epochs: Annotated[int, Field(ge=1)] = 1000
@@ -48,7 +51,7 @@ class TrainParams(Params):
     @property
     def recommenders(self) -> tuple[str, ...]:
         """All that are trained."""
-        return (*self.collaborative, *self.multimodal, *self.item_graphs, *self.tokens)
+        return (*self.collaborative, *self.multimodal, *self.item_graphs, *self.token_based)
 
     @property
     def modalities(self) -> dict[str, str]:
@@ -58,8 +61,8 @@ class TrainParams(Params):
 
     @property
     def token_encoders(self) -> dict[str, str]:
-        """The encoder of what recommenders of `tokens` read."""
-        return {"patches": self.patches, "words": self.words}
+        """The encoder of the patches and of the words that recommenders of `token_based` read."""
+        return {"patches": self.patches, "words": self.text_tokens}
 
 
 def ascending(bounds: tuple[int, ...]) -> tuple[int, ...]:

@@ -18,22 +18,22 @@ class Steps:
 
     Attributes:
         learning_rate: in the first epoch.
-        decay: the factor by which it falls in `decay_epochs`.
-        decay_epochs: how many epochs that takes.
+        lr_decay: the factor by which it falls in `lr_decay_epochs`.
+        lr_decay_epochs: how many epochs that takes.
     """
 
     learning_rate: float
-    decay: float = 1.0
-    decay_epochs: int = 50
+    lr_decay: float = 1.0
+    lr_decay_epochs: int = 50
 
     @classmethod
     def of(cls, params: RecommenderParams) -> "Steps":
         """Those that a recommender's parameters ask for."""
-        return cls(params.learning_rate, params.decay, params.decay_epochs)
+        return cls(params.learning_rate, params.lr_decay, params.lr_decay_epochs)
 
     def in_epoch(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 1."""
-        return float(self.learning_rate * self.decay ** ((epoch - 1) / self.decay_epochs))
+        return float(self.learning_rate * self.lr_decay ** ((epoch - 1) / self.lr_decay_epochs))
 
 
 class Course:

@@ -38,16 +38,17 @@ class Features:
         """A row for every item, [n_items, dimension].
 
         Items without a vector get what `extract.missing` said when the features were made: the mean of the present
-        vectors, as LATTICE and MMRec fill, or zeros; by `drop` they get none.
+        vectors, as LATTICE and MMRec fill, or zeros; by `error` they are refused.
 
         Raises:
-            DataError: the vectors are of other items than the dataset's, or there are none, or too few for `drop`.
+            DataError: the vectors are of other items than the dataset's, or there are none, or an item has none and
+                `missing` is `error`.
         """
         self.require_items_below(n_items)
         lacking = n_items - len(self.items)
-        if lacking and self.provenance["missing"] == "drop":
+        if lacking and self.provenance["missing"] in ("error", "drop"):  # earlier versions wrote drop
             raise DataError(
-                f"{lacking} of {n_items} items have no vector, and extract.missing is drop; set it to mean or zeros, "
+                f"{lacking} of {n_items} items have no vector, and extract.missing is error; set it to mean or zeros, "
                 "or leave such items out by filter.require"
             )
         filled = np.zeros((n_items, self.vectors.shape[1]), dtype=np.float32)

@@ -85,7 +85,7 @@ def check_training(parameters: Parameters) -> None:
         ParamsError: the first one that does not, or is not.
     """
     train, source = parameters.sections.train, parameters.source
-    for key in ("collaborative", "multimodal", "item_graphs", "tokens"):
+    for key in ("collaborative", "multimodal", "item_graphs", "token_based"):
         for name in getattr(train, key):
             group = describe_recommender(name, f"{source}: train.{key}").group
             if group != key:
@@ -99,7 +99,7 @@ def check_training(parameters: Parameters) -> None:
         raise ParamsError(
             f"{source}: train.image, train.text and train.audio are all empty; multimodal recommenders need features"
         )
-    if train.tokens:
+    if train.token_based:
         check_tokens(parameters)
 
 
@@ -153,7 +153,8 @@ def check_tokens(parameters: Parameters) -> None:
     """
     joined = parameters.sections.graphs.intra_item.encoders
     for key, name in parameters.sections.train.token_encoders.items():
-        place, modality = f"{parameters.source}: train.{key}", {"patches": "image", "words": "text"}[key]
+        parameter, modality = {"patches": ("patches", "image"), "words": ("text_tokens", "text")}[key]
+        place = f"{parameters.source}: train.{parameter}"
         found = parameters.describe_encoder(name, place).modality
         if found != modality:
             raise ParamsError(f"{place}: found {name!r}, an encoder of {found}, expected one of {modality}")

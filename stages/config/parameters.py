@@ -96,7 +96,7 @@ class Parameters:
 
     @property
     def pseudo_tokens(self) -> list[str]:
-        """Those of train.patches and train.words that give one vector an item, pieces of which are read."""
+        """Those of train.patches and train.text_tokens that give one vector an item, pieces of which are read."""
         names = self.sections.train.token_encoders.values()
         return [name for name in names if self.describe_encoder(name).form == "vector"]
 

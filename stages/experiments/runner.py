@@ -21,7 +21,11 @@ from mmprep.stages.explore.report import pseudo_tokens, random_weights
 
 GROUPS = tuple(dict.fromkeys(description.group for description in DESCRIPTIONS))
 # The keys of section `train` that name the encoders which recommenders of a group read.
-ENCODERS = {"multimodal": ("image", "text"), "item_graphs": ("image", "text"), "tokens": ("patches", "words")}
+ENCODERS = {
+    "multimodal": ("image", "text"),
+    "item_graphs": ("image", "text"),
+    "token_based": ("patches", "text_tokens"),
+}
 
 
 class Place(Protocol):

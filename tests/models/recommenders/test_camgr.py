@@ -329,7 +329,7 @@ def test_ancestor_is_mgcn(once: bool) -> None:
     mgcn.load_state_dict(ancestor.state_dict())
     torch.testing.assert_close(ancestor.embeddings(), mgcn.embeddings(), rtol=0, atol=1e-6)
     torch.testing.assert_close(ancestor.losses(*BATCH), mgcn.losses(*BATCH), rtol=0, atol=1e-6)
-    assert CAmgrParams(**CAmgrParams.presets["ancestor"]).decay == MGCNParams().decay
+    assert CAmgrParams(**CAmgrParams.presets["ancestor"]).lr_decay == MGCNParams().lr_decay
 
 
 def test_paper_is_the_default() -> None:

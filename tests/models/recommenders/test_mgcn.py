@@ -110,7 +110,7 @@ def test_items_alike_in_features_lend_a_new_item_their_behaviour() -> None:
 
 
 def test_defaults_are_mgcns_own_but_for_trained_features_and_repeated_ids() -> None:
-    usual = {"layers": 2, "item_layers": 1, "temperature": 0.2, "regularisation": 1e-4, "decay": 0.96}
+    usual = {"layers": 2, "item_layers": 1, "temperature": 0.2, "regularisation": 1e-4, "lr_decay": 0.96}
     assert MGCNParams(**usual, cl_weight=1e-2, cl_unique_ids=True, finetune_features=False) == MGCNParams()
 
 

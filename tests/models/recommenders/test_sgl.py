@@ -54,7 +54,7 @@ def papers_contrast(first: Tensor, second: Tensor, temperature: float) -> float:
 
 
 def test_losses_are_the_papers_on_the_whole_graph_and_the_epochs_two_views() -> None:
-    recommender = make(drop=0.4, contrast=0.3, temperature=0.5, regularisation=0.25, layers=3)
+    recommender = make(edge_dropout=0.4, contrast=0.3, temperature=0.5, regularisation=0.25, layers=3)
     torch.manual_seed(1)
     recommender.begin_epoch()
     views = [links_of(recommender.first_view), links_of(recommender.second_view)]
@@ -73,7 +73,7 @@ def test_losses_are_the_papers_on_the_whole_graph_and_the_epochs_two_views() -> 
 
 
 def test_ranking_is_by_the_whole_graph_in_training_too() -> None:
-    recommender = make(drop=0.4)
+    recommender = make(edge_dropout=0.4)
     expected = dense_nodes(recommender, TRAIN.toarray() != 0, 2)
     recommender.begin_epoch()
     for each in (recommender.train(), recommender.eval()):
@@ -81,7 +81,7 @@ def test_ranking_is_by_the_whole_graph_in_training_too() -> None:
 
 
 def test_each_epoch_draws_two_other_views_of_the_interactions() -> None:
-    recommender = make(drop=0.4)
+    recommender = make(edge_dropout=0.4)
     torch.manual_seed(3)
     drawn = []
     for _ in range(2):
@@ -94,7 +94,7 @@ def test_each_epoch_draws_two_other_views_of_the_interactions() -> None:
 def test_views_depend_on_torchs_seed_alone() -> None:
     drawn = []
     for before in (0, 3):
-        recommender = make(drop=0.4)
+        recommender = make(edge_dropout=0.4)
         for _ in range(before):
             recommender.begin_epoch()
         torch.manual_seed(7)
@@ -104,7 +104,7 @@ def test_views_depend_on_torchs_seed_alone() -> None:
 
 
 def test_out_of_training_the_losses_are_the_same_whatever_was_drawn() -> None:
-    recommender = make(drop=0.4).eval()
+    recommender = make(edge_dropout=0.4).eval()
     before = recommender.losses(*BATCH)
     recommender.begin_epoch()
     torch.testing.assert_close(recommender.losses(*BATCH), before, rtol=0, atol=0)
@@ -122,7 +122,7 @@ def test_share_of_the_interactions_that_is_dropped() -> None:
 
 
 def test_view_without_a_single_interaction_is_finite() -> None:
-    recommender = make(drop=0.999)
+    recommender = make(edge_dropout=0.999)
     torch.manual_seed(0)
     recommender.begin_epoch()
     assert not links_of(recommender.first_view).any()
@@ -135,7 +135,7 @@ def test_graphs_are_no_part_of_a_checkpoint() -> None:
     assert set(recommender.state_dict()) == {"users", "items"}
 
 
-@pytest.mark.parametrize("wrong", [{"drop": 1.0}, {"temperature": 0}, {"contrast": -1}, {"layers": 0}])
+@pytest.mark.parametrize("wrong", [{"edge_dropout": 1.0}, {"temperature": 0}, {"contrast": -1}, {"layers": 0}])
 def test_parameter_out_of_range_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         SGLParams.model_validate(wrong)

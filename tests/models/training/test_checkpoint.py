@@ -21,7 +21,7 @@ from mmprep.models.training.progress_state import Steps
 from mmprep.models.training.trainer import Fit, build, fit
 
 PARAMS = TrainParams(batch_size=128, max_epochs=6, patience=6, seed=3, checkpoint_every=2)
-STEPS = Steps(0.02, decay=0.5, decay_epochs=2)
+STEPS = Steps(0.02, lr_decay=0.5, lr_decay_epochs=2)
 ORIGIN = {"params": {"layers": 2}, "inputs": {"a": "1"}}
 
 

@@ -386,7 +386,7 @@ def test_learning_rate_falls_by_its_factor_in_so_many_epochs(
     monkeypatch.setattr("mmprep.models.training.trainer.require_finite_steps", lambda *_: None)
     data = toy_data()
     params = PARAMS.model_copy(update={"max_epochs": 5, "patience": 5, "batch_size": 10_000})
-    steps = Steps.of(BPRParams(learning_rate=0.1, decay=decay, decay_epochs=2))
+    steps = Steps.of(BPRParams(learning_rate=0.1, lr_decay=decay, lr_decay_epochs=2))
     fit(build(BPR, data, BPRParams(), 0), data, params, steps)
     assert rates == pytest.approx(expected, rel=1e-12)
 

@@ -158,12 +158,12 @@ def test_matrix_gives_items_without_a_vector_zeros_if_so_recorded() -> None:
 
 def test_matrix_of_items_without_a_vector_is_refused_if_they_are_to_be_dropped() -> None:
     with pytest.raises(DataError) as caught:
-        made([1, 3], [[1, 10], [3, 40]], missing="drop").matrix(5)
+        made([1, 3], [[1, 10], [3, 40]], missing="error").matrix(5)
     assert str(caught.value) == (
-        "3 of 5 items have no vector, and extract.missing is drop; set it to mean or zeros, or leave such items out "
+        "3 of 5 items have no vector, and extract.missing is error; set it to mean or zeros, or leave such items out "
         "by filter.require"
     )
-    np.testing.assert_array_equal(made([0, 1], [[1], [3]], missing="drop").matrix(2), [[1], [3]])
+    np.testing.assert_array_equal(made([0, 1], [[1], [3]], missing="error").matrix(2), [[1], [3]])
 
 
 def test_matrix_of_all_items_is_the_vectors() -> None:

@@ -32,13 +32,13 @@ BOTH = ("vgg16", "minilm")
 TOKENS = {
     "extract__encoders": [*BOTH, "vit_b16_patches", "minilm_tokens"],
     "graphs__intra_item": {"encoders": ["vit_b16_patches", "minilm_tokens"]},
-    "train__tokens": ["mdr_chca"],
+    "train__token_based": ["mdr_chca"],
 }
 PSEUDO = {
     "graphs__intra_item": {"encoders": ["vgg16", "minilm"], "pseudo_tokens": True},
-    "train__tokens": ["mdr_chca"],
+    "train__token_based": ["mdr_chca"],
     "train__patches": "vgg16",
-    "train__words": "minilm",
+    "train__text_tokens": "minilm",
 }
 ALLOWED_RECOMMENDERS = ", ".join(RECOMMENDERS)
 
@@ -111,7 +111,7 @@ def test_the_shipped_file_names_every_parameter() -> None:
         if isinstance(section, dict):
             assert set(values["graphs"][name]) == set(section)
     for name in RECOMMENDERS:
-        rarer = {"decay", "decay_epochs", "finetune_features"}  # explained above the section
+        rarer = {"lr_decay", "lr_decay_epochs", "finetune_features"}  # explained above the section
         assert set(values["recommenders"][name]) == set(load(SHIPPED).recommender(name).model_dump()) - rarer
 
 
@@ -169,7 +169,7 @@ def test_a_section_in_the_file_reaches_its_encoder_and_recommender(tmp_path: Pat
             'extract.encoders: found "vgg16", expected a valid array',
         ),
         ({"extract__encoders": [3]}, "extract.encoders.0: found 3, expected a valid string"),
-        ({"extract__missing": "median"}, "extract.missing: found \"median\", expected 'mean', 'zeros' or 'drop'"),
+        ({"extract__missing": "median"}, "extract.missing: found \"median\", expected 'mean', 'zeros' or 'error'"),
         ({"train__max_epochs": 0}, "train.max_epochs: found 0, expected greater than or equal to 1"),
         ({"evaluate__mask_val": "no"}, 'evaluate.mask_val: found "no", expected a valid boolean'),
         ({"encoders__minilm": 5}, "encoders.minilm: found 5, expected an object"),
@@ -376,10 +376,13 @@ def test_an_encoder_that_is_known_takes_no_other_library(tmp_path: Path) -> None
             {"extract__encoders": [*BOTH, "mine"], "encoders__mine": SENTENCE, "train__image": "mine"},
             "train.image: found 'mine', an encoder of text, expected one of image",
         ),
-        ({"train__tokens": ["bpr"]}, "train.tokens: found 'bpr', which belongs under train.collaborative"),
-        ({"train__multimodal": ["mdr_chca"]}, "train.multimodal: found 'mdr_chca', which belongs under train.tokens"),
+        ({"train__token_based": ["bpr"]}, "train.token_based: found 'bpr', which belongs under train.collaborative"),
         (
-            {"train__tokens": ["mdr_chca"]},
+            {"train__multimodal": ["mdr_chca"]},
+            "train.multimodal: found 'mdr_chca', which belongs under train.token_based",
+        ),
+        (
+            {"train__token_based": ["mdr_chca"]},
             "train.patches: found 'vit_b16_patches', expected one of extract.encoders (vgg16, minilm)",
         ),
         (
@@ -387,12 +390,13 @@ def test_an_encoder_that_is_known_takes_no_other_library(tmp_path: Path) -> None
             "train.patches: found 'minilm_tokens', an encoder of text, expected one of image",
         ),
         (
-            TOKENS | {"train__words": "minilm"},
-            "train.words: found 'minilm', which gives one vector an item; expected an encoder of patches or tokens",
+            TOKENS | {"train__text_tokens": "minilm"},
+            "train.text_tokens: found 'minilm', which gives one vector an item; "
+            "expected an encoder of patches or tokens",
         ),
         (
             TOKENS | {"graphs__intra_item": {"encoders": ["vit_b16_patches"]}},
-            "train.words: found 'minilm_tokens', expected one of graphs.intra_item.encoders (vit_b16_patches)",
+            "train.text_tokens: found 'minilm_tokens', expected one of graphs.intra_item.encoders (vit_b16_patches)",
         ),
         (
             {"train__image": "", "train__text": ""},
@@ -434,7 +438,7 @@ def test_a_recommenders_own_keys_are_checked_when_it_is_asked_for(tmp_path: Path
             ask()
         assert str(caught.value) == (
             f"{tmp_path}/p.yaml: recommenders.lightgcn.layer: no such key; did you mean layers? "
-            "(allowed: embedding_size, learning_rate, decay, decay_epochs, layers, regularisation)"
+            "(allowed: embedding_size, learning_rate, lr_decay, lr_decay_epochs, layers, regularisation)"
         )
 
 
@@ -476,8 +480,31 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_parameters_are_checked_without_torch() -> None:
     code = (
-        "import sys; from pathlib import Path; from mmprep.stages.config.parameters import load; "
+        "import sys; from pathlib import Path; from mmprep.stages.config.load import load; "
         "load(Path(sys.argv[1])); print('torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(SHIPPED)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train__tokens": []}, "train.tokens: renamed; write train.token_based"),
+        ({"train__words": "minilm_tokens"}, "train.words: renamed; write train.text_tokens"),
+        ({"extract__missing": "drop"}, 'extract.missing: found "drop", expected error, as drop is called now'),
+    ],
+)
+def test_keys_of_earlier_versions_name_the_new_ones(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    assert mistake(tmp_path, **changes) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("lightgcn", "decay", "lr_decay"), ("bpr", "decay_epochs", "lr_decay_epochs"), ("sgl", "drop", "edge_dropout")],
+)
+def test_recommenders_keys_of_earlier_versions_name_the_new_ones(tmp_path: Path, name: str, old: str, new: str) -> None:
+    parameters = load_with(tmp_path, **{f"recommenders__{name}": {old: 0.5}})
+    with pytest.raises(ParamsError) as caught:
+        parameters.recommender(name)
+    assert str(caught.value) == f"{tmp_path}/p.yaml: recommenders.{name}.{old}: renamed; write {new}"

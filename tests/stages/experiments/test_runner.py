@@ -177,7 +177,7 @@ def test_notes_tell_pieces_of_vectors(layout: Layout) -> None:
             "recommender": "mdr_chca",
             "set": {
                 "train.patches": "vgg16",
-                "train.words": "minilm",
+                "train.text_tokens": "minilm",
                 "graphs.intra_item.encoders": ["vgg16", "minilm"],
                 "graphs.intra_item.pseudo_tokens": True,
             },

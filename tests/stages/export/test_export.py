@@ -245,7 +245,7 @@ def test_rows_of_zeros_are_warned_of(
 def test_where_missing_items_are_dropped_only_an_export_without_rows_for_them_is_made(
     toy: Layout, tmp_path: Path
 ) -> None:
-    write_vectors(toy, "vgg16", photo_vectors(), missing="drop")
+    write_vectors(toy, "vgg16", photo_vectors(), missing="error")
     for target in ("mmrec", "numpy"):
         with pytest.raises(DataError, match=r"2 of 60 items have no vector, and extract\.missing is drop"):
             export.run(target, toy, tmp_path / "out", "vgg16")

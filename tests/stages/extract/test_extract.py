@@ -213,9 +213,9 @@ def test_missing_says_what_items_without_a_photo_get_later(layout: Layout, missi
 
 
 def test_missing_that_is_to_be_dropped_is_refused_later(layout: Layout) -> None:
-    extract(layout, missing="drop")
+    extract(layout, missing="error")
     features = FeatureSet.open(layout.features("vgg16")).vectors()
-    with pytest.raises(DataError, match=r"2 of 10 items have no vector, and extract\.missing is drop"):
+    with pytest.raises(DataError, match=r"2 of 10 items have no vector, and extract\.missing is error"):
         features.matrix(10)
 
 

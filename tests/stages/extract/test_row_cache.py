@@ -177,7 +177,7 @@ def test_what_changes_no_number_encodes_nothing(layout: Layout, change: dict[str
 def test_what_lacking_items_get_encodes_nothing(layout: Layout) -> None:
     write_photos(layout, list(range(12)))
     assert cost(layout, "vgg16", PHOTOS) == 12
-    assert [cost(layout, "vgg16", PHOTOS, missing=missing) for missing in ("zeros", "drop", "mean")] == [0, 0, 0]
+    assert [cost(layout, "vgg16", PHOTOS, missing=missing) for missing in ("zeros", "error", "mean")] == [0, 0, 0]
 
 
 def test_another_template_encodes_the_texts_that_it_changes(layout: Layout) -> None:
