@@ -645,7 +645,7 @@ def test_a_removed_folder_is_lost_rows_and_filled_anew(tmp_path: Path) -> None:
 
 def test_compaction_removes_leftovers_of_the_dead_only(tmp_path: Path) -> None:
     fill(tmp_path)
-    mine = temporary_name()
+    mine = temporary_name("x")
     dead = mine.replace(f".{os.getpid()}.", ".999999999.")
     for name in (mine, dead, "notes.txt"):
         (folder(tmp_path) / name).write_bytes(b"x")
