@@ -180,7 +180,7 @@ import hashlib, resource, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from mmprep.pipeline.cache.row_cache import RowCache
-from mmprep.pipeline.storage.store import Place
+from mmprep.pipeline.storage.open_store import open_store
 
 count, dimension = int(sys.argv[2]), 150_000
 values = pa.schema([pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False)])
@@ -673,7 +673,7 @@ import hashlib, random, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from mmprep.pipeline.cache.row_cache import LostRows, RowCache
-from mmprep.pipeline.storage.store import Place
+from mmprep.pipeline.storage.open_store import open_store
 
 where, seed, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 values = pa.schema([pa.field("vector", pa.list_(pa.float32(), 24), nullable=False)])
