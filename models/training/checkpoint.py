@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmprep.pipeline.storage.files import atomic_file
+from mmprep.pipeline.storage.files import temporary_folder
 
 Tensors = dict[str, Tensor]
 
@@ -66,8 +66,7 @@ class UnfinishedFile:
         told = {"made_from": self.made_from, "history": state.history, "best_epoch": state.best_epoch}
         told["seconds"] = state.seconds
         text = json.dumps(told)
-        with atomic_file(self.path) as temporary:
-            save_file(tensors, temporary, {"state": text, "sha256": digest(text, tensors)})
+        write_tensors(self.path, tensors, {"state": text, "sha256": digest(text, tensors)})
 
     def read(self, model: Mapping[str, Tensor]) -> TrainingState | None:
         """The state to continue from; None if there is none, or none that can be used, which is logged.
@@ -142,6 +141,22 @@ def require_like(state: TrainingState, model: Mapping[str, Tensor]) -> None:
 def signature(tensor: Tensor) -> tuple[torch.dtype, tuple[int, ...]]:
     """The type and shape of a tensor."""
     return tensor.dtype, tuple(tensor.shape)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors as safetensors, by rename.
+
+    Args:
+        path: the file.
+        tensors: on any device, by name.
+        metadata: texts that the file's header holds.
+    """
+    # In a folder, since safetensors has temporary files of its own, `.tmpXXXXXX` beside the file: a process that is
+    # killed leaves them, and they do not tell whose they are.
+    with temporary_folder(path) as folder:
+        whole = folder / path.name
+        save_file({name: flat(tensor) for name, tensor in tensors.items()}, whole, dict(metadata) if metadata else None)
+        whole.replace(path)
 
 
 def flat(tensor: Tensor) -> Tensor:

@@ -198,7 +198,7 @@ class CacheFolder:
 
     def sweep(self) -> int:
         """Remove what dead processes left; returns the bytes."""
-        return self._delete(self.place, is_leftover)
+        return self._delete(self.place, is_left)
 
     def damaged(self) -> list[Entry]:
         """The shards that were set aside, by any process."""
@@ -218,7 +218,7 @@ class CacheFolder:
     def clear_damaged(self) -> int:
         """Remove what was set aside; returns the bytes."""
         damaged = self.place.child(DAMAGED)
-        freed = self._delete(damaged, lambda entry: is_shard(entry) or is_leftover(entry))
+        freed = self._delete(damaged, lambda entry: is_shard(entry) or is_left(entry))
         damaged.remove_if_empty()
         return freed
 
@@ -246,6 +246,11 @@ def last_mark(entries: list[Entry]) -> float | None:
 def is_shard(entry: Entry) -> bool:
     """Whether a file is named like a shard."""
     return NAME.fullmatch(entry.name) is not None
+
+
+def is_left(entry: Entry) -> bool:
+    """Whether a file is what a writer left that runs no more."""
+    return is_leftover(entry.name, entry.changed)
 
 
 def has_gone(error: BaseException) -> bool:

@@ -1,12 +1,12 @@
 """The ledger of a dataset's downloads: a table and, until that is written, a journal that outlives a killed process."""
 
-import fcntl
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
 import polars as pl
+from filelock import lock_descriptor
 
 from mmprep.pipeline.download.outcomes import Outcome, Status
 from mmprep.pipeline.errors import DataError
@@ -68,12 +68,9 @@ def lock(journal: IO[str], layout: Layout) -> None:
     Raises:
         DataError: one is running.
     """
-    try:
-        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise DataError(
-            f"{layout.raw}: another `mmprep download` of this dataset is running; wait for it or stop it"
-        ) from error
+    # Not `FileLock`, which wants a file of its own: earlier versions lock the journal, and are to be kept out too.
+    if not lock_descriptor(journal.fileno(), blocking=False):
+        raise DataError(f"{layout.raw}: another `mmprep download` of this dataset is running; wait for it or stop it")
 
 
 def read_rows(table: pl.DataFrame) -> Iterator[Outcome]:

@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmprep.pipeline.errors import MissingInputError
+from mmprep.pipeline.storage.temporary import remove_leftovers, temporary_name
 
 TRIES = 10
 
@@ -32,11 +32,18 @@ def atomic_file(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder beside `path`; put it in the place of `path` when the block ends well."""
+    with temporary_folder(path) as temporary:
+        yield temporary
+        put_in_place(temporary, path)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path`, which goes with all that is in it when the block ends."""
     temporary = temporary_beside(path)
     temporary.mkdir()
     try:
         yield temporary
-        put_in_place(temporary, path)
     finally:
         remove(temporary)
 
@@ -59,26 +66,10 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name for this process to write to before it renames to `path`; makes the parent folder."""
+    """A name to write to before it is renamed to `path`; makes the parent folder and removes leftovers of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{path.name}.*.partial"):
-        process = left.name.split(".")[-2]
-        if not (process.isdigit() and is_running(int(process))):
-            remove(left)
-    return path.parent / f".{path.name}.{os.getpid()}.partial"
-
-
-def is_running(process: int) -> bool:
-    """Whether a process of this number runs on this machine."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    remove_leftovers(path.parent, path.name)
+    return path.parent / temporary_name(path.name)
 
 
 def remove(path: Path) -> None:

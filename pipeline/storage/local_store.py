@@ -48,7 +48,7 @@ class LocalPlace(Place):
 
     def write(self, name: str, content: bytes) -> None:  # noqa: D102
         with self._told("written"):
-            temporary = self.scratch()
+            temporary = self._temporary(name)
             try:
                 temporary.write_bytes(content)
                 self._install(temporary, name)
@@ -66,8 +66,12 @@ class LocalPlace(Place):
 
     def scratch(self) -> Path:  # noqa: D102
         with self._told("written"):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / temporary_name()
+            return self._temporary("scratch")
+
+    def _temporary(self, name: str) -> Path:
+        # Leftovers wait for `CacheFolder.sweep`: to list a folder of many shards before each is slow over a network.
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / temporary_name(name)
 
     def put(self, file: Path, name: str) -> None:  # noqa: D102
         with self._told("written"):

@@ -13,7 +13,7 @@ import fsspec
 
 from mmprep.pipeline.errors import MmprepError, ParamsError, first_line
 from mmprep.pipeline.storage.store import Entry, Place, PlaceError
-from mmprep.pipeline.storage.temporary import temporary_name
+from mmprep.pipeline.storage.temporary import scratch_folder, temporary_name
 
 EXTRAS = {"s3": "mmprep[s3]", "s3a": "mmprep[s3]"}
 # These have no folders to make; asking some of them for one would make a bucket of a mistyped name.
@@ -86,7 +86,7 @@ class RemotePlace(Place):
     def fetch(self, name: str) -> Path:  # noqa: D102
         copy = self._folder() / name
         if not copy.exists():
-            partial = self.scratch()
+            partial = self._folder() / temporary_name(name)
             with self._told("read"):
                 self._files.get_file(self._at(name), str(partial))
             partial.replace(copy)
@@ -97,7 +97,7 @@ class RemotePlace(Place):
         return True
 
     def scratch(self) -> Path:  # noqa: D102
-        return self._folder() / temporary_name()
+        return self._folder() / temporary_name("scratch")
 
     def put(self, file: Path, name: str) -> None:  # noqa: D102
         with self._written(name):
@@ -134,7 +134,7 @@ class RemotePlace(Place):
     def _folder(self) -> Path:
         with self._lock:  # several files are fetched at once
             if self._copies is None:
-                self._copies = tempfile.TemporaryDirectory(prefix="mmprep-")
+                self._copies = scratch_folder()
             return Path(self._copies.name)
 
     @contextmanager

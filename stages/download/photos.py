@@ -18,6 +18,7 @@ from mmprep.pipeline.photos.decode import SUFFIXES, PhotoError, open_photo, suff
 from mmprep.pipeline.photos.names import item_of_photo, photo_name
 from mmprep.pipeline.progress import Progress
 from mmprep.pipeline.reject_reasons import Reason
+from mmprep.pipeline.storage.temporary import SUFFIX, is_temporary, remove_leftovers, temporary_name
 
 IMAGES = "images"
 DRAFT_PIXELS = 32
@@ -42,12 +43,7 @@ class PhotoJob:
 
     def temporary(self, folder: Path) -> Path:
         """Where the photo is received."""
-        return folder / temporary_name(self.item_id)
-
-
-def temporary_name(item_id: str) -> str:
-    """The hidden name of a photo that is not checked yet."""
-    return f".{photo_name(item_id, '.partial')}"
+        return folder / temporary_name(photo_name(self.item_id, ""))
 
 
 def plan_photos(
@@ -87,8 +83,9 @@ def check_job(item_id: str, url: str) -> str:
     Raises:
         FetchError: the URL is refused, or the id makes no file name.
     """
-    if not item_id or len(temporary_name(item_id)) > LONGEST_NAME:
-        raise FetchError(Status.REFUSED_ID, f"a file name of {len(temporary_name(item_id))} characters")
+    longest = photo_name(item_id, max(SUFFIXES, key=len))
+    if not item_id or len(longest) > LONGEST_NAME:
+        raise FetchError(Status.REFUSED_ID, f"a file name of {len(longest)} characters")
     return check_url(url).host
 
 
@@ -99,8 +96,10 @@ def check_folder(
 
     What a killed process was receiving is removed.
     """
-    for left in folder.glob(".*.partial"):
-        left.unlink()
+    remove_leftovers(folder)
+    for left in folder.glob(f".*{SUFFIX}"):
+        if not is_temporary(left.name):  # by an earlier version, whose writers the dataset's lock keeps out
+            left.unlink()
     paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
     paths = [path for path in paths if item_of_photo(path) in wanted]
     found: dict[str, tuple[list[Path], list[Path]]] = {}

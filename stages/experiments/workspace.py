@@ -7,21 +7,22 @@ continues. It borrows git's objects, DVC's cache and the raw files, and hands ea
 `dvc exp show` lists it.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from filelock import lock_descriptor
+
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.storage.files import atomic_folder, remove
+from mmprep.pipeline.storage.temporary import scratch_folder
 
 PLACE = Path(".dvc/tmp/experiments")
 CODE = ("dvc.yaml", "params.yaml", "mmprep", "pipeline", "models", "stages")
@@ -198,16 +199,15 @@ def opened(project: Path, dvc: Sequence[str] = (sys.executable, "-m", "dvc")) ->
     place = project / PLACE
     place.parent.mkdir(parents=True, exist_ok=True)
     with place.with_suffix(".lock").open("w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"{project}: experiments are running here; wait for them or stop them") from error
+        # Not `FileLock`, which keeps its descriptor to itself: DVC is to inherit this one.
+        if not lock_descriptor(lock.fileno(), blocking=False):
+            raise DataError(f"{project}: experiments are running here; wait for them or stop them")
         yield ProjectCopy(project, baseline, snapshot(project), lock, tuple(dvc))
 
 
 def snapshot(project: Path) -> str:
     """Write what git tracks, as it is in the folder, and new code and locks, to git's objects; nothing else changes."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with scratch_folder() as scratch:
         index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
         git(project, "read-tree", "HEAD", environ=index)
         git(project, "add", "--update", ".", environ=index)

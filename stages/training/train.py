@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from mmprep.models.device import best_device
 from mmprep.models.recommenders.base import Recommender, RecommenderParams, TrainingData
 from mmprep.models.recommenders.catalogue import RecommenderDescription, describe
-from mmprep.models.training.checkpoint import UnfinishedFile
+from mmprep.models.training.checkpoint import UnfinishedFile, write_tensors
 from mmprep.models.training.params import TrainParams
 from mmprep.models.training.progress_state import Steps
 from mmprep.models.training.trainer import DivergedError, Fit, build, fit
@@ -149,8 +148,7 @@ def write_weights(recommender: Recommender, files: RunLayout) -> None:
         users, items = recommender.embeddings()
     embeddings = {"users": users, "items": items}
     for path, tensors in ((files.checkpoint, recommender.state_dict()), (files.embeddings, embeddings)):
-        with atomic_file(path) as temporary:
-            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, temporary)
+        write_tensors(path, tensors)
 
 
 def write_history(result: Fit, files: RunLayout) -> None:

@@ -1,7 +1,6 @@
 """Loading models of sentence-transformers: from a folder, or with random weights."""
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +18,7 @@ from mmprep.models.encoders.base import Identity
 from mmprep.models.encoders.catalogue import BERT, MINILM
 from mmprep.models.encoders.networks.quiet import quietly
 from mmprep.pipeline.errors import WeightsError, first_line
+from mmprep.pipeline.storage.temporary import scratch_folder
 
 UNREAD = "pooler."
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -102,7 +102,7 @@ def random_model(model: str, seed: int, encoder: str) -> SentenceTransformer:
             intermediate_size=inner,
         )
         network = transformers.BertModel(config)  # type: ignore[no-untyped-call]
-    with tempfile.TemporaryDirectory() as folder, quietly():
+    with scratch_folder() as folder, quietly():
         network.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         transformer = Transformer(folder, max_seq_length=tokens)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from worlds import training_data, two_groups
 
 from mmprep.models.recommenders.base import Recommender, RecommenderParams
 from mmprep.models.recommenders.catalogue import CATALOGUE, describe
-from mmprep.models.training.checkpoint import TrainingState, UnfinishedFile
+from mmprep.models.training.checkpoint import TrainingState, UnfinishedFile, write_tensors
 from mmprep.models.training.params import TrainParams
 from mmprep.models.training.progress_state import Steps
 from mmprep.models.training.trainer import Fit, build, fit
@@ -145,6 +146,36 @@ def test_state_that_is_half_written_leaves_the_old_one(
     assert found is not None
     assert found.best_epoch == 1
     assert list(unfinished.path.parent.iterdir()) == [unfinished.path]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_safetensors_leaves_half_written_goes(tmp_path: Path, killed: bool, dead_process: int) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    left: list[Path] = []
+
+    def half(_: object, target: Path, *__: object) -> None:
+        left.append(target.parent / ".tmpXXXXXX")  # safetensors 0.8 writes to such a file
+        left[0].write_bytes(b"half")
+        if killed:  # before it could remove anything
+            name = target.parent.name.replace(f".{os.getpid()}.", f".{dead_process}.")
+            left.append(target.parent.rename(tmp_path / name))
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmprep.models.training.checkpoint.save_file", half)
+        with pytest.raises(Killed):
+            write_tensors(path, {"a": torch.ones(2)})
+    assert list(tmp_path.iterdir()) == left[1:]
+    write_tensors(path, {"a": torch.ones(2)})
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_tensors_are_written_from_any_layout_with_texts(tmp_path: Path) -> None:
+    value = torch.arange(6.0).reshape(2, 3).T.requires_grad_()
+    write_tensors(tmp_path / "new" / "file", {"a": value}, {"told": "by"})
+    with safe_open(tmp_path / "new" / "file", "pt") as file:
+        assert file.metadata() == {"told": "by"}
+        assert torch.equal(file.get_tensor("a"), value)
 
 
 def test_where_nothing_was_saved_training_begins_without_a_word(

@@ -180,7 +180,7 @@ import hashlib, resource, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from mmprep.pipeline.cache.row_cache import RowCache
-from mmprep.pipeline.storage.store import Place
+from mmprep.pipeline.storage.open_store import open_store
 
 count, dimension = int(sys.argv[2]), 150_000
 values = pa.schema([pa.field("vector", pa.list_(pa.float32(), dimension), nullable=False)])
@@ -645,7 +645,7 @@ def test_a_removed_folder_is_lost_rows_and_filled_anew(tmp_path: Path) -> None:
 
 def test_compaction_removes_leftovers_of_the_dead_only(tmp_path: Path) -> None:
     fill(tmp_path)
-    mine = temporary_name()
+    mine = temporary_name("x")
     dead = mine.replace(f".{os.getpid()}.", ".999999999.")
     for name in (mine, dead, "notes.txt"):
         (folder(tmp_path) / name).write_bytes(b"x")
@@ -673,7 +673,7 @@ import hashlib, random, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from mmprep.pipeline.cache.row_cache import LostRows, RowCache
-from mmprep.pipeline.storage.store import Place
+from mmprep.pipeline.storage.open_store import open_store
 
 where, seed, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 values = pa.schema([pa.field("vector", pa.list_(pa.float32(), 24), nullable=False)])

@@ -1,5 +1,6 @@
 """What was downloaded is not forgotten, however the process ends."""
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -120,6 +121,18 @@ def test_two_downloads_of_a_dataset_exclude_each_other(layout: Layout) -> None:
         f"{layout.raw}: another `mmprep download` of this dataset is running; wait for it or stop it"
     )
     record(layout, PHOTO)
+
+
+def test_a_download_by_an_earlier_version_is_kept_out_of_too(layout: Layout) -> None:
+    layout.download_journal.parent.mkdir(parents=True)
+    with layout.download_journal.open("a+") as journal:
+        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with pytest.raises(DataError, match="another `mmprep download`"), open_ledger(layout, PROVENANCE):
+            pass
+    record(layout, PHOTO)
+    assert [path.name for path in layout.download_journal.parent.iterdir() if path.name.startswith(".")] == [
+        ".downloads.jsonl"
+    ]
 
 
 def test_a_damaged_table_is_told(layout: Layout) -> None:

@@ -2,17 +2,23 @@
 
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mmprep.pipeline.errors import MissingInputError
-from mmprep.pipeline.storage.files import atomic_file, atomic_folder, remove, require, sha256, write_json
+from mmprep.pipeline.storage.files import (
+    atomic_file,
+    atomic_folder,
+    remove,
+    require,
+    sha256,
+    temporary_folder,
+    write_json,
+)
 
 WRITE_AND_WAIT = """
 import sys, time
@@ -23,21 +29,6 @@ with {context}(Path(sys.argv[1])) as temporary:
     print("writing", flush=True)
     time.sleep(60)
 """
-
-
-@pytest.fixture
-def dead_process() -> int:
-    process = subprocess.Popen([sys.executable, "-c", ""])
-    process.wait()
-    return process.pid
-
-
-@pytest.fixture
-def living_process() -> Iterator[int]:
-    process = subprocess.Popen(["sleep", "60"])
-    yield process.pid
-    process.kill()
-    process.wait()
 
 
 def kill_in_the_middle(context: str, target: str, path: Path) -> None:
@@ -136,38 +127,19 @@ def test_killed_write_of_a_folder_leaves_the_old_one_and_is_swept_up_by_the_next
     assert names(tmp_path) == ["folder"]
 
 
-def test_what_a_dead_process_left_is_removed(tmp_path: Path, dead_process: int) -> None:
-    (tmp_path / f".file.txt.{dead_process}.partial").touch()
-    (tmp_path / f".folder.{dead_process}.partial").mkdir()
-    (tmp_path / f".folder.{dead_process}.partial" / "part").touch()
-    with atomic_file(tmp_path / "file.txt") as temporary:
-        temporary.touch()
-    with atomic_folder(tmp_path / "folder"):
-        pass
-    assert names(tmp_path) == ["file.txt", "folder"]
+def test_threads_that_write_one_file_at_once_have_a_name_each(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "folder") as one, atomic_folder(tmp_path / "folder") as other:
+        (one / "part").touch()
+        assert names(other) == []
+    assert names(tmp_path / "folder") == ["part"], "the last to end"
 
 
-def test_what_a_living_process_writes_is_left_alone(tmp_path: Path, living_process: int) -> None:
-    other = tmp_path / f".file.txt.{living_process}.partial"
-    other.write_text("still writing")
-    with atomic_file(tmp_path / "file.txt") as temporary:
-        temporary.touch()
-    assert other.read_text() == "still writing"
-
-
-def test_what_this_process_left_under_its_number_is_removed(tmp_path: Path) -> None:
-    (tmp_path / f".folder.{os.getpid()}.partial").mkdir()
-    (tmp_path / f".folder.{os.getpid()}.partial" / "part").touch()
-    with atomic_folder(tmp_path / "folder") as temporary:
-        assert names(temporary) == []
-
-
-def test_leftovers_of_other_files_are_left_alone(tmp_path: Path, dead_process: int) -> None:
-    other = tmp_path / f".other.txt.{dead_process}.partial"
-    other.touch()
-    with atomic_file(tmp_path / "file.txt") as temporary:
-        temporary.touch()
-    assert other.exists()
+def test_temporary_folder_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), temporary_folder(tmp_path / "new" / "file") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "part").touch()
+        raise RuntimeError
+    assert names(tmp_path / "new") == []
 
 
 def test_remove_takes_links_and_not_what_they_point_to(tmp_path: Path) -> None:

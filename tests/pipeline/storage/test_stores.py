@@ -1,8 +1,6 @@
 """Places: files appear whole or not at all, on a disk and behind a URL, and trouble is one line."""
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +15,6 @@ from mmprep.pipeline.storage.local_store import LocalPlace
 from mmprep.pipeline.storage.open_store import open_store
 from mmprep.pipeline.storage.remote_store import RemotePlace, changed
 from mmprep.pipeline.storage.store import Place, PlaceError
-from mmprep.pipeline.storage.temporary import is_leftover, temporary_name
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -211,24 +208,3 @@ def test_passwords_are_not_shown() -> None:
 def test_stores_tell_the_time_in_several_ways(info: dict[str, object]) -> None:
     assert changed(info) == 10.5
     assert changed({"name": "a"}) is None
-
-
-def entry_of(place: Place, name: str, age: float = 0) -> bool:
-    place.write(name, b"x")
-    assert isinstance(place, LocalPlace)
-    os.utime(place.folder / name, (time.time() - age,) * 2)
-    return is_leftover(next(entry for entry in place.entries() if entry.name == name))
-
-
-def test_leftovers_are_of_dead_processes_or_a_day_old(tmp_path: Path) -> None:
-    place = open_store(tmp_path)
-    code = "from mmprep.pipeline.storage.store import temporary_name; print(temporary_name())"
-    dead = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
-    mine = temporary_name()
-    foreign = f".{'0' * 12}.{dead.split('.')[2]}.{'0' * 16}.partial"
-    assert mine.split(".")[1] == dead.split(".")[1]
-    assert entry_of(place, dead)
-    assert not entry_of(place, mine)
-    assert not entry_of(place, foreign)
-    assert entry_of(place, foreign, age=25 * 3600)
-    assert not entry_of(place, "notes.partial", age=25 * 3600)

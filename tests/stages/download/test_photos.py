@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from mmprep.pipeline.download.outcomes import DownloadParams
 from mmprep.pipeline.download.public_addresses import Address
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.storage.temporary import temporary_name, this_host
 from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import DOWNLOADS, RAW_ITEMS
 from mmprep.stages.download.download import PhotosWanted, run_photos
@@ -247,6 +249,19 @@ def test_a_damaged_photo_on_disk_is_replaced(layout: Layout) -> None:
     assert images(layout) == ["B0.jpg", "B1.jpg", "B2.jpg"]
     assert (folder / "B0.jpg").read_bytes() == JPEG
     assert (folder / "B2.jpg").read_bytes() == NOISE[:700], "nothing better came"
+
+
+def test_what_is_received_on_another_machine_is_left_alone(layout: Layout, dead_process: int) -> None:
+    folder = layout.raw / "images"
+    folder.mkdir(parents=True)
+    mine = temporary_name("B0")
+    foreign = mine.replace(this_host(), "0" * 12)
+    dead = mine.replace(f".{os.getpid()}.", f".{dead_process}.")
+    for name in (mine, foreign, dead):
+        (folder / name).write_bytes(NOISE[:700])
+    with serve({"/B0": Page(JPEG)}) as site:
+        fetch_all(layout, site)
+    assert images(layout) == sorted([mine, foreign, "B0.jpg"])
 
 
 def test_a_final_failure_is_remembered_and_a_passing_one_is_tried_by_the_next_run(layout: Layout) -> None:

@@ -4,10 +4,13 @@ import inspect
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +23,7 @@ from mmprep.stages.experiments.workspace import MADE, PLACE, ExperimentError, Pr
 
 # Notes what it is asked, writes what a stage would, and records an experiment as DVC does: a commit under refs/exps.
 DVC = """#!{python}
-import json, os, pathlib, subprocess, sys
+import json, os, pathlib, subprocess, sys, time
 asked = sys.argv[1:]
 if asked[:2] == ["cache", "dir"]:
     if len(asked) == 2:
@@ -35,6 +38,9 @@ pathlib.Path("data/runs").mkdir(parents=True, exist_ok=True)
 pathlib.Path("data/runs/half").touch()
 pathlib.Path("params.yaml").write_text("changed by DVC")
 print(json.dumps(told))
+if "slow" in asked:
+    pathlib.Path("running").write_text(f"{{os.getpid()}}\\n")
+    time.sleep(60)
 if "broken" in asked:
     print("error: loss is not finite\\nERROR: failed to reproduce 'broken'")
     sys.exit(1)
@@ -187,6 +193,34 @@ def test_a_project_that_was_moved_gets_a_new_copy(project: Path) -> None:
 def test_two_commands_do_not_run_at_once(copy: ProjectCopy) -> None:
     with pytest.raises(DataError, match="experiments are running here"), opened(copy.project):
         pass
+
+
+def test_dvc_that_lost_its_parent_keeps_others_out(project: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from mmprep.stages.experiments.workspace import opened\n"
+        "with opened(Path(sys.argv[1]), sys.argv[2:]) as copy:\n"
+        "    copy.prepare()\n"
+        "    copy.run('a', [], 'slow', Path(sys.argv[1]) / 'log')\n"
+    )
+    note = project / PLACE / "running"
+    with subprocess.Popen([sys.executable, "-c", code, str(project), *stand_in(project)]) as parent:
+        while not (note.exists() and note.read_text().endswith("\n")):
+            assert parent.poll() is None
+            time.sleep(0.05)
+        parent.kill()
+    number = int(note.read_text())
+    with pytest.raises(DataError, match="experiments are running here"), opened(project):
+        pass
+    os.kill(number, signal.SIGKILL)
+    wait_for_the_lock(project)
+
+
+def wait_for_the_lock(project: Path) -> None:
+    for _ in range(200):
+        with suppress(DataError), opened(project):
+            return
+        time.sleep(0.05)
+    pytest.fail("the lock outlived the process")
 
 
 def test_a_project_without_dvc_or_commits_is_told_what_to_do(tmp_path: Path) -> None:

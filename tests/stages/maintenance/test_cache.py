@@ -142,7 +142,7 @@ def test_what_others_put_there_is_passed_over_and_stays(tmp_path: Path, foreign:
 def test_prune_tidies_up_and_keeps_every_row(place: Place) -> None:
     fill(place, CLIP)
     inner = place.child(folder_name(CLIP))
-    dead = temporary_name().replace(f".{os.getpid()}.", ".999999999.")
+    dead = temporary_name("x").replace(f".{os.getpid()}.", ".999999999.")
     inner.write(dead, b"x" * 1000)
     inner.child("damaged").write(f"{'0' * 64}.parquet", b"x" * 500)
     freed = prune(place)
