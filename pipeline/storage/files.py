@@ -101,3 +101,18 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write a mapping as indented JSON, by rename."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds a JSON object.
+
+    Raises:
+        ValueError: it is not JSON, or holds something else; the message is a phrase without the path.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError("not JSON") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"found {type(values).__name__}, expected an object")
+    return values

@@ -14,7 +14,7 @@ from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.tables.provenance import record
 from mmprep.pipeline.tables.schemas import ITEMS, RELIABILITIES, USERS
 from mmprep.pipeline.text import printable
-from mmprep.stages.training.trained import Trained, read_trained
+from mmprep.stages.training.load_run import LoadedRun, load_run
 
 RECOMMENDER = "da_mrs"
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
@@ -57,23 +57,24 @@ def run(layout: Layout, progress: Progress = silent) -> dict[str, Any]:
         DataError: its files are damaged, or it was trained on other interactions, features or graphs than there are.
     """
     del progress  # seconds
-    trained = read_trained(layout, RECOMMENDER)
-    params = recommender_of(trained).params
-    rows = estimate(trained, layout)
-    inputs = [layout.run(RECOMMENDER).checkpoint, *trained.inputs]
-    note = {"recommender": RECOMMENDER, "seed": trained.seed}
+    loaded = load_run(layout, RECOMMENDER)
+    params = recommender_of(loaded).params
+    rows = estimate(loaded, layout)
+    inputs = [loaded.run.files.checkpoint, *loaded.inputs]
+    note = {"recommender": RECOMMENDER, "seed": loaded.run.config.train.seed}
     RELIABILITIES.write(rows, layout.reliabilities, record("denoise", layout, params, inputs, ("torch",), **note))
     return summary(rows) | places(layout)
 
 
-def estimate(trained: Trained, layout: Layout) -> pl.DataFrame:
+def estimate(loaded: LoadedRun, layout: Layout) -> pl.DataFrame:
     """Table RELIABILITIES, by user, then item."""
-    train = trained.data.train.tocoo()
+    train = loaded.data.train.tocoo()
     order = np.lexsort((train.col, train.row))
     users, items = train.row[order].astype(np.int64), train.col[order].astype(np.int64)
-    negatives = NegativeSampler(trained.data.train).sample(users, np.random.default_rng(trained.seed))
+    rng = np.random.default_rng(loaded.run.config.train.seed)
+    negatives = NegativeSampler(loaded.data.train).sample(users, rng)
     triples = (torch.from_numpy(each) for each in (users, items, negatives))
-    f, g = recommender_of(trained).reliabilities(*triples)
+    f, g = recommender_of(loaded).reliabilities(*triples)
     pairs = {"user": users.astype(np.int32), "item": items.astype(np.int32)}
     rows = pl.DataFrame({**pairs, "f": f.numpy(), "g": g.numpy()})
     named = rows.join(USERS.read(layout.users), on="user", how="left", maintain_order="left")
@@ -81,9 +82,9 @@ def estimate(trained: Trained, layout: Layout) -> pl.DataFrame:
     return named.join(ids, on="item", how="left", maintain_order="left").select(RELIABILITIES.schema.names)
 
 
-def recommender_of(trained: Trained) -> DAMRS:
+def recommender_of(loaded: LoadedRun) -> DAMRS:
     """The recommender, as what it is."""
-    return cast(DAMRS, trained.recommender)
+    return cast(DAMRS, loaded.recommender)
 
 
 def summary(rows: pl.DataFrame) -> dict[str, Any]:

@@ -14,9 +14,8 @@ from mmprep.pipeline.tables.schemas import RECOMMENDATIONS, SPLIT_INTERACTIONS, 
 from mmprep.pipeline.text import printable
 from mmprep.stages.explore.item_lookup import Item, Items
 from mmprep.stages.explore.user_lookup import look_up_user, read_rows
-from mmprep.stages.maintenance.soundness import Fault, Soundness, read_object
-
-VALIDATION = "val_recall@20"
+from mmprep.stages.maintenance.soundness import Fault, Soundness
+from mmprep.stages.training.run import VALIDATION, read_training
 
 
 @dataclass(frozen=True)
@@ -139,27 +138,12 @@ def best_on_validation(layout: Layout) -> tuple[str, str]:
         DataError: a file of validation metrics is damaged.
     """
     runs = layout.run("*").folder.parent
-    found = {path.parent.name: read_validation(path) for path in sorted(runs.glob("[!.]*/training.json"))}
+    names = [path.parent.name for path in sorted(runs.glob("[!.]*/training.json"))]
+    found = {name: read_training(layout.run(name), name)[VALIDATION] for name in names}
     if not found:
         raise MissingInputError(f"{runs}: no trained recommender; run `dvc repro` or `mmprep train` first")
     best = max(found, key=lambda name: found[name])
     return best, f"{best} has the best validation Recall@20, {found[best]:.4f}, of the {len(found)} trained"
-
-
-def read_validation(path: Path) -> float:
-    """The validation Recall@20 of a run.
-
-    Raises:
-        DataError: the file does not tell it.
-    """
-    try:
-        value = read_object(path).get(VALIDATION)
-    except Fault:
-        value = None
-    if not isinstance(value, int | float):
-        again = f"mmprep train --recommender {path.parent.name}"
-        raise DataError(f"{path}: no {VALIDATION} there; run `{again}` again")
-    return float(value)
 
 
 def read_history(layout: Layout, user: int, items: Items) -> tuple[Interaction, ...]:

@@ -1,13 +1,13 @@
 """What a dataset's runs have given: the test metrics side by side, and where everything lies."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmprep.pipeline.errors import DataError, MissingInputError
+from mmprep.pipeline.errors import MissingInputError
 from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.layout import Layout
+from mmprep.stages.training.run import TrainedRun, read_metrics
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "precision@20")
 
@@ -32,10 +32,11 @@ def collect(layout: Layout) -> Report:
 
     Raises:
         MissingInputError: none has been evaluated.
-        DataError: a file of metrics or features is damaged.
+        DataError: a file of metrics or features, or a run's config, is damaged.
     """
     runs = layout.root / "runs" / layout.dataset
-    metrics = {path.parent.name: read_metrics(path) for path in sorted(runs.glob("*/metrics.json"))}
+    names = [path.parent.name for path in sorted(runs.glob("*/metrics.json"))]
+    metrics = {name: read_metrics(layout.run(name), name, METRICS) for name in names}
     if not metrics:
         raise MissingInputError(f"{runs}: no evaluated recommender; run `dvc repro` or `mmprep evaluate` first")
     features = sorted((layout.root / "features" / layout.dataset).glob("[!.]*/"))
@@ -46,22 +47,6 @@ def collect(layout: Layout) -> Report:
     return Report(metrics, places, told + [caution for name in metrics for caution in cautions_of_run(layout, name)])
 
 
-def read_metrics(path: Path) -> dict[str, float]:
-    """The test metrics of one recommender.
-
-    Raises:
-        DataError: the file holds something else.
-    """
-    try:
-        metrics = {name: float(value) for name, value in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (ValueError, TypeError, AttributeError):
-        metrics = {}
-    if not metrics.keys() >= set(METRICS):
-        again = f"mmprep evaluate --recommender {path.parent.name}"
-        raise DataError(f"{path}: not the metrics of a recommender; run `{again}` again")
-    return metrics
-
-
 def cautions(features: Path) -> list[str]:
     """What to know of one encoder's features."""
     encoder = FeatureSet.open(features).provenance["encoder"]
@@ -69,15 +54,11 @@ def cautions(features: Path) -> list[str]:
 
 
 def cautions_of_run(layout: Layout, recommender: str) -> list[str]:
-    """What to know of a trained recommender."""
-    path = layout.run(recommender).config
-    if not path.exists():
+    """What to know of an evaluated recommender; nothing where its run's config is not on this machine."""
+    files = layout.run(recommender)
+    if not files.config.exists():
         return []
-    try:
-        cut = json.loads(path.read_text(encoding="utf-8")).get("pseudo_tokens", [])
-    except (ValueError, AttributeError) as error:
-        again = f"mmprep train --recommender {recommender}"
-        raise DataError(f"{path}: not what training wrote; run `{again}` again") from error
+    cut = TrainedRun.open(files, recommender).config.pseudo_tokens
     return [pseudo_tokens(recommender, cut)] if cut else []
 
 

@@ -21,7 +21,7 @@ from mmprep.stages.explore.figures import require_matplotlib
 from mmprep.stages.explore.neighbors import notes_of_dataset
 from mmprep.stages.explore.report import cautions
 from mmprep.stages.explore.tsne_figure import NONE, OTHER, Panel, Picture, draw
-from mmprep.stages.training.trained import Trained, read_trained
+from mmprep.stages.training.load_run import LoadedRun, load_run
 
 LEAST_ITEMS = 10
 PERPLEXITY = 30.0  # about how many neighbours a point keeps
@@ -51,22 +51,22 @@ def run(
         DataError: it is damaged or stale, or there are too few items.
     """
     require_matplotlib("tsne")
-    trained = read_trained(layout, recommender)
+    loaded = load_run(layout, recommender)
     with torch.inference_mode():
-        views = {m: view.numpy() for m, view in trained.recommender.item_views().items()}
+        views = {m: view.numpy() for m, view in loaded.recommender.item_views().items()}
     if not views:
         raise ParamsError(f"recommender: {recommender} refines no features; these do: {', '.join(refining())}")
-    having = with_features(layout, trained.encoders)
+    having = with_features(layout, loaded.run.config.features)
     chosen = sample(having, items, seed)
     with progress("t-SNE", 2 * len(views), "maps") as advance:
         panels = []
-        for title, vectors in titled(layout, recommender, trained, views):
+        for title, vectors in titled(layout, recommender, loaded, views):
             panels.append(Panel(title, embedded(vectors[chosen], seed)))
             advance(1, title)
     path = layout.picture(f"tsne_{recommender}")
     told = f"{len(chosen)} items" if len(chosen) == len(having) else f"{len(chosen)} of {len(having)} items"
     title = f"{layout.dataset}: {told} by t-SNE, before and after {recommender}"
-    draw(Picture(title, panels, categories(layout)[chosen].tolist(), tuple(notes(layout, trained))), path)
+    draw(Picture(title, panels, categories(layout)[chosen].tolist(), tuple(notes(layout, loaded))), path)
     return {"picture": str(path), "items": len(chosen)}
 
 
@@ -76,13 +76,13 @@ def refining() -> list[str]:
 
 
 def titled(
-    layout: Layout, recommender: str, trained: Trained, views: Mapping[str, Points]
+    layout: Layout, recommender: str, loaded: LoadedRun, views: Mapping[str, Points]
 ) -> Iterator[tuple[str, Points]]:
     """The raw and the refined features of each modality, and what they are called."""
     for modality, view in views.items():
-        encoder = trained.encoders[modality]
+        encoder = loaded.run.config.features[modality]
         random = " (random weights)" if cautions(layout.features(encoder)) else ""
-        yield f"{modality}: features of {encoder}{random}", trained.data.features[modality]
+        yield f"{modality}: features of {encoder}{random}", loaded.data.features[modality]
         yield f"{modality}: refined by {recommender}", view
 
 
@@ -135,8 +135,8 @@ def first_difference(paths: Sequence[Sequence[str]]) -> int:
     return next(differ, depths[-1])
 
 
-def notes(layout: Layout, trained: Trained) -> Iterator[str]:
+def notes(layout: Layout, loaded: LoadedRun) -> Iterator[str]:
     """What must be known to read the picture rightly."""
     yield from notes_of_dataset(layout)
-    for encoder in trained.encoders.values():
+    for encoder in loaded.run.config.features.values():
         yield from cautions(layout.features(encoder))

@@ -1,6 +1,5 @@
-"""Whether tables and trained recommenders are what was written, and made of what there is now."""
+"""Whether tables are what was written, and made of what there is now."""
 
-import csv
 import json
 import stat
 from collections.abc import Callable
@@ -9,11 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from safetensors import safe_open
 
 from mmprep.pipeline.errors import DataError, MissingInputError
-from mmprep.pipeline.layout import Layout, RunLayout
-from mmprep.pipeline.storage.files import sha256
+from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import digest_of, read_provenance
 from mmprep.pipeline.tables.schemas import DOWNLOADS, EDGES, ITEMS, USERS
 from mmprep.pipeline.tables.table import Table
@@ -69,26 +66,6 @@ class Soundness:
             self.require_inputs(provenance)
         if strange:
             raise Fault("damaged", strange)
-
-    def trained(self, files: RunLayout) -> None:
-        """A trained recommender: its files against the digests in its config, their shapes, and its inputs."""
-        if not files.config.exists():
-            raise Fault("damaged", f"no {files.config.name}, as training did not end")
-        config = read_object(files.config)
-        for path in (files.checkpoint, files.embeddings):
-            if not path.exists():
-                raise Fault("damaged", f"{path.name} is gone")
-            if sha256(path) != config["outputs"][path.name]:
-                raise Fault("damaged", f"{path.name} is not what training wrote")
-        epochs = read_object(files.training)["epochs"]
-        if read_epochs(files.history) != list(range(1, epochs + 1)):
-            raise Fault("damaged", f"{files.history.name} does not have {epochs} epochs")
-        self.require_inputs(config)
-        with safe_open(files.embeddings, "numpy") as tensors:
-            for what, expected in self._sizes.items():
-                found = tensors.get_slice(f"{what}s").get_shape()[0]
-                if expected is not None and found != expected:
-                    raise Fault("stale", f"embeddings of {found} {what}s, but there are {expected}")
 
     def metrics(self, path: Path) -> None:
         """Metrics: that they can be read."""
@@ -169,12 +146,3 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise Fault("damaged", f"{path.name} is not what mmprep writes")
     return values
-
-
-def read_epochs(path: Path) -> list[int]:
-    """The epochs that a history of training tells; none where it cannot be read."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [int(row["epoch"]) for row in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error):
-        return []

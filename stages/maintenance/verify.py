@@ -28,6 +28,7 @@ from mmprep.pipeline.tables.schemas import (
 )
 from mmprep.stages.maintenance.soundness import Fault, Soundness, State
 from mmprep.stages.maintenance.verify_features import check_features
+from mmprep.stages.maintenance.verify_runs import check_run
 
 Artefact = tuple[Path, str, Callable[[], None]]
 """A file or folder, the command that makes it, and its check, which raises what is wrong."""
@@ -118,7 +119,7 @@ def artefacts(layout: Layout, soundness: Soundness) -> Iterator[Artefact]:
 def run_artefacts(run: RunLayout, soundness: Soundness) -> Iterator[Artefact]:
     """What training and evaluation have written of a recommender."""
     name = run.folder.name
-    yield run.folder, f"mmprep train --recommender {name}", partial(soundness.trained, run)
+    yield run.folder, f"mmprep train --recommender {name}", partial(check_run, run, soundness)
     evaluate = f"mmprep evaluate --recommender {name}"
     if run.recommendations.exists():
         yield run.recommendations, evaluate, partial(soundness.table, run.recommendations, RECOMMENDATIONS)

@@ -14,13 +14,12 @@ from mmprep.models.training.trainer import DivergedError
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout, RunLayout, SearchLayout
 from mmprep.pipeline.progress import Progress, entitled, silent
-from mmprep.pipeline.storage.files import atomic_file, write_json
+from mmprep.pipeline.storage.files import atomic_file, read_json, write_json
 from mmprep.pipeline.tables.interactions import read_splits
 from mmprep.stages.training.evaluate import evaluate_run
+from mmprep.stages.training.run import VALIDATION, TrainedRun
 from mmprep.stages.training.search_space import Combination, combinations
 from mmprep.stages.training.train import Training, prepare
-
-CHOSEN_BY = "val_recall@20"
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class Found:
     @property
     def value(self) -> float:
         """By which combinations are compared."""
-        return float(self.told.get(CHOSEN_BY, -1.0))
+        return float(self.told.get(VALIDATION, -1.0))
 
     @property
     def row(self) -> dict[str, Any]:
@@ -96,14 +95,10 @@ def run(
     best = max(found, key=lambda each: each.value)
     if best.value < 0:
         raise DataError(f"{files.table}: every combination diverged; search lower values of learning_rate")
-    told = {
-        "chosen": best.combination,
-        **best.told,
-        **evaluate_run(files.run(best.key), evaluation, read_splits(layout)),
-    }
-    told |= {"run": best.key, "combinations": len(found)}
-    config = json.loads(files.run(best.key).config.read_text(encoding="utf-8"))
-    made_from = {"evaluate": evaluation.model_dump(mode="json"), "ranges": dict(ranges), "config": config}
+    trained = TrainedRun.open(files.run(best.key), name)
+    tested = evaluate_run(trained, evaluation, read_splits(layout))
+    told = {"chosen": best.combination, **best.told, **tested, "run": best.key, "combinations": len(found)}
+    made_from = {"evaluate": evaluation.model_dump(mode="json"), "ranges": dict(ranges), "config": trained.values}
     write_json(files.best, {**told, "made_from": made_from})
     return told
 
@@ -126,10 +121,10 @@ def train(combination: Combination, training: Training, files: SearchLayout, pro
 def diverged_before(files: RunLayout) -> dict[str, Any] | None:
     """What an earlier run has told of a combination that diverged; its folder's name tells all that led to it."""
     try:
-        told = json.loads(files.training.read_text(encoding="utf-8"))
+        told = read_json(files.training)
     except (OSError, ValueError):
         return None
-    return told if isinstance(told, dict) and told.keys() == {"diverged"} else None
+    return told if told.keys() == {"diverged"} else None
 
 
 def described(combination: Combination) -> str:

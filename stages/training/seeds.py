@@ -13,6 +13,7 @@ from mmprep.pipeline.progress import Progress, entitled, silent
 from mmprep.pipeline.storage.files import write_json
 from mmprep.pipeline.tables.interactions import read_splits
 from mmprep.stages.training.evaluate import evaluate_run
+from mmprep.stages.training.run import TrainedRun
 from mmprep.stages.training.train import prepare
 
 MOST = 1000  # who asks for more has meant a seed
@@ -77,7 +78,8 @@ def run(
         seeded = replace(training, params=params.model_copy(update={"seed": seed}))
         run_files, titled = files.run(seed), entitled(f"seed {seed} ({place} of {len(seeds)})", progress)
         told = seeded.finished(run_files) or seeded.run(run_files, titled)
-        runs.append({"seed": seed, **told, **evaluate_run(run_files, evaluation, splits)})
+        tested = evaluate_run(TrainedRun.open(run_files, name), evaluation, splits)
+        runs.append({"seed": seed, **told, **tested})
     summary = summarise(runs)
     made_from = {**training.provenance, "stage": "seeds", "evaluate": evaluation.model_dump(mode="json")}
     made_from["train"] = {**made_from["train"], "seed": list(seeds)}

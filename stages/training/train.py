@@ -1,26 +1,22 @@
 """Stage `train`: one recommender fitted to the train interactions, stopped by the validation ones."""
 
-import csv
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
 from mmprep.models.device import best_device
-from mmprep.models.recommenders.base import Recommender, RecommenderParams, TrainingData
+from mmprep.models.recommenders.base import RecommenderParams, TrainingData
 from mmprep.models.recommenders.catalogue import RecommenderDescription, describe
-from mmprep.models.training.checkpoint import UnfinishedFile, write_tensors
+from mmprep.models.training.checkpoint import UnfinishedFile
 from mmprep.models.training.params import TrainParams
 from mmprep.models.training.progress_state import Steps
-from mmprep.models.training.trainer import DivergedError, Fit, build, fit
+from mmprep.models.training.trainer import DivergedError, build, fit
+from mmprep.pipeline.errors import MmprepError
 from mmprep.pipeline.layout import Layout, RunLayout
 from mmprep.pipeline.progress import Progress, silent
-from mmprep.pipeline.storage.files import atomic_file, sha256, write_json
 from mmprep.pipeline.tables.provenance import Provenance, record
+from mmprep.stages.training.run import TrainedRun
 from mmprep.stages.training.training_data import read_training_data
+from mmprep.stages.training.write_run import write_run
 
 
 def run(
@@ -90,14 +86,12 @@ class Training:
         return metrics
 
     def finished(self, files: RunLayout) -> dict[str, Any] | None:
-        """What an earlier run of this very training has told, if it ended and its files are whole."""
+        """What an earlier run of this very training reported, if it ended and its files are whole."""
         try:
-            config = json.loads(files.config.read_text(encoding="utf-8"))
-            metrics = json.loads(files.training.read_text(encoding="utf-8"))
-            whole = config == {**self.provenance, "outputs": digests(files)}
-        except (OSError, ValueError):
+            run = TrainedRun.open(files, self.description.name)
+            return run.training() if run.is_whole_result_of(self.provenance) else None
+        except (MmprepError, OSError):
             return None
-        return metrics if whole and isinstance(metrics, dict) else None
 
 
 def prepare(name: str, params: TrainParams, recommender_params: RecommenderParams, layout: Layout) -> Training:
@@ -116,44 +110,3 @@ def prepare(name: str, params: TrainParams, recommender_params: RecommenderParam
         notes["pseudo_tokens"] = read.pseudo_tokens
     origin = record("train", layout, recommender_params, read.inputs, ("torch",), **notes)
     return Training(description, params, recommender_params, read.data, origin)
-
-
-def write_run(recommender: Recommender, result: Fit, provenance: Mapping[str, Any], files: RunLayout) -> dict[str, Any]:
-    """Write all files of a run; the number of epochs, the best one and its validation metrics."""
-    metrics = {"best_epoch": result.best_epoch, "epochs": len(result.history), **validation(result)}
-    write_weights(recommender, files)
-    write_history(result, files)
-    write_json(files.training, metrics)
-    write_json(files.cost, asdict(result.cost))
-    # Written last: `evaluate` compares the digests in it, so a killed run is not taken for a whole one.
-    write_json(files.config, {**provenance, "outputs": digests(files)})
-    return metrics
-
-
-def digests(files: RunLayout) -> dict[str, str]:
-    """The SHA-256 of a run's weights by file name."""
-    paths: tuple[Path, ...] = (files.checkpoint, files.embeddings)
-    return {path.name: sha256(path) for path in paths}
-
-
-def validation(result: Fit) -> dict[str, float]:
-    """The validation metrics of the best epoch, as `val_recall@20` and so on."""
-    return {f"val_{key}": value for key, value in result.best.items() if "@" in key}
-
-
-def write_weights(recommender: Recommender, files: RunLayout) -> None:
-    """Write the parameters, and the embeddings that rank, as safetensors."""
-    recommender.eval()
-    with torch.inference_mode():
-        users, items = recommender.embeddings()
-    embeddings = {"users": users, "items": items}
-    for path, tensors in ((files.checkpoint, recommender.state_dict()), (files.embeddings, embeddings)):
-        write_tensors(path, tensors)
-
-
-def write_history(result: Fit, files: RunLayout) -> None:
-    """Write a CSV row an epoch, for `dvc plots show`."""
-    with atomic_file(files.history) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, fieldnames=list(result.history[0]), lineterminator="\n")
-        rows.writeheader()
-        rows.writerows(result.history)

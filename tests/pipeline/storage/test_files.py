@@ -13,6 +13,7 @@ from mmprep.pipeline.errors import MissingInputError
 from mmprep.pipeline.storage.files import (
     atomic_file,
     atomic_folder,
+    read_json,
     remove,
     require,
     sha256,
@@ -182,6 +183,30 @@ def test_write_json_refuses_what_is_not_a_number_and_keeps_the_old_file(tmp_path
         write_json(path, {"a": value})
     assert json.loads(path.read_text()) == {"a": 1}
     assert names(tmp_path) == ["m.json"]
+
+
+def test_what_write_json_wrote_is_read_back(tmp_path: Path) -> None:
+    values = {"b": 1, "a": {"c": 0.5}, "d": ["é", None]}
+    write_json(tmp_path / "m.json", values)
+    found = read_json(tmp_path / "m.json")
+    assert (found, list(found)) == (values, ["b", "a", "d"])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not JSON"),
+        (b'{"a": ', "not JSON"),
+        (b'{"a": "\xff"}', "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "found list, expected an object"),
+        (b"null", "found NoneType, expected an object"),
+    ],
+)
+def test_file_without_a_json_object_is_refused_with_the_reason(tmp_path: Path, content: bytes, reason: str) -> None:
+    (tmp_path / "m.json").write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        read_json(tmp_path / "m.json")
 
 
 def test_a_folder_that_two_processes_write_at_once_is_one_of_theirs(

@@ -60,6 +60,18 @@ def test_what_is_loaded_by_name_is_in_no_other_closure() -> None:
     assert "mmprep.stages.training.read_tokens" not in code["train/freedom"]
 
 
+def test_stages_that_write_and_read_a_run_do_not_depend_on_each_other() -> None:
+    code = {key: SourceTree(INSTALLED).closure(modules) for key, modules in ENTRIES.items()}
+    assert "mmprep.stages.training.run" in code["evaluate"] & code["train/bpr"]
+    assert {"mmprep.stages.training.load_run", "mmprep.stages.training.evaluate"}.isdisjoint(code["train/bpr"])
+    prefixes = ("mmprep.models.recommenders", "mmprep.models.layers", "mmprep.stages")
+    assert {module for module in code["evaluate"] if module.startswith(prefixes)} == {
+        "mmprep.models.layers.topk",
+        "mmprep.stages.training.evaluate",
+        "mmprep.stages.training.run",
+    }
+
+
 class Project:
     """A copy of mmprep's sources, and a DVC project whose stages depend on nothing but their code."""
 

@@ -19,7 +19,7 @@ from mmprep.pipeline.tables.schemas import RELIABILITIES
 from mmprep.stages.explore.denoise import Doubt, least_reliable, recommender_of, run
 from mmprep.stages.maintenance.verify import run as verify
 from mmprep.stages.training import train
-from mmprep.stages.training.trained import read_trained
+from mmprep.stages.training.load_run import load_run
 
 WORLD = two_groups()
 
@@ -56,7 +56,7 @@ def test_table_has_f_and_g_of_every_train_interaction_in_order(layout: Layout) -
 def test_values_are_those_that_training_would_estimate(layout: Layout) -> None:
     run(layout)
     rows = RELIABILITIES.read(layout.reliabilities)
-    recommender = recommender_of(read_trained(layout, "da_mrs"))
+    recommender = recommender_of(load_run(layout, "da_mrs"))
     users, items = (torch.from_numpy(rows[name].cast(pl.Int64).to_numpy().copy()) for name in ("user", "item"))
     with torch.no_grad():
         embeddings, _, sources = recommender.backbone()
@@ -142,19 +142,20 @@ def other_version(layout: Layout) -> None:
     layout.run("da_mrs").config.write_text(json.dumps(config))
 
 
-AGAIN = "; run `mmprep train --recommender da_mrs` again"
+RUN = "; run `mmprep train --recommender da_mrs`$"
+AGAIN = "; run `mmprep train --recommender da_mrs` again$"
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (other_split, "da_mrs: made of another .*interactions.parquet" + AGAIN),
-        (other_graph, "da_mrs: made of another .*consistent/image.parquet" + AGAIN),
-        (lambda layout: layout.graph("cooccurrence").unlink(), "made of .*cooccurrence.parquet, which is gone" + AGAIN),
-        (other_checkpoint, "da_mrs: checkpoint.safetensors is not what training wrote" + AGAIN),
+        (other_split, "da_mrs: made of another .*interactions.parquet" + RUN),
+        (other_graph, "da_mrs: made of another .*consistent/image.parquet" + RUN),
+        (lambda layout: layout.graph("cooccurrence").unlink(), "made of .*cooccurrence.parquet, which is gone" + RUN),
+        (other_checkpoint, "da_mrs/checkpoint.safetensors: not what training wrote" + AGAIN),
         (other_version, "da_mrs: of another version of da_mrs" + AGAIN),
-        (spoil_config("{"), "da_mrs: .*" + AGAIN),
-        (spoil_config('{"inputs": {}, "outputs": []}'), "da_mrs: config.json lacks what training wrote" + AGAIN),
+        (spoil_config("{"), r"da_mrs/config.json: not what training wrote \(not JSON\)" + AGAIN),
+        (spoil_config('{"outputs": []}'), r"da_mrs/config.json: not what training wrote \(.*inputs.*\)" + AGAIN),
     ],
     ids=["split", "graph", "graph gone", "checkpoint", "version", "config", "config's keys"],
 )

@@ -55,7 +55,7 @@ def write_run(layout: Layout, name: str, recall: float) -> None:
     frame = pl.DataFrame(rows, schema=RECOMMENDATIONS.schema.names, orient="row")
     inputs = [layout.interactions, layout.users, layout.items]
     RECOMMENDATIONS.write(frame, files.recommendations, made_by_hand(layout, inputs))
-    files.training.write_text(json.dumps({"best_epoch": 3, "val_recall@20": recall}))
+    files.training.write_text(json.dumps({"best_epoch": 3, "epochs": 4, "val_recall@20": recall}))
 
 
 def test_the_history_is_told_by_split_the_oldest_first(layout: Layout) -> None:
@@ -168,11 +168,24 @@ def test_without_any_trained_recommender_the_command_is_named(layout: Layout) ->
         find(layout, None, "u0")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"val_recall@20": "much"}'])
-def test_damaged_validation_metrics_name_the_command(layout: Layout, content: str) -> None:
-    layout.run("vbpr").training.write_text(content)
-    with pytest.raises(DataError, match="no val_recall@20 there; run `mmprep train --recommender vbpr` again"):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "not JSON"),
+        ("[]", "found list, expected an object"),
+        ("{}", "missing or of another type: best_epoch, epochs, val_recall@20"),
+        ('{"best_epoch": 3, "epochs": 4}', "missing or of another type: val_recall@20"),
+        ('{"best_epoch": 3, "epochs": 4, "val_recall@20": "much"}', "missing or of another type: val_recall@20"),
+        ('{"best_epoch": 3, "epochs": 4, "val_recall@20": NaN}', "missing or of another type: val_recall@20"),
+    ],
+)
+def test_damaged_validation_metrics_name_the_command(layout: Layout, content: str, reason: str) -> None:
+    path = layout.run("vbpr").training
+    path.write_text(content)
+    with pytest.raises(DataError) as caught:
         find(layout, None, "u0")
+    again = "run `mmprep train --recommender vbpr` again"
+    assert str(caught.value) == f"{path}: not what training wrote ({reason}); {again}"
 
 
 def test_lists_of_another_split_are_refused(layout: Layout) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from configs import CONFIG, DAMAGES
 
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.features.vectors import Shape
@@ -64,20 +65,26 @@ def test_random_weights_are_cautioned_against(tmp_path: Path) -> None:
 
 def test_pieces_of_vectors_are_cautioned_against(tmp_path: Path) -> None:
     layout = Layout(tmp_path, "toys")
-    for name, config in (("bpr", {}), ("mdr_chca", {"pseudo_tokens": ["vgg16", "minilm"]})):
+    for name, more in (("bpr", {}), ("mdr_chca", {"pseudo_tokens": ["vgg16", "minilm"]})):
         write_run(layout, name, NUMBERS)
-        layout.run(name).config.write_text(json.dumps(config))
+        layout.run(name).config.write_text(json.dumps(CONFIG | more))
     expected = "mdr_chca read pieces of the vectors of vgg16 and minilm for patches or tokens: a trial, not the model"
     assert collect(layout).cautions == [expected]
 
 
-@pytest.mark.parametrize("text", ["{", "[]"])
-def test_a_damaged_config_is_named(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_config_is_named(tmp_path: Path, kind: str) -> None:
     layout = Layout(tmp_path, "toys")
     write_run(layout, "bpr", NUMBERS)
-    layout.run("bpr").config.write_text(text)
-    with pytest.raises(DataError, match=r"config.json: not what training wrote; run `mmprep train --recommender bpr`"):
+    config = layout.run("bpr").config
+    config.write_text(json.dumps(CONFIG))
+    damage, reason = DAMAGES[kind]
+    damage(config)
+    with pytest.raises(DataError) as caught:
         collect(layout)
+    assert str(caught.value) == (
+        f"{config}: not what training wrote ({reason}); run `mmprep train --recommender bpr` again"
+    )
 
 
 def test_what_a_killed_extract_left_is_not_taken_for_features(tmp_path: Path) -> None:
@@ -98,7 +105,10 @@ def test_without_an_evaluated_recommender_the_command_is_named(tmp_path: Path) -
     )
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"recall@10": 1}', '{"recall@10": "<<<<<<<"}', "\ud800"])
+DEEP = pytest.param("[" * 100_000, id="too deep")
+
+
+@pytest.mark.parametrize("content", ["", "{", DEEP, "[]", '{"recall@10": 1}', '{"recall@10": "<<<<<<<"}', "\ud800"])
 def test_damaged_metrics_name_the_command_that_makes_them(tmp_path: Path, content: str) -> None:
     layout = Layout(tmp_path, "toys")
     write_run(layout, "bpr", NUMBERS)

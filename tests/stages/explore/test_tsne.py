@@ -76,9 +76,9 @@ def test_refined_features_are_those_of_the_recommender(layout: Layout, monkeypat
     mapped: list[np.ndarray[Any, Any]] = []
     monkeypatch.setattr(tsne, "embedded", lambda vectors, _: mapped.append(vectors) or vectors[:, :2])
     tsne.run(layout, "camgr")
-    trained = tsne.read_trained(layout, "camgr")
-    views = {m: view.detach().numpy() for m, view in trained.recommender.item_views().items()}
-    expected = [trained.data.features["image"], views["image"], trained.data.features["text"], views["text"]]
+    loaded = tsne.load_run(layout, "camgr")
+    views = {m: view.detach().numpy() for m, view in loaded.recommender.item_views().items()}
+    expected = [loaded.data.features["image"], views["image"], loaded.data.features["text"], views["text"]]
     assert all(np.array_equal(found, wanted) for found, wanted in zip(mapped, expected, strict=True))
 
 

@@ -182,15 +182,23 @@ def test_a_flipped_bit_in_weights_is_damage(layout: Layout, name: str) -> None:
     flip(layout.run("bpr").folder / name, -1)
     found = unsound(layout)["runs/toy/bpr"]
     assert found.state == "damaged"
-    assert found.what == f"{name} is not what training wrote; run `mmprep train --recommender bpr`"
+    assert found.what == f"{name}: not what training wrote; run `mmprep train --recommender bpr` again"
 
 
 @pytest.mark.parametrize(
     ("file", "artefact", "what"),
     [
-        ("runs/toy/bpr/config.json", "runs/toy/bpr", "config.json is not JSON; run `mmprep train --recommender bpr`"),
-        ("runs/toy/bpr/training.json", "runs/toy/bpr", "training.json is not JSON; run `mmprep train --rec"),
-        ("runs/toy/bpr/history.csv", "runs/toy/bpr", "history.csv does not have 2 epochs; run `mmprep train --rec"),
+        (
+            "runs/toy/bpr/config.json",
+            "runs/toy/bpr",
+            "config.json: not what training wrote (not JSON); run `mmprep train --recommender bpr` again",
+        ),
+        (
+            "runs/toy/bpr/training.json",
+            "runs/toy/bpr",
+            "training.json: not what training wrote (not JSON); run `mmprep train --recommender bpr` again",
+        ),
+        ("runs/toy/bpr/history.csv", "runs/toy/bpr", "history.csv: does not have 2 epochs; run `mmprep train --rec"),
         ("runs/toy/bpr/metrics.json", "runs/toy/bpr/metrics.json", "metrics.json is not JSON; run `mmprep evaluate -"),
         ("metrics/toy/split.json", "metrics/toy/split.json", "split.json is not JSON; run `mmprep split`"),
         (

@@ -232,7 +232,7 @@ def test_damaged_config_is_refused(layout: Layout, content: str) -> None:
 def test_embeddings_of_a_dataset_of_another_size_are_refused(layout: Layout) -> None:
     other = World(*(csr_array(matrix.toarray()[:39, :]) for matrix in (WORLD.train, WORLD.val, WORLD.test)))
     write_world(other, layout)
-    with pytest.raises(DataError, match="run `mmprep train --recommender bpr` again"):
+    with pytest.raises(DataError, match=r"runs/toy/bpr: made of another .*; run `mmprep train --recommender bpr`$"):
         evaluate(layout)
 
 
@@ -240,16 +240,15 @@ def test_recommender_trained_on_another_split_is_refused_as_it_knows_test_items(
     write_world(World(WORLD.train, WORLD.test, WORLD.val), layout)
     with pytest.raises(DataError) as caught:
         evaluate(layout)
-    message = str(caught.value)
-    assert "processed/toy/interactions.parquet" in message
-    assert message.endswith("run `mmprep train --recommender bpr` again")
+    folder = layout.run("bpr").folder
+    assert str(caught.value) == f"{folder}: made of another {layout.interactions}; run `mmprep train --recommender bpr`"
 
 
 def test_training_that_ended_in_the_middle_is_not_evaluated(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmprep.stages.training.train.write_history", killed)
+    monkeypatch.setattr("mmprep.stages.training.write_run.write_history", killed)
     with pytest.raises(KeyboardInterrupt):
         train.run("bpr", PARAMS.model_copy(update={"seed": 9}), BPRParams(embedding_size=8), layout)
     with pytest.raises(DataError, match="not what training wrote"):

@@ -90,7 +90,7 @@ def test_only_the_chosen_combination_is_tested_and_the_table_has_no_test_metric(
 ) -> None:
     tested: list[str] = []
     monkeypatch.setattr(
-        "mmprep.stages.training.search.evaluate_run", lambda files, *_: tested.append(files.folder.name) or {}
+        "mmprep.stages.training.search.evaluate_run", lambda run, *_: tested.append(run.files.folder.name) or {}
     )
     found = search(layout)
     assert tested == [found["run"]]

@@ -232,7 +232,7 @@ def test_weights_that_are_half_written_leave_the_old_ones(layout: Layout, monkey
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmprep.stages.training.train.save_file", half)
+    monkeypatch.setattr("mmprep.stages.training.write_run.save_file", half)
     with pytest.raises(KeyboardInterrupt):
         run("bpr", PARAMS.model_copy(update={"seed": 2}), params_of("bpr"), layout)
     assert {path.name: sha256(path) for path in layout.run("bpr").folder.iterdir()} == before
@@ -253,7 +253,7 @@ def killed(layout: Layout, monkeypatch: pytest.MonkeyPatch, name: str = "bpr", t
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(f"mmprep.stages.training.train.{target}", kill)
+        patched.setattr(f"mmprep.stages.training.write_run.{target}", kill)
         run(name, SLOW_PARAMS, params_of(name), layout)
     assert layout.run(name).unfinished.exists()
 
@@ -338,9 +338,9 @@ POINTS = (
     "mmprep.models.training.trainer.validate:4",
     "mmprep.models.training.checkpoint.save_file:2",
     "mmprep.models.training.trainer.validate:3",
-    "mmprep.stages.training.train.save_file:1",
-    "mmprep.stages.training.train.write_history:1",
-    "mmprep.stages.training.train.write_json:2",
+    "mmprep.stages.training.write_run.save_file:1",
+    "mmprep.stages.training.write_run.write_history:1",
+    "mmprep.stages.training.write_run.write_json:2",
 )
 
 
