@@ -35,7 +35,7 @@ lint: install ## ruff
 
 types: install ## mypy, strict
 	mypy
-	mypy benchmarks
+	mypy benchmarks examples
 
 unit: install ## all tests, on up to four cores
 	python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope

@@ -1,0 +1,59 @@
+"""Features from any network that PyTorch runs, each photo encoded once ever, by way of the row cache.
+
+Models of timm and sentence-transformers need no code, also with weights of your own (docs/encoders.md). For another
+network replace `network` and `transform`, and say in `made_by` what they are. Run it after `mmprep filter`:
+
+    python examples/own_encoder.py data sample && mmprep graph --graph knn/own
+"""
+
+import os
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL.Image import Image
+
+from mmprep.pipeline.cache.row_cache import RowCache, cache_place
+from mmprep.pipeline.features.vectors import PACKED, Rows, Shape, concatenate, unpack
+from mmprep.pipeline.features.writer import write_features
+from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.params import Params
+from mmprep.pipeline.photos.decode import decode_photo
+from mmprep.pipeline.photos.folder import PhotoFiles
+from mmprep.pipeline.tables.provenance import record
+from mmprep.pipeline.tables.schemas import ITEMS
+
+torch.manual_seed(0)
+network = torch.nn.Sequential(torch.nn.Conv2d(3, 48, 8, stride=8), torch.nn.AdaptiveMaxPool2d(1), torch.nn.Flatten())
+
+
+def transform(photo: Image) -> torch.Tensor:
+    """A photo in RGB to [3, 64, 64]."""
+    return torch.from_numpy(np.asarray(photo.resize((64, 64)), dtype=np.float32) / 255).permute(2, 0, 1)
+
+
+# The fingerprint: all that a vector depends on beside the photo's bytes. Another one is another folder of the cache.
+weights = sha256(b"".join(value.numpy().tobytes() for value in network.state_dict().values())).hexdigest()
+made_by = {"encoder": "own", "library": "torch", "transform": "64 x 64, bicubic", "weights": weights}
+
+root, dataset = sys.argv[1:]
+layout = Layout(Path(root), dataset)
+items, names = ITEMS.read(layout.items, ["item", "image"]).drop_nulls()
+with PhotoFiles(layout.raw) as photos, RowCache(cache_place(os.environ), made_by, PACKED) as cache:
+    keys = [sha256(photos.read(name)).digest() for name in names]
+    cache.refresh()
+    missing = [(key, name) for key, name in dict(zip(keys, names, strict=True)).items() if key not in cache]
+    for some in (missing[start : start + 32] for start in range(0, len(missing), 32)):
+        with torch.inference_mode():
+            vectors = network(torch.stack([transform(decode_photo(photos.read(name))) for _, name in some]))
+        cache.add([key for key, _ in some], Rows(vectors.numpy()).stored("f32", some).pack())  # refuses NaN
+    features = concatenate([unpack(batch, "f32") for batch in cache.gather(keys)])
+contents = sha256(b"".join(item.to_bytes(4, "little") + key for item, key in zip(items, keys, strict=True))).hexdigest()
+form = {"pretrained": False, "seed": 0, "form": "vector", "dimension": features.dimension, "stored_as": "f32"}
+notes = {"encoder": {**made_by, **form}, "contents_sha256": contents, "missing": "mean", "replaced_by_noise": 0}
+provenance = record("extract", layout, Params(), [layout.items], ["torch"], **notes)
+with write_features(layout.features("own"), Shape("vector", features.dimension), provenance) as writer:
+    writer.append(items.to_numpy(), features)
+print(f"{len(keys)} photos, {len(missing)} of them through the network")
