@@ -5,6 +5,8 @@ BIN := $(abspath $(VENV))/bin
 # A change of what is installed gives another name, so that the set-up runs again, and only then.
 INSTALLED ?= $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 export PATH := $(BIN):$(PATH)
+# Containers often forbid bytecode; each of the hundreds of processes of a test run would compile all modules anew.
+export PYTHONDONTWRITEBYTECODE :=
 # The others are read by benchmarks/train.py.
 BENCHMARKS := $(filter-out %/generated.py %/training_times.py, $(wildcard benchmarks/*.py))
 
