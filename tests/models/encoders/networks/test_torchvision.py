@@ -82,7 +82,7 @@ def assert_different(vectors: npt.NDArray[Any]) -> None:
 
 VECTORS = [
     ("vgg16", "classifier.4", ".pth"),
-    ("vgg19", "classifier.4", ".safetensors"),
+    pytest.param("vgg19", "classifier.4", ".safetensors", marks=pytest.mark.long),  # as vgg16, deeper
     ("alexnet", "classifier.5", ".safetensors"),
     ("resnet50", "flatten", ".pth"),
 ]
