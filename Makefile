@@ -5,14 +5,18 @@ BIN := $(abspath $(VENV))/bin
 # A change of what is installed gives another name, so that the set-up runs again, and only then.
 INSTALLED ?= $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 export PATH := $(BIN):$(PATH)
+# Containers often forbid bytecode; each of the hundreds of processes of a test run would compile all modules anew.
+export PYTHONDONTWRITEBYTECODE :=
 # The others are read by benchmarks/train.py.
 BENCHMARKS := $(filter-out %/generated.py %/training_times.py, $(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types unit bench constraints clean
+.PHONY: help install demo test test-all lint types unit unit-all bench constraints clean
+# Modules in their order, those of end_to_end/ first: a long one at the end would keep one core waiting.
+PYTEST := python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 help: ## list these verbs
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## make .venv with the pinned dependencies and mmprep itself
 
@@ -27,7 +31,11 @@ demo: install ## run the whole pipeline on the sample data and show what came ou
 	dvc repro
 	mmprep report
 
-test: install lint types unit ## lint, types and all tests
+test: install lint ## lint, types and all tests but the long ones
+	$(MAKE) --jobs 2 types unit
+
+test-all: install lint ## lint, types and all tests, as .ci/run does
+	$(MAKE) --jobs 2 types unit-all
 
 lint: install ## ruff
 	ruff check
@@ -37,8 +45,11 @@ types: install ## mypy, strict
 	mypy
 	mypy benchmarks examples
 
-unit: install ## all tests, on up to four cores
-	python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope
+unit: install ## all tests but the long ones, on up to four cores
+	$(PYTEST) -m 'not long'
+
+unit-all: install ## all tests, on up to four cores
+	$(PYTEST)
 
 bench: install ## run every benchmark with its defaults, each against its reference
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

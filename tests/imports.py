@@ -1,12 +1,14 @@
 """Reads, without importing anything, which of our modules each of our modules imports."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FLOORS = ("pipeline", "models", "stages")
 
 
+@cache
 def module_files() -> dict[str, Path]:
     """Each module of ours, by dotted name."""
     files = sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
@@ -15,6 +17,7 @@ def module_files() -> dict[str, Path]:
     }
 
 
+@cache
 def imports_of(module: str) -> set[str]:
     """The modules of ours that a module imports when it runs, also inside functions."""
     files = module_files()

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import boto3
-from moto.server import ThreadedMotoServer
+from deferred import Deferred
 
+boto3 = Deferred("boto3")
+ThreadedMotoServer = Deferred("moto.server:ThreadedMotoServer")
 BUCKET = "team"
 # boto3 asks for some, moto takes any.
 CREDENTIALS = {

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from checkout import run
+from checkout import alexnet_for_vgg16, run
 from imports import ROOT
 
 SHARED = ROOT.parent / "shared" / "data"
 CATEGORY = SHARED / "gift_cards_2018"
 
-pytestmark = pytest.mark.skipif(not CATEGORY.is_dir(), reason=f"real data is not redistributed and not at {CATEGORY}")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(not CATEGORY.is_dir(), reason=f"real data is not redistributed and not at {CATEGORY}"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +33,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for item, photo in zip(items, photos, strict=False):
         shutil.copy(photo, raw / "images" / f"{item}.jpg")
     shutil.copy(ROOT / "params.yaml", folder)
+    alexnet_for_vgg16(folder)
     for stage in ("ingest", "filter", "split", "extract", "graph", "train", "evaluate"):
         run(folder, "mmprep", stage, "--dataset", "gift_cards")
     return folder
@@ -58,7 +62,7 @@ def test_filter_and_split_keep_every_distinct_pair_of_the_core(project: Path) ->
 
 
 def test_every_item_has_both_vectors_and_neighbours(project: Path) -> None:
-    for encoder in ("vgg16", "minilm"):
+    for encoder in ("alexnet", "minilm"):
         assert metrics(project, f"extract-{encoder}")["encoded"] == 147
         assert metrics(project, f"graph-knn-{encoder}")["without_neighbours"] == 0
 
@@ -84,4 +88,4 @@ def test_recommenders_beat_chance_by_far(project: Path, recommender: str) -> Non
 def test_report_shows_the_recommenders_and_says_which_weights_were_random(project: Path) -> None:
     output = run(project, "mmprep", "report", "--dataset", "gift_cards")
     assert all(name in output for name in ("bpr", "lightgcn", "vbpr", "recall@20"))
-    assert "vgg16 has random weights" in output
+    assert "alexnet has random weights" in output

@@ -1,11 +1,12 @@
 """Two clones of one team: what one of them has computed, the other one takes."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkout import check_out, run
+from checkout import add_tiny, check_out, run
 from s3 import BUCKET, Endpoint, s3_endpoint
 
 
@@ -22,44 +23,52 @@ def on_s3(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
     return endpoint
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with the dataset `tiny`, which DVC tracks, as a team shares it."""
-    folder = check_out(tmp_path / "first")
-    run(folder, "mmprep", "sample", "data/raw/tiny", "--users", "60", "--items", "40", "--reviews", "800")
-    change(folder, "dataset: sample", "dataset: tiny")
-    change(folder, "max_reject_fraction: 0.05", "max_reject_fraction: 0.1")  # 3 of its 38 photos are bad
+    folder = check_out(tmp_path_factory.mktemp("sharing") / "checkout")
+    add_tiny(folder)
     run(folder, "dvc", "add", "data/raw/tiny")
     return folder
 
 
-def change(folder: Path, old: str, new: str) -> None:
-    path = folder / "params.yaml"
-    text = path.read_text()
-    assert text.count(old) == 1
-    path.write_text(text.replace(old, new))
+@pytest.fixture(scope="module")
+def computed(checkout: Path) -> Path:
+    """A copy of it in which the pipeline has run up to the features."""
+    folder = copy(checkout, checkout.parent / "computed")
+    run(folder, "dvc", "repro", "extract@minilm", "graph-cooccurrence")
+    return folder
+
+
+def copy(source: Path, target: Path) -> Path:
+    shutil.copytree(source, target, symlinks=True)
+    return target
 
 
 def share(folder: Path, remote: str, *settings: tuple[str, str]) -> None:
-    """Run the pipeline up to the features and push it to a remote."""
+    """Push what the pipeline has made to a remote."""
     run(folder, "dvc", "remote", "add", "-d", "team", remote)
     for name, value in settings:
         run(folder, "dvc", "remote", "modify", "team", name, value)
-    run(folder, "dvc", "repro", "extract@minilm", "graph-cooccurrence")
     run(folder, "dvc", "push")
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-q", "-m", "features")
 
 
-def test_a_second_clone_pulls_features_from_a_folder_and_runs_nothing(project: Path, tmp_path: Path) -> None:
-    share(project, str(tmp_path / "remote"))
-    assert_second_clone_runs_nothing(project, tmp_path / "second")
+def test_a_second_clone_pulls_features_from_a_folder_and_runs_nothing(computed: Path, tmp_path: Path) -> None:
+    first = copy(computed, tmp_path / "first")
+    share(first, str(tmp_path / "remote"))
+    assert_second_clone_runs_nothing(first, tmp_path / "second")
 
 
-def test_a_second_clone_pulls_features_from_s3_and_runs_nothing(project: Path, tmp_path: Path, on_s3: Endpoint) -> None:
-    share(project, f"s3://{BUCKET}/dvc", ("endpointurl", on_s3.url))
+@pytest.mark.long
+def test_a_second_clone_pulls_features_from_s3_and_runs_nothing(
+    computed: Path, tmp_path: Path, on_s3: Endpoint
+) -> None:
+    first = copy(computed, tmp_path / "first")
+    share(first, f"s3://{BUCKET}/dvc", ("endpointurl", on_s3.url))
     assert any(key.startswith("dvc/files/md5/") for key in on_s3.object_names())
-    assert_second_clone_runs_nothing(project, tmp_path / "second")
+    assert_second_clone_runs_nothing(first, tmp_path / "second")
 
 
 def assert_second_clone_runs_nothing(first: Path, second: Path) -> None:
@@ -74,18 +83,16 @@ def assert_second_clone_runs_nothing(first: Path, second: Path) -> None:
     assert "all" in run(second, "mmprep", "verify").splitlines()[-1]
 
 
+@pytest.mark.long
 def test_clones_without_dvc_share_a_row_cache_on_s3(
-    project: Path, tmp_path: Path, on_s3: Endpoint, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, tmp_path: Path, on_s3: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MMPREP_CACHE", f"s3://{BUCKET}/rows")
-    first = run_and_count(project, "minilm")
-    second = check_out(tmp_path / "second")
-    run(second, "cp", "-r", str(project / "data/raw/tiny"), "data/raw/tiny")
-    (second / "params.yaml").write_text((project / "params.yaml").read_text())
-    assert first == (38, 0)
+    first, second = copy(checkout, tmp_path / "first"), copy(checkout, tmp_path / "second")
+    assert run_and_count(first, "minilm") == (38, 0)
     assert run_and_count(second, "minilm") == (0, 38)
     folder = Path("data/features/tiny/minilm")
-    for path in (project / folder).iterdir():
+    for path in (first / folder).iterdir():
         assert (second / folder / path.name).read_bytes() == path.read_bytes()
     assert re.search(r"\bminilm\b.*\b38\b", run(second, "mmprep", "cache", "stats"))
     assert any(key.startswith("rows/") for key in on_s3.object_names())

@@ -1,10 +1,11 @@
 import pytest
-from torchvision.models import get_model_weights
-from torchvision.transforms.functional import InterpolationMode
-from transformers import CLIPImageProcessor
+from deferred import Deferred
 
 from mmprep.models.encoders.catalogue import CATALOGUE, DESCRIPTIONS, IMAGENET_TRANSFORM, EncoderDescription
 
+get_model_weights = Deferred("torchvision.models:get_model_weights")
+InterpolationMode = Deferred("torchvision.transforms.functional:InterpolationMode")
+CLIPImageProcessor = Deferred("transformers:CLIPImageProcessor")
 OF_TORCHVISION = [row for row in DESCRIPTIONS if row.library == "torchvision"]
 
 

