@@ -37,9 +37,10 @@ test: install lint ## lint, types and all tests but the long ones
 test-all: install lint ## lint, types and all tests, as .ci/run does
 	$(MAKE) --jobs 2 types unit-all
 
-lint: install ## ruff
+lint: install ## ruff, and which code may import which
 	ruff check
 	ruff format --check
+	lint-imports --no-logo
 
 types: install ## mypy, strict
 	mypy
@@ -62,4 +63,4 @@ constraints: install ## write constraints.txt from what is installed now
 
 clean: ## remove what stages and tools made, not the raw data and not .venv
 	rm -rf data/code data/interim data/processed data/features data/graphs data/runs data/seeds data/searches data/metrics data/denoised data/experiments data/plots dvc_plots .dvc/tmp/experiments
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

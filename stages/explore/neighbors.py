@@ -8,11 +8,11 @@ import polars as pl
 
 from mmprep.pipeline.errors import MmprepError, ParamsError
 from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.tables.freshness import InputDigests
 from mmprep.pipeline.text import printable
 from mmprep.stages.explore.item_lookup import Item, Items
 from mmprep.stages.explore.report import cautions
-from mmprep.stages.graphs.item_graphs import ItemGraph, Weighing, item_graphs, read_origin
-from mmprep.stages.maintenance.soundness import Fault, Soundness
+from mmprep.stages.graphs.item_graphs import ItemGraph, Weighing, item_graphs
 from mmprep.stages.sample.words import README as SAMPLE_README
 
 
@@ -98,14 +98,14 @@ def find(layout: Layout, item: str, k: int = 10) -> ItemNeighbours:
         raise ParamsError(f"k: found {k}, expected 1 or more")
     items = Items(layout)
     number = items.number_of(item)
-    soundness = Soundness(layout)
+    digests = InputDigests(layout)
     graphs = item_graphs(layout)
-    found = tuple(neighbours_in(graph, number, k, items, soundness) for graph in graphs)
+    found = tuple(neighbours_in(graph, number, k, items, digests) for graph in graphs)
     notes = (*notes_of_dataset(layout), *notes_of_features(graphs, layout))
     return ItemNeighbours(items.at([number])[number], found, notes)
 
 
-def neighbours_in(graph: ItemGraph, number: int, k: int, items: Items, soundness: Soundness) -> GraphNeighbours:
+def neighbours_in(graph: ItemGraph, number: int, k: int, items: Items, digests: InputDigests) -> GraphNeighbours:
     """The item's k best neighbours in one graph, without itself."""
     edges = graph.edges_of(number)
     others = edges.filter(pl.col("target") != number)
@@ -113,7 +113,7 @@ def neighbours_in(graph: ItemGraph, number: int, k: int, items: Items, soundness
     nearest = others.head(k)
     known = items.at(nearest["target"])
     neighbours = tuple(Neighbour(known[target], weight) for target, weight in nearest.iter_rows() if target in known)
-    notes = [*staleness(graph, soundness)]
+    notes = [*staleness(graph, digests)]
     if beyond := len(nearest) - len(neighbours):
         notes.append(f"{beyond} of the neighbours left out, as the dataset has no such items; run `{graph.made_by}`")
     return GraphNeighbours(
@@ -126,24 +126,11 @@ def neighbours_in(graph: ItemGraph, number: int, k: int, items: Items, soundness
     )
 
 
-def staleness(graph: ItemGraph, soundness: Soundness) -> Iterator[str]:
-    """Why a graph is not of what there is now; nothing if it is."""
-    try:
-        soundness.require_inputs(graph.provenance)
-        for name in graph.provenance["inputs"]:
-            if name.startswith("graphs/"):
-                require_fresh(soundness, name)
-    except Fault as fault:
-        yield f"stale, so it may join other items: {fault}; run `{graph.made_by}`"
-
-
-def require_fresh(soundness: Soundness, name: str) -> None:
-    """Check a graph of which another one was made; raises Fault."""
-    path = soundness.layout.root / name
-    try:
-        soundness.require_inputs(read_origin(path))
-    except Fault as fault:
-        raise Fault("stale", f"made of {path}, which was {fault}; mend that first") from fault
+def staleness(graph: ItemGraph, digests: InputDigests) -> Iterator[str]:
+    """Why a graph is not made of what lies there now; nothing if it is."""
+    difference = digests.difference(graph.provenance["inputs"], through_graphs=True)
+    if difference is not None:
+        yield f"stale, so it may join other items: {difference}; run `{graph.made_by}`"
 
 
 def notes_of_features(graphs: Iterable[ItemGraph], layout: Layout) -> Iterator[str]:

@@ -2,19 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from mmprep.models.recommenders.catalogue import describe
 from mmprep.pipeline.errors import DataError, MissingInputError, ParamsError
 from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.tables.freshness import require_fresh
 from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import RECOMMENDATIONS, SPLIT_INTERACTIONS, SPLITS, TEST
 from mmprep.pipeline.text import printable
 from mmprep.stages.explore.item_lookup import Item, Items
 from mmprep.stages.explore.user_lookup import look_up_user, read_rows
-from mmprep.stages.maintenance.soundness import Fault, Soundness
 from mmprep.stages.training.run import VALIDATION, read_training
 
 
@@ -176,18 +175,10 @@ def read_list(layout: Layout, recommender: str, user: int, items: Items) -> list
         there = sorted(each.parent.name for each in layout.run("*").folder.parent.glob("[!.]*/recommendations.parquet"))
         have = f" (lists here: {', '.join(there)})" if there else ""
         raise MissingInputError(f"{path}: not found; run `{again}` first{have}")
-    require_fresh(layout, path, again)
+    inputs = read_provenance(path).get("inputs")
+    if not isinstance(inputs, dict):
+        raise DataError(f"{path}: damaged provenance: no inputs; run `{again}` again")
+    require_fresh(path, inputs, layout, again)
     rows = read_rows(path, RECOMMENDATIONS, user, again).sort("rank")
     known = items_of(rows, items, path, again)
     return [(rank, known[item], score) for rank, item, score in rows.select("rank", "item", "score").iter_rows()]
-
-
-def require_fresh(layout: Layout, path: Path, again: str) -> None:
-    """Check that a table is made of what there is now, as its indices and splits would else be others'."""
-    provenance: dict[str, Any] = read_provenance(path)
-    if not isinstance(provenance.get("inputs"), dict):
-        raise DataError(f"{path}: damaged provenance: no inputs; run `{again}` again")
-    try:
-        Soundness(layout).require_inputs(provenance)
-    except Fault as fault:
-        raise DataError(f"{path}: {fault}; run `{again}` again") from fault

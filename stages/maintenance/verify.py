@@ -12,6 +12,7 @@ from mmprep.pipeline.errors import MissingInputError, MmprepError
 from mmprep.pipeline.graphs.catalogue import GraphName
 from mmprep.pipeline.layout import Layout, RunLayout
 from mmprep.pipeline.progress import Progress, silent
+from mmprep.pipeline.tables.integrity import Fault, Soundness, State
 from mmprep.pipeline.tables.schemas import (
     CORE,
     DOWNLOADS,
@@ -26,7 +27,6 @@ from mmprep.pipeline.tables.schemas import (
     SPLIT_INTERACTIONS,
     USERS,
 )
-from mmprep.stages.maintenance.soundness import Fault, Soundness, State
 from mmprep.stages.maintenance.verify_features import check_features
 from mmprep.stages.maintenance.verify_runs import check_run
 

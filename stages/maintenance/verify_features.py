@@ -16,11 +16,11 @@ from mmprep.pipeline.features.vectors import Items, Shape
 from mmprep.pipeline.photos.decode import PhotoError
 from mmprep.pipeline.photos.folder import PhotoFiles
 from mmprep.pipeline.storage.files import sha256
+from mmprep.pipeline.tables.integrity import Fault, Soundness
 from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import ITEMS
 from mmprep.pipeline.tables.table import difference
 from mmprep.stages.extract.inputs import Source, key_of, photo_sources, text_sources
-from mmprep.stages.maintenance.soundness import Fault, Soundness
 
 REMARK_EACH = 100  # items
 

@@ -1,8 +1,8 @@
 """Whether a trained recommender is what training wrote, and trained on the inputs that there are now."""
 
 from mmprep.pipeline.layout import RunLayout
+from mmprep.pipeline.tables.integrity import Fault, Soundness, size_of
 from mmprep.pipeline.tables.schemas import ITEMS, USERS
-from mmprep.stages.maintenance.soundness import Fault, Soundness, size_of
 from mmprep.stages.training.run import TrainedRun
 
 

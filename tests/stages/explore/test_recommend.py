@@ -192,7 +192,7 @@ def test_lists_of_another_split_are_refused(layout: Layout) -> None:
     write_users(layout, 4)
     with pytest.raises(DataError) as caught:
         find(layout, "bpr", "u0")
-    again = "run `mmprep evaluate --recommender bpr` again"
+    again = "run `mmprep evaluate --recommender bpr`"
     assert str(caught.value) == f"{layout.run('bpr').recommendations}: made of another {layout.users}; {again}"
 
 

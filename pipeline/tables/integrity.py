@@ -1,9 +1,8 @@
 """Whether tables are what was written, and made of what there is now."""
 
 import json
-import stat
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,7 +10,8 @@ import polars as pl
 
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.tables.provenance import digest_of, read_provenance
+from mmprep.pipeline.tables.freshness import InputDigests
+from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import DOWNLOADS, EDGES, ITEMS, USERS
 from mmprep.pipeline.tables.table import Table
 
@@ -42,7 +42,7 @@ class Soundness:
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.note: Callable[[str], None] = lambda _: None
-        self._digests: dict[Path, str] = {}
+        self._inputs = InputDigests(layout)
         self._sizes = {"user": size_of(layout.users, USERS), "item": size_of(layout.items, ITEMS)}
 
     def table(self, path: Path, table: Table) -> None:
@@ -89,26 +89,9 @@ class Soundness:
 
     def require_inputs(self, provenance: dict[str, Any]) -> None:
         """Compare the digests of what an artefact was made of with what there is; raises Fault."""
-        for name, digest in provenance["inputs"].items():
-            parts = PurePosixPath(name).parts
-            if len(parts) < 3 or parts[1] != self.layout.dataset or ".." in parts:
-                raise Fault("stale", f"made of {name}, which is none of this dataset's")
-            path = self.layout.root / name
-            if not path.exists():
-                raise Fault("stale", f"made of {path}, which is gone")
-            if self._digest(path) != digest:
-                raise Fault("stale", f"made of another {path}")
-
-    def _digest(self, path: Path) -> str:
-        """The digest of an input, taken once."""
-        if path not in self._digests:
-            if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would wait for ever
-                raise Fault("stale", f"made of {path}, which is no file any more")
-            try:
-                self._digests[path] = digest_of(path)
-            except DataError as error:
-                raise Fault("stale", f"made of {path}, which is damaged; mend that first") from error
-        return self._digests[path]
+        difference = self._inputs.difference(provenance["inputs"])
+        if difference is not None:
+            raise Fault("stale", difference)
 
 
 def beyond(numbers: pl.Series, limit: int | None, what: str) -> str | None:
