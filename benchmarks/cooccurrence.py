@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, load_npz, save_npz
 
-from mmprep.pipeline.graphs.cooccurrence import co_bought, co_bought_share, common_neighbours
+from mmprep.pipeline.graphs.cooccurrence import co_bought, co_bought_share, cooccurrence_graph
 from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.graphs.params import CooccurrenceParams
 
@@ -66,7 +66,7 @@ def generate(path: Path, n: int) -> dict[str, Any]:
 def ours(interactions: csr_array, params: CooccurrenceParams = CooccurrenceParams()) -> dict[str, Any]:  # noqa: B008
     """What `mmprep graph` does."""
     start = time.perf_counter()
-    found = common_neighbours(interactions, params)
+    found = cooccurrence_graph(interactions, params)
     seconds = time.perf_counter() - start
     tied, left_out = found.tied / max(1, found.cut), found.left_out
     return {"seconds": seconds, "digest": digest(found.edges), "tied": tied, "left_out": left_out}
@@ -191,7 +191,7 @@ def statistics(folder: Path) -> None:
     interactions = binary(user, np.concatenate(list(train.values())), (users, n_items))
     params = CooccurrenceParams()
     start = time.perf_counter()
-    found = common_neighbours(interactions, params)
+    found = cooccurrence_graph(interactions, params)
     seconds = time.perf_counter() - start
     edges = found.edges
     bought = co_bought(interactions, edges.source, edges.target).mean()

@@ -35,7 +35,7 @@ from mmprep.models.encoders.image_encoder import ImageEncoder
 from mmprep.models.encoders.networks.base import DTYPES
 from mmprep.models.encoders.params import ExtractParams, NetworkParams, describe, parse_encoder
 from mmprep.models.encoders.weights.sources import locate
-from mmprep.pipeline.features.vectors import Rows
+from mmprep.pipeline.features.vectors import VectorBatch
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.photos.decode import open_photo
 from mmprep.pipeline.tables.provenance import Provenance
@@ -249,10 +249,10 @@ class Noise:
         """Take as much memory as a photo that is ready."""
         return torch.zeros(3, 224, 224) + source.width
 
-    def encode(self, batch: list[torch.Tensor]) -> Rows:
+    def encode(self, batch: list[torch.Tensor]) -> VectorBatch:
         """196 x 768 numbers a photo."""
         chance = np.random.default_rng(len(batch))
-        return Rows(chance.random((len(batch) * 196, 768), dtype=np.float32), np.full(len(batch), 196))
+        return VectorBatch(chance.random((len(batch) * 196, 768), dtype=np.float32), np.full(len(batch), 196))
 
 
 def peak_of(folder: Path, n: int) -> int:

@@ -17,9 +17,9 @@ from mmprep.models.recommenders.catalogue import RecommenderDescription
 from mmprep.models.training.params import TrainParams
 from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.features.token_reader import TokenFeatures
-from mmprep.pipeline.features.vectors import Form, Rows, Shape
+from mmprep.pipeline.features.vectors import FeatureSpec, Form, VectorBatch
 from mmprep.pipeline.features.writer import write_features
-from mmprep.pipeline.graphs.cooccurrence import common_neighbours
+from mmprep.pipeline.graphs.cooccurrence import cooccurrence_graph
 from mmprep.pipeline.graphs.cosine import Cosines
 from mmprep.pipeline.graphs.edges import interaction_graphs, normalised, weighted
 from mmprep.pipeline.graphs.intra_item import edges_within
@@ -143,7 +143,7 @@ def build_consistent(made: Generated) -> Mapping[str, csr_array]:
 
 def build_cooccurrence(made: Generated) -> Mapping[str, csr_array]:
     """Items joined by their common users."""
-    found = common_neighbours(made.interactions()[0], CooccurrenceParams())
+    found = cooccurrence_graph(made.interactions()[0], CooccurrenceParams())
     return {"cooccurrence": found.edges.to_matrix(made.size.items)}
 
 
@@ -229,12 +229,12 @@ def draw_tokens(part: str, n: int, folder: Path) -> None:
     chance, k = np.random.default_rng(0), IntraItemParams().k
     origin = Provenance("benchmark", {"k": k}, {}, {}, {})
     with (
-        write_features(folder / part, Shape(form, dimension, "f16"), origin) as features,
+        write_features(folder / part, FeatureSpec(form, dimension, "f16"), origin) as features,
         INTRA_EDGES.writer(folder / f"{part}.parquet", origin) as edges,
     ):
         for block in np.array_split(np.arange(n, dtype=np.int32), n // BLOCK_ITEMS + 1):
             lengths = chance.integers(length if form == "patches" else 2, length + 1, len(block))
             vectors = chance.standard_normal((lengths.sum(), dimension), dtype=np.float32)
-            rows = Rows(vectors, lengths, np.zeros((len(vectors), 2), np.int32) if form == "tokens" else None)
+            rows = VectorBatch(vectors, lengths, np.zeros((len(vectors), 2), np.int32) if form == "tokens" else None)
             features.append(block, rows, [""] * len(block))
             edges(edges_within(block, rows, k))

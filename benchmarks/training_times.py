@@ -22,7 +22,7 @@ from mmprep.models.recommenders.base import Recommender, TrainingData
 from mmprep.models.recommenders.catalogue import CATALOGUE
 from mmprep.models.training.batches import Batches
 from mmprep.models.training.params import TrainParams
-from mmprep.models.training.progress_state import Course, Steps
+from mmprep.models.training.progress_state import LearningRateDecay, TrainingProgress
 from mmprep.models.training.trainer import build, deterministic, train_epoch, validate
 
 GENERATE = "generate"
@@ -130,7 +130,7 @@ class FirstBatches(Batches):
         return super().of_epoch(epoch)[: self._steps]
 
 
-def begin(case: Case, data: TrainingData) -> tuple[Recommender, Course]:
+def begin(case: Case, data: TrainingData) -> tuple[Recommender, TrainingProgress]:
     """A recommender that can be trained."""
     description = CATALOGUE[case.task]
     kind = description.load()
@@ -138,7 +138,7 @@ def begin(case: Case, data: TrainingData) -> tuple[Recommender, Course]:
     preset = kind.params_type.presets.get(PRESETS.get(case.task, ""), {})
     section = kind.params_type.model_validate({**preset, **COMPARED.get(case.task, {}), **switch})
     recommender = build(kind, data, section, TrainParams().seed).to(best_device())
-    return recommender, Course(recommender, Steps.of(section))
+    return recommender, TrainingProgress(recommender, LearningRateDecay.of(section))
 
 
 def time_epochs(case: Case) -> dict[str, Any]:

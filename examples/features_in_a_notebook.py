@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mmprep.pipeline.features.reader import features_of
+from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.graphs.reader import read_graph
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.interactions import read_splits
@@ -28,7 +28,7 @@ print(f"train {splits.train.shape}: {splits.train.nnz} interactions; val {splits
 
 # Refused if `filter` has given other items since. The matrix is float32 [n_items, dimension]; what an item without a
 # photo or text has, extract.missing said: the mean of the others, or zeros. `features.provenance` says what made them.
-features = features_of(layout, encoder)
+features = FeatureSet.of(layout, encoder).vectors()
 matrix = features.matrix(splits.n_items)
 print(f"{encoder} {matrix.shape}: {len(features.items)} items with a vector")
 

@@ -16,7 +16,7 @@ import torch
 from PIL.Image import Image
 
 from mmprep.pipeline.cache.row_cache import RowCache, cache_place
-from mmprep.pipeline.features.vectors import PACKED, Rows, Shape, concatenate, unpack
+from mmprep.pipeline.features.vectors import PACKED_SCHEMA, FeatureSpec, VectorBatch, concatenate, unpack
 from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.params import Params
@@ -41,19 +41,20 @@ made_by = {"encoder": "own", "library": "torch", "transform": "64 x 64, bicubic"
 root, dataset = sys.argv[1:]
 layout = Layout(Path(root), dataset)
 items, names = ITEMS.read(layout.items, ["item", "image"]).drop_nulls()
-with PhotoFiles(layout.raw) as photos, RowCache(cache_place(os.environ), made_by, PACKED) as cache:
+with PhotoFiles(layout.raw) as photos, RowCache(cache_place(os.environ), made_by, PACKED_SCHEMA) as cache:
     keys = [sha256(photos.read(name)).digest() for name in names]
     cache.refresh()
     missing = [(key, name) for key, name in dict(zip(keys, names, strict=True)).items() if key not in cache]
     for some in (missing[start : start + 32] for start in range(0, len(missing), 32)):
         with torch.inference_mode():
             vectors = network(torch.stack([transform(decode_photo(photos.read(name))) for _, name in some]))
-        cache.add([key for key, _ in some], Rows(vectors.numpy()).stored("f32", some).pack())  # refuses NaN
+        batch = VectorBatch(vectors.numpy()).cast_checked("f32", some)  # refuses NaN
+        cache.add([key for key, _ in some], batch.pack())
     features = concatenate([unpack(batch, "f32") for batch in cache.gather(keys)])
 contents = sha256(b"".join(item.to_bytes(4, "little") + key for item, key in zip(items, keys, strict=True))).hexdigest()
 form = {"pretrained": False, "seed": 0, "form": "vector", "dimension": features.dimension, "stored_as": "f32"}
 notes = {"encoder": {**made_by, **form}, "contents_sha256": contents, "missing": "mean", "replaced_by_noise": 0}
 provenance = record("extract", layout, Params(), [layout.items], ["torch"], **notes)
-with write_features(layout.features("own"), Shape("vector", features.dimension), provenance) as writer:
+with write_features(layout.features("own"), FeatureSpec("vector", features.dimension), provenance) as writer:
     writer.append(items.to_numpy(), features)
 print(f"{len(keys)} photos, {len(missing)} of them through the network")

@@ -16,7 +16,7 @@ from mmprep.models.layers.propagation import SparseOperator
 from mmprep.models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table, look_up
 from mmprep.models.training.evaluator import evaluate
 from mmprep.models.training.params import TrainParams
-from mmprep.models.training.progress_state import Steps
+from mmprep.models.training.progress_state import LearningRateDecay
 from mmprep.models.training.trainer import build, fit
 from mmprep.pipeline.graphs.reader import read_graph
 from mmprep.pipeline.layout import Layout
@@ -49,7 +49,7 @@ graphs = {"interaction/user_mean": read_graph(layout, "interaction/user_mean")}
 data = TrainingData(splits.train, splits.val, graphs=graphs)  # `features` would have a matrix a modality
 params = RecommenderParams(embedding_size=64, learning_rate=0.01)
 recommender = build(MeanMF, data, params, seed=0)
-result = fit(recommender, data, TrainParams(batch_size=512, max_epochs=100), Steps.of(params))
+result = fit(recommender, data, TrainParams(batch_size=512, max_epochs=100), LearningRateDecay.of(params))
 print(f"best epoch: {result.best_epoch} of {len(result.history)}, by validation Recall@20")
 with inference_mode():
     users, items = recommender.eval().embeddings()

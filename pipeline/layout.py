@@ -176,9 +176,9 @@ class RunLayout:
         return self.folder / "training.json"
 
     @property
-    def cost(self) -> Path:
+    def training_cost(self) -> Path:
         """The seconds of an epoch and the memory that training took, JSON. DVC does not know it: no two are alike."""
-        return self.folder / "cost.json"
+        return self.folder / "training_cost.json"
 
     @property
     def metrics(self) -> Path:
@@ -196,9 +196,9 @@ class RunLayout:
         return self.folder / "recommendations.parquet"
 
     @property
-    def unfinished(self) -> Path:
+    def resume_file(self) -> Path:
         """What a killed training continues from, safetensors; hidden, and gone when training has ended."""
-        return self.folder / ".unfinished.safetensors"
+        return self.folder / ".resume.safetensors"
 
 
 @dataclass(frozen=True)

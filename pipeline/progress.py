@@ -21,7 +21,7 @@ def silent(task: str, total: int | None, unit: str) -> Iterator[Advance]:
     yield advance
 
 
-def entitled(title: str, progress: Progress) -> Progress:
+def with_title(title: str, progress: Progress) -> Progress:
     """The same progress, that tells which of many runs it is of."""
 
     def opened(task: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:

@@ -52,6 +52,6 @@ class FakePlace:
         return {"recall@20": seed / 100, "ndcg@20": seed / 200}
 
     def take(self, path: Path) -> bytes | None:
-        assert path.name == "cost.json"
+        assert path.name == "training_cost.json"
         left, self.left = self.left, None
         return left

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from mmprep.models.encoders.base import Identity
-from mmprep.pipeline.features.vectors import Rows
+from mmprep.pipeline.features.vectors import VectorBatch
 
 PATCHES = 3
 WORD = re.compile(r"\w+")
@@ -54,23 +54,23 @@ class FakeEncoder:
     def prepare(self, source: str | Image.Image) -> Seen:
         return source if isinstance(source, str) else float(cast("tuple[int, ...]", source.getpixel((0, 0)))[0])
 
-    def encode(self, batch: list[Seen]) -> Rows:
+    def encode(self, batch: list[Seen]) -> VectorBatch:
         self.batches.append(batch)
         time.sleep(self.seconds)
         if self._form == "tokens":
             return self._tokens([str(text) for text in batch])
         values = np.array([len(each) if isinstance(each, str) else each for each in batch], dtype=np.float32)
         if self._form == "patches":
-            return Rows(self._repeat(np.repeat(values, PATCHES)), np.full(len(batch), PATCHES))
+            return VectorBatch(self._repeat(np.repeat(values, PATCHES)), np.full(len(batch), PATCHES))
         vectors = self._repeat(values)
         if self.tells_batch:
             vectors[:, -1] = values.sum()
-        return Rows(vectors)
+        return VectorBatch(vectors)
 
-    def _tokens(self, batch: list[str]) -> Rows:
+    def _tokens(self, batch: list[str]) -> VectorBatch:
         spans = [[match.span() for match in WORD.finditer(text)] for text in batch]
         flat = np.array([span for found in spans for span in found], dtype=np.int32).reshape(-1, 2)
-        return Rows(self._repeat(np.diff(flat)[:, 0]), np.array([len(found) for found in spans]), flat)
+        return VectorBatch(self._repeat(np.diff(flat)[:, 0]), np.array([len(found) for found in spans]), flat)
 
     def _repeat(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
         return np.repeat(values.astype(np.float32)[:, None], self._dimension, axis=1)

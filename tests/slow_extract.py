@@ -18,7 +18,7 @@ from mmprep.models.encoders.params import (
     PatchEncoderParams,
     TextEncoderParams,
 )
-from mmprep.pipeline.features.vectors import Rows
+from mmprep.pipeline.features.vectors import VectorBatch
 from mmprep.pipeline.layout import Layout
 from mmprep.stages.extract.extract import run
 
@@ -36,10 +36,10 @@ class LargeEncoder(FakeEncoder):
     def load(self, _: Identity) -> "LargeEncoder":
         return self
 
-    def encode(self, batch: list[Seen]) -> Rows:
+    def encode(self, batch: list[Seen]) -> VectorBatch:
         numbers = np.array(batch, dtype=np.float32)
         vectors = np.repeat(numbers, PATCHES)[:, None] + np.zeros(DIMENSION, dtype=np.float32)
-        return Rows(vectors, np.full(len(batch), PATCHES))
+        return VectorBatch(vectors, np.full(len(batch), PATCHES))
 
 
 def extract(root: Path, cache: Path, name: str, seconds: float) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from mmprep.models.recommenders.base import RecommenderParams, TrainingData
 from mmprep.models.recommenders.bpr import BPR, BPRParams
 from mmprep.models.recommenders.catalogue import CATALOGUE, describe
 from mmprep.models.training.params import TrainParams
-from mmprep.models.training.progress_state import Steps
+from mmprep.models.training.progress_state import LearningRateDecay
 from mmprep.models.training.trainer import build, fit
 from mmprep.pipeline.graphs.params import GraphsParams
 from mmprep.pipeline.layout import Layout
@@ -54,7 +54,7 @@ def params_of(name: str, **more: Any) -> RecommenderParams:  # noqa: ANN401 - of
 def result_of(layout: Layout, name: str) -> dict[str, bytes]:
     """Every file of a run that two runs have alike, hidden ones too."""
     files = layout.run(name)
-    return {path.name: path.read_bytes() for path in files.folder.iterdir() if path != files.cost}
+    return {path.name: path.read_bytes() for path in files.folder.iterdir() if path != files.training_cost}
 
 
 def kill_after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,7 +87,7 @@ def warm_up() -> None:
     """Let torch import what its first step needs, once for all forks. Reads no table: polars' threads bear no fork."""
     world = two_groups()
     data = TrainingData(world.train, world.val)
-    fit(build(BPR, data, BPRParams(), 0), data, TrainParams(max_epochs=1), Steps(0.01))
+    fit(build(BPR, data, BPRParams(), 0), data, TrainParams(max_epochs=1), LearningRateDecay(0.01))
 
 
 def main(root: str, names: str, *points: str) -> None:

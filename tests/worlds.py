@@ -14,9 +14,9 @@ from scipy.sparse import csr_array
 
 from mmprep.models.recommenders.base import TrainingData
 from mmprep.models.recommenders.catalogue import describe
-from mmprep.pipeline.features.vectors import Form, Items, Rows, Shape
+from mmprep.pipeline.features.vectors import FeatureSpec, Form, Items, VectorBatch
 from mmprep.pipeline.features.writer import write_features
-from mmprep.pipeline.graphs.cooccurrence import common_neighbours
+from mmprep.pipeline.graphs.cooccurrence import cooccurrence_graph
 from mmprep.pipeline.graphs.cosine import Cosines
 from mmprep.pipeline.graphs.edges import interaction_graphs, normalised, weighted
 from mmprep.pipeline.graphs.intra_item import edges_within
@@ -107,9 +107,9 @@ class GivenVectors:
     """Patches or tokens in memory, as mmprep.pipeline.features.token_reader gives them of a file."""
 
     items: Items
-    rows: Rows
+    rows: VectorBatch
 
-    def gather(self, items: Sequence[int] | Items) -> Rows:
+    def gather(self, items: Sequence[int] | Items) -> VectorBatch:
         return self.rows.take(np.searchsorted(self.items, np.asarray(items)))
 
 
@@ -117,7 +117,7 @@ def token_source(vectors: Iterable[Floats], k: int = 2, memory: int = 10**9, scr
     """The source of some items' patches or tokens, [length, dimension] each; those of length 0 are of no item."""
     given = {item: each for item, each in enumerate(vectors) if len(each)}
     items = np.array(list(given), dtype=np.int32)
-    rows = Rows(np.concatenate(list(given.values())), np.array([len(each) for each in given.values()]))
+    rows = VectorBatch(np.concatenate(list(given.values())), np.array([len(each) for each in given.values()]))
     return TokenSource(GivenVectors(items, rows), IntraItemEdges([edges_within(items, rows, k)], k), memory, scratch)
 
 
@@ -167,7 +167,7 @@ def consistent_as_graphs(train: csr_array, features: Mapping[str, Floats], k: in
 
 def cooccurrence_as_graphs(train: csr_array, features: Mapping[str, Floats], k: int) -> dict[str, csr_array]:
     del features, k  # all neighbours are kept, as equal counts at a cut would make the order of items matter
-    found = common_neighbours(train, CooccurrenceParams(k=train.shape[1])).edges
+    found = cooccurrence_graph(train, CooccurrenceParams(k=train.shape[1])).edges
     return {"cooccurrence": found.to_matrix(train.shape[1])}
 
 
@@ -244,8 +244,8 @@ def write_vectors(
     index = np.array(range(len(vectors)) if items is None else list(items), dtype=np.int32)
     made_for = [layout.items] if layout.items.exists() else []
     provenance = made_by_hand(layout, made_for, missing=missing)
-    with write_features(layout.features(encoder), Shape("vector", vectors.shape[1]), provenance) as writer:
-        writer.append(index, Rows(vectors))
+    with write_features(layout.features(encoder), FeatureSpec("vector", vectors.shape[1]), provenance) as writer:
+        writer.append(index, VectorBatch(vectors))
 
 
 def write_tokens(layout: Layout, features: Mapping[str, Floats], encoders: Mapping[str, str]) -> None:
@@ -256,8 +256,8 @@ def write_tokens(layout: Layout, features: Mapping[str, Floats], encoders: Mappi
         rows = source.vectors.gather(items)
         form: Form = "patches" if part == "patches" else "tokens"
         spans = None if part == "patches" else np.zeros((len(rows.vectors), 2), dtype=np.int32)
-        with write_features(layout.features(encoders[part]), Shape(form, rows.dimension), made_for) as writer:
-            writer.append(items, Rows(rows.vectors, rows.lengths, spans), ["text"] * len(items))
+        with write_features(layout.features(encoders[part]), FeatureSpec(form, rows.dimension), made_for) as writer:
+            writer.append(items, VectorBatch(rows.vectors, rows.lengths, spans), ["text"] * len(items))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 from mmprep.models.encoders.catalogue import EncoderDescription
 from mmprep.models.encoders.params import NetworkParams, PatchEncoderParams, TextEncoderParams
 from mmprep.models.encoders.weights.sources import WeightsSource
-from mmprep.pipeline.features.vectors import Rows
+from mmprep.pipeline.features.vectors import VectorBatch
 
 Source_contra = TypeVar("Source_contra", contravariant=True)
 Ready = TypeVar("Ready")
@@ -22,7 +22,7 @@ class Encoder(Protocol[Source_contra, Ready]):
     def prepare(self, source: Source_contra) -> Ready:
         """Make one input ready for the network: transform a photo, or pass a text on."""
 
-    def encode(self, batch: list[Ready]) -> Rows:
+    def encode(self, batch: list[Ready]) -> VectorBatch:
         """What the network gives for n inputs."""
 
 

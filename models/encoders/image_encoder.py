@@ -12,7 +12,7 @@ from mmprep.models.encoders.catalogue import network_module
 from mmprep.models.encoders.networks.base import DTYPES, ImageNetwork
 from mmprep.models.encoders.networks.onednn import fast_linear_layers
 from mmprep.pipeline.errors import ParamsError
-from mmprep.pipeline.features.vectors import Rows
+from mmprep.pipeline.features.vectors import VectorBatch
 
 
 class ImageEncoder:
@@ -41,7 +41,7 @@ class ImageEncoder:
         return self._transform(source)
 
     @torch.inference_mode()
-    def encode(self, batch: list[torch.Tensor]) -> Rows:
+    def encode(self, batch: list[torch.Tensor]) -> VectorBatch:
         """What the network gives for n transformed photos.
 
         Raises:
@@ -55,7 +55,7 @@ class ImageEncoder:
             given = self._network(photos.to(self._dtype, memory_format=torch.channels_last))
         return self._rows(given)
 
-    def _rows(self, given: object) -> Rows:
+    def _rows(self, given: object) -> VectorBatch:
         """The network's output, [n, dimension] or [n, patches, dimension], as rows; networks by name may give more."""
         sides = 2 if self._form == "vector" else 3
         if not isinstance(given, torch.Tensor) or given.ndim != sides:
@@ -63,9 +63,9 @@ class ImageEncoder:
             raise ParamsError(f"encoders.{self._name}.form: the network gives {found}, no {self._form}; take another")
         vectors = given.float().cpu()
         if self._form == "vector":
-            return Rows(vectors.numpy())
+            return VectorBatch(vectors.numpy())
         lengths = torch.full((vectors.shape[0],), vectors.shape[1])
-        return Rows(vectors.flatten(0, 1).numpy(), lengths.numpy())
+        return VectorBatch(vectors.flatten(0, 1).numpy(), lengths.numpy())
 
 
 def load_network(identity: Identity) -> ImageNetwork:

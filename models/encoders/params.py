@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator
 from mmprep.models.encoders.catalogue import CATALOGUE, EncoderDescription, Modality
 from mmprep.models.encoders.text_templates import DEFAULT_TEMPLATE, check_template
 from mmprep.pipeline.errors import ParamsError
-from mmprep.pipeline.features.vectors import Form, StoredAs
+from mmprep.pipeline.features.vectors import Form, StorageDtype
 from mmprep.pipeline.params import Params, parse_section, suggestion
 
 ENCODER_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -43,7 +43,7 @@ class EncoderParams(Params):
         reduce: `pca:K` projects each vector to the K main directions of the dataset's own; None stores them whole.
     """
 
-    stored_as: StoredAs = "f32"
+    stored_as: StorageDtype = "f32"
     reduce: Annotated[str, Field(pattern=r"^pca:[1-9]\d{0,5}$")] | None = None
 
     @property

@@ -15,7 +15,7 @@ from mmprep.models.encoders.networks.onednn import fast_linear_layers
 from mmprep.models.encoders.networks.sentence import load_model
 from mmprep.models.encoders.params import TextEncoderParams
 from mmprep.pipeline.errors import WeightsError
-from mmprep.pipeline.features.vectors import Rows
+from mmprep.pipeline.features.vectors import VectorBatch
 
 TOKENIZED_AT_ONCE = 1024
 PLACES = {"text": {"return_offsets_mapping": True}}
@@ -58,7 +58,7 @@ class TextEncoder:
         return source
 
     @torch.inference_mode()
-    def encode(self, batch: list[str]) -> Rows:
+    def encode(self, batch: list[str]) -> VectorBatch:
         """What the model gives for n texts."""
         features: dict[str, Any] = self._model.preprocess(
             batch, prompt=self._prompt or None, processing_kwargs=PLACES if self._tokens else None
@@ -70,12 +70,12 @@ class TextEncoder:
         with fast_linear_layers(self._model.device, self._dtype):
             given = self._model(moved)
         if not self._tokens:
-            return Rows(given["sentence_embedding"].float().cpu().numpy())
+            return VectorBatch(given["sentence_embedding"].float().cpu().numpy())
         spans = (places - len(self._prompt)).clamp(min=0)
         # Special tokens, and those of the prompt, stand for no characters of the text.
         real = present & (spans[..., 1] > spans[..., 0])
         vectors = given["token_embeddings"].float().cpu()[real].numpy()
-        return Rows(vectors, real.sum(dim=1).numpy(), spans[real].numpy().astype(np.int32))
+        return VectorBatch(vectors, real.sum(dim=1).numpy(), spans[real].numpy().astype(np.int32))
 
 
 def to_device(value: object, device: torch.device) -> object:

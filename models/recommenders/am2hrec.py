@@ -14,7 +14,7 @@ from mmprep.models.layers.losses import weight_decay
 from mmprep.models.layers.propagation import SparseOperator, gcn
 from mmprep.models.layers.purifier import Purifier
 from mmprep.models.recommenders.base import TrainingData
-from mmprep.models.recommenders.fused_views import FusedViews, FusedViewsParams
+from mmprep.models.recommenders.fused_views import BehaviourPlusModalities, FusedViewsParams
 
 
 class AM2HRecParams(FusedViewsParams):
@@ -62,7 +62,7 @@ class AM2HRecParams(FusedViewsParams):
         return self
 
 
-class AM2HRec(FusedViews):
+class AM2HRec(BehaviourPlusModalities):
     """Projected features are gated, smoothed over items, given to users, fused, and added to behaviour.
 
     Where the paper's equations do not fit together, docs/papers/am2hrec.md says what is done: the gate of an item is
@@ -108,7 +108,7 @@ class AM2HRec(FusedViews):
             return super().behaviour()
         return gcn(self.adjacency, torch.cat([self.users, self.items]), self.convolutions)
 
-    def parts(self) -> tuple[Tensor, Tensor]:
+    def encode_views(self) -> tuple[Tensor, Tensor]:
         """The smoothed views of items, and the behaviour of all nodes, on which gates depend."""
         behaviour = self.behaviour()
         return self.smoothed(self.gated(behaviour)), behaviour
@@ -139,7 +139,7 @@ class AM2HRec(FusedViews):
             return of_items.new_zeros(self.n_users, of_items.shape[1])
         return super().views_of_users(of_items)
 
-    def fused(self, views: Tensor, behaviour: Tensor) -> Tensor:
+    def fuse(self, views: Tensor, behaviour: Tensor) -> Tensor:
         """What the modalities add to the behaviour [n, d] of nodes whose views are [n, modalities d] (eq 5-8, 20)."""
         if self.params.fusion == "concat":
             mixed: Tensor = self.mix(views)

@@ -20,7 +20,7 @@ from mmprep.models.layers.camgr.attention_scopes import (
     WithinNode,
 )
 from mmprep.models.layers.camgr.cross_attention import CrossAttentionFusion
-from mmprep.models.layers.camgr.edge_softmax import Neighbourhoods
+from mmprep.models.layers.camgr.edge_softmax import SparseAttention
 from mmprep.models.layers.camgr.graph_attention import GraphAttention
 from mmprep.models.layers.features import ItemFeatures
 from mmprep.models.layers.fused_losses import fused_losses
@@ -116,7 +116,7 @@ class CAmgr(Recommender):
         self.users = embedding_table(data.n_users, size)
         self.items = embedding_table(data.n_items, size)
         if params.ui_conv == "gat":
-            self.joined = Neighbourhoods(bipartite(data.train))
+            self.joined = SparseAttention(bipartite(data.train))
             self.convolutions = nn.ModuleList(GraphAttention(size) for _ in range(params.layers))
         else:
             self.adjacency = SparseOperator(data.graphs["interaction/symmetric"])
@@ -165,7 +165,7 @@ class CAmgr(Recommender):
         return fused_losses(
             batch,
             behaviour,
-            self.fused(nodes, behaviour),
+            self.fuse(nodes, behaviour),
             contrast=params.alpha1,
             temperature=params.temperature,
             unique_ids=params.cl_unique_ids,
@@ -205,7 +205,7 @@ class CAmgr(Recommender):
         both = torch.cat([self.of_users(of_items), of_items])
         return dict(zip(views, torch.split(both, self.embedding_size, dim=1), strict=True))
 
-    def fused(self, nodes: Tensor, behaviour: Tensor) -> Tensor:
+    def fuse(self, nodes: Tensor, behaviour: Tensor) -> Tensor:
         """What the modalities add to the behaviour [b, d] of chosen nodes, [b] indices, ascending, [b, d]."""
         views = self.views()
         if self.params.fusion == "attention":
@@ -224,7 +224,7 @@ class CAmgr(Recommender):
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """Behaviour and fused modalities, added (docs/papers/camgr.md#final-embeddings)."""
         behaviour = self.behaviour()
-        final = behaviour + self.fused(torch.arange(len(behaviour), device=behaviour.device), behaviour)
+        final = behaviour + self.fuse(torch.arange(len(behaviour), device=behaviour.device), behaviour)
         users, items = torch.split(final, [self.n_users, self.n_items])
         return users, items
 

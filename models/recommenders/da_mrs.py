@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 
 from mmprep.models.layers.batch import BatchNodes
 from mmprep.models.layers.da_mrs.backbones import FreeBackbone, LightGCNBackbone, VBPRBackbone
-from mmprep.models.layers.da_mrs.denoised_bpr import Denoising, Evidence, Form, denoised_bpr
+from mmprep.models.layers.da_mrs.denoised_bpr import Evidence, FeedbackDenoising, Form, denoised_bpr
 from mmprep.models.layers.da_mrs.graded_contrast import Grades, Mode, graded_contrast
 from mmprep.models.layers.da_mrs.item_views import ItemViews, behaviour_graph, content_graph
 from mmprep.models.layers.da_mrs.preference_alignment import preference_divergence
@@ -120,9 +120,9 @@ class DAMRSParams(MultimodalParams):
         return NORM_WEIGHTS[self.backbone] if self.regularisation is None else self.regularisation
 
     @property
-    def denoising(self) -> Denoising:
+    def denoising(self) -> FeedbackDenoising:
         """How f and g are estimated."""
-        return Denoising(self.dbpr_form, self.alpha, self.beta, self.gamma, self.use_f, self.use_g)
+        return FeedbackDenoising(self.dbpr_form, self.alpha, self.beta, self.gamma, self.use_f, self.use_g)
 
 
 class DAMRS(Recommender):

@@ -39,7 +39,7 @@ class FusedViewsParams(MultimodalParams):
     regularisation: Annotated[float, Field(ge=0)] = 1e-4
 
 
-class FusedViews(Recommender):
+class BehaviourPlusModalities(Recommender):
     """Behaviour embeddings by LightGCN, to which each node's fused views are added, one view a modality.
 
     Items' views go over each modality's item graph, then to users over the user-item graph (AM2HRec, eq 14-19 and
@@ -66,24 +66,24 @@ class FusedViews(Recommender):
         return self.params.item_layers
 
     @abstractmethod
-    def parts(self) -> tuple[Tensor, Tensor]:
+    def encode_views(self) -> tuple[Tensor, Tensor]:
         """The items' smoothed views [n_items, modalities d], and the behaviour of all nodes [n_users + n_items, d]."""
 
     @abstractmethod
-    def fused(self, views: Tensor, behaviour: Tensor) -> Tensor:
+    def fuse(self, views: Tensor, behaviour: Tensor) -> Tensor:
         """What the modalities add to the behaviour [n, d] of nodes whose views are [n, modalities d], [n, d]."""
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The ranking loss, the contrast of fused and behaviour embeddings, and the final ones' squares."""
         batch = BatchNodes.of(users, positives, negatives)
         # Fusion is a node's own affair: only the batch's nodes are fused.
-        of_items, behaviour = self.parts()
+        of_items, behaviour = self.encode_views()
         views = torch.cat([look_up(self.views_of_users(of_items), batch.users), look_up(of_items, batch.items)])
         behaviour = look_up(behaviour, batch.nodes(self.n_users))
         return fused_losses(
             batch,
             behaviour,
-            self.fused(views, behaviour),
+            self.fuse(views, behaviour),
             contrast=self.params.cl_weight,
             temperature=self.params.temperature,
             unique_ids=self.params.cl_unique_ids,
@@ -114,8 +114,8 @@ class FusedViews(Recommender):
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """Behaviour and fused modalities, added."""
-        of_items, behaviour = self.parts()
-        final = behaviour + self.fused(torch.cat([self.views_of_users(of_items), of_items]), behaviour)
+        of_items, behaviour = self.encode_views()
+        final = behaviour + self.fuse(torch.cat([self.views_of_users(of_items), of_items]), behaviour)
         users, items = torch.split(final, [self.n_users, self.n_items])
         return users, items
 

@@ -79,7 +79,7 @@ class LGMRec(Recommender):
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The ranking loss, the contrast of hypergraphs if there are two, and the final embeddings' norms."""
         batch = BatchNodes.of(users, positives, negatives)
-        free, local, of_users, of_items = self.parts()
+        free, local, of_users, of_items = self.encode_views()
         nodes = batch.nodes(self.n_users)
         hyper = torch.cat([total(of_users).rows(batch.users), total(of_items).rows(batch.items)])
         final = self.combined(look_up(free, nodes), look_up(local, nodes), hyper)
@@ -90,7 +90,7 @@ class LGMRec(Recommender):
             terms["contrast"] = self.params.cl_weight * torch.stack(contrasts).sum()
         return terms
 
-    def parts(self) -> tuple[Tensor, Tensor, list[HyperEmbeddings], list[HyperEmbeddings]]:
+    def encode_views(self) -> tuple[Tensor, Tensor, list[HyperEmbeddings], list[HyperEmbeddings]]:
         """What the final embeddings are made of.
 
         Returns:
@@ -151,7 +151,7 @@ class LGMRec(Recommender):
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """The final embeddings of all nodes (docs/papers/baselines.md#lgmrec)."""
-        free, local, of_users, of_items = self.parts()
+        free, local, of_users, of_items = self.encode_views()
         hyper = torch.cat([total(of_users).embeddings(), total(of_items).embeddings()])
         users, items = torch.split(self.combined(free, local, hyper), [self.n_users, self.n_items])
         return users, items

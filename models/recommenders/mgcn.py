@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mmprep.models.layers.fusion import SharedExclusiveFusion, combined
 from mmprep.models.layers.purifier import Purifier
 from mmprep.models.recommenders.base import TrainingData
-from mmprep.models.recommenders.fused_views import FusedViews, FusedViewsParams
+from mmprep.models.recommenders.fused_views import BehaviourPlusModalities, FusedViewsParams
 
 
 class MGCNParams(FusedViewsParams):
@@ -18,7 +18,7 @@ class MGCNParams(FusedViewsParams):
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.96
 
 
-class MGCN(FusedViews):
+class MGCN(BehaviourPlusModalities):
     """Items' free embeddings, purified by each modality's features, are its views of them.
 
     The mean of the shared part and of each modality's exclusive one is added to behaviour: (shared + sum) / 3 for two
@@ -37,11 +37,11 @@ class MGCN(FusedViews):
         """Free embeddings of items, purified by each modality's features, [n_items, d] each."""
         return {m: self.purifiers[m](self.items, view) for m, view in self.projected().items()}
 
-    def parts(self) -> tuple[Tensor, Tensor]:
+    def encode_views(self) -> tuple[Tensor, Tensor]:
         """The smoothed views of items, and the behaviour of all nodes."""
         return self.smoothed(self.item_views()), self.behaviour()
 
-    def fused(self, views: Tensor, behaviour: Tensor) -> Tensor:
+    def fuse(self, views: Tensor, behaviour: Tensor) -> Tensor:
         """The mean of shared and exclusive parts."""
         shared, exclusive = self.fusion(torch.split(views, self.embedding_size, dim=1), behaviour)
         return combined(shared, exclusive, len(self.features.modalities), "ancestor")

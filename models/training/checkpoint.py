@@ -49,7 +49,7 @@ class TrainingState:
 
 
 @dataclass(frozen=True)
-class UnfinishedFile:
+class ResumeFile:
     """One safetensors file, replaced by rename; its metadata holds the numbers and a digest of all that is in it.
 
     Attributes:

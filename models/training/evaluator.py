@@ -34,7 +34,7 @@ class Ranking:
 
 
 @dataclass(frozen=True)
-class Found:
+class Hits:
     """What of the truth the lists of some users hold.
 
     Attributes:
@@ -104,11 +104,11 @@ def evaluate(
         DataError: no user has anything to find.
     """
     ranking = rank(users, items, evaluated_users(truth, train), train if mask is None else mask, max(cutoffs))
-    found = compare(ranking, truth)
+    found = match_hits(ranking, truth)
     return ranking_metrics(found.hits, found.relevant, cutoffs)
 
 
-def compare(ranking: Ranking, truth: csr_array) -> Found:
+def match_hits(ranking: Ranking, truth: csr_array) -> Hits:
     """Look for the interactions of `truth`, [n_users, n_items], in the lists of those users who have any.
 
     Raises:
@@ -120,7 +120,7 @@ def compare(ranking: Ranking, truth: csr_array) -> Found:
         raise DataError("nothing to evaluate: no user has interactions both in train and in the evaluated split")
     if not some.all():
         ranking = Ranking(ranking.users[some], ranking.items[some], ranking.scores[some])
-    return Found(ranking, find_hits(ranking, truth), relevant[some])
+    return Hits(ranking, find_hits(ranking, truth), relevant[some])
 
 
 def find_hits(ranking: Ranking, truth: csr_array) -> npt.NDArray[np.bool_]:

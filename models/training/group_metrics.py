@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from mmprep.models.training.evaluator import Found
+from mmprep.models.training.evaluator import Hits
 from mmprep.models.training.metrics import CUTOFFS, user_metrics
 
 POPULARITY = ("most popular", "popular", "middle", "rare", "rarest")
@@ -17,7 +17,7 @@ Groups = dict[str, dict[str, Any]]
 
 
 def metrics_by_group(
-    found: Found, truth: csr_array, train: csr_array, bounds: Sequence[int], cutoffs: tuple[int, ...] = CUTOFFS
+    found: Hits, truth: csr_array, train: csr_array, bounds: Sequence[int], cutoffs: tuple[int, ...] = CUTOFFS
 ) -> dict[str, Groups]:
     """The metrics of groups of users, as `users_by_train_items`, and of items, as `items_by_popularity`.
 
@@ -36,7 +36,7 @@ def metrics_by_group(
     }
 
 
-def by_train_items(found: Found, train: csr_array, bounds: Sequence[int], cutoffs: tuple[int, ...]) -> Groups:
+def by_train_items(found: Hits, train: csr_array, bounds: Sequence[int], cutoffs: tuple[int, ...]) -> Groups:
     """Each metric averaged over the users of a group, by name such as `1-5` or `50+`, fewest train items first."""
     group = np.searchsorted(bounds, np.diff(train.indptr)[found.ranking.users], side="right")
     metrics = user_metrics(found.hits, found.relevant, cutoffs)
@@ -57,7 +57,7 @@ def names_of(bounds: Sequence[int]) -> list[str]:
     return [*inner, f"{starts[-1]}+"]
 
 
-def by_popularity(found: Found, truth: csr_array, train: csr_array, cutoffs: tuple[int, ...]) -> Groups:
+def by_popularity(found: Hits, truth: csr_array, train: csr_array, cutoffs: tuple[int, ...]) -> Groups:
     """Recall of the interactions whose item is of a group: the share of them that is in their user's list.
 
     It is over interactions, not averaged over users, most of whom have nothing to find in most groups.

@@ -13,36 +13,36 @@ STOPPING_METRIC = "recall@20"
 
 
 @dataclass(frozen=True)
-class Steps:
+class LearningRateDecay:
     """How far Adam steps.
 
     Attributes:
-        learning_rate: in the first epoch.
+        initial: the learning rate in the first epoch.
         lr_decay: the factor by which it falls in `lr_decay_epochs`.
         lr_decay_epochs: how many epochs that takes.
     """
 
-    learning_rate: float
+    initial: float
     lr_decay: float = 1.0
     lr_decay_epochs: int = 50
 
     @classmethod
-    def of(cls, params: RecommenderParams) -> "Steps":
+    def of(cls, params: RecommenderParams) -> "LearningRateDecay":
         """Those that a recommender's parameters ask for."""
         return cls(params.learning_rate, params.lr_decay, params.lr_decay_epochs)
 
     def in_epoch(self, epoch: int) -> float:
         """The learning rate of an epoch, counted from 1."""
-        return float(self.learning_rate * self.lr_decay ** ((epoch - 1) / self.lr_decay_epochs))
+        return float(self.initial * self.lr_decay ** ((epoch - 1) / self.lr_decay_epochs))
 
 
-class Course:
+class TrainingProgress:
     """How far the training of a recommender is: its optimiser, its history, and the best epoch so far."""
 
-    def __init__(self, recommender: Recommender, steps: Steps) -> None:
+    def __init__(self, recommender: Recommender, learning_rate: LearningRateDecay) -> None:
         self._recommender = recommender
-        self._steps = steps
-        self._adam = make_adam(recommender, steps.learning_rate)
+        self._learning_rate = learning_rate
+        self._adam = make_adam(recommender, learning_rate.initial)
         self.history: list[dict[str, float]] = []
         self.seconds: list[float] = []
         self.best_epoch = 0
@@ -54,7 +54,7 @@ class Course:
         return len(self.history)
 
     @property
-    def remark(self) -> str:
+    def progress_text(self) -> str:
         """What is shown beside the progress."""
         return f"best recall@20 {self._best_value:.4f} in epoch {self.best_epoch}"
 
@@ -62,14 +62,14 @@ class Course:
     def _best_value(self) -> float:
         return self.history[self.best_epoch - 1][STOPPING_METRIC] if self.history else -1.0
 
-    def is_over(self, params: TrainParams) -> bool:
+    def should_stop(self, params: TrainParams) -> bool:
         """Whether early stopping or the number of epochs ends training here."""
         return self.epoch >= params.max_epochs or self.epoch - self.best_epoch >= params.patience
 
     def next_optimiser(self) -> torch.optim.Adam:
         """Adam with the learning rate of the next epoch."""
         for group in self._adam.param_groups:
-            group["lr"] = self._steps.in_epoch(self.epoch + 1)
+            group["lr"] = self._learning_rate.in_epoch(self.epoch + 1)
         return self._adam
 
     def add(self, terms: dict[str, float], metrics: dict[str, float], seconds: float) -> None:

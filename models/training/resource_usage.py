@@ -12,7 +12,7 @@ MEGABYTE = 10**6
 
 
 @dataclass(frozen=True)
-class Cost:
+class TrainingCost:
     """What a training took. Two runs that give the same numbers differ here.
 
     Attributes:
@@ -27,7 +27,7 @@ class Cost:
     peak_memory_mb: float
 
     @classmethod
-    def of(cls, seconds: Sequence[float], device: torch.device) -> "Cost":
+    def of(cls, seconds: Sequence[float], device: torch.device) -> "TrainingCost":
         """The cost of epochs that took so many seconds each, on a device of this process."""
         on_gpu = device.type == "cuda"
         name = torch.cuda.get_device_name(device) if on_gpu else device.type

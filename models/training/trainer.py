@@ -13,11 +13,11 @@ from torch import Tensor
 from mmprep.models.device import best_device
 from mmprep.models.recommenders.base import Recommender, RecommenderParams, TrainingData
 from mmprep.models.training.batches import Batches
-from mmprep.models.training.checkpoint import UnfinishedFile
+from mmprep.models.training.checkpoint import ResumeFile
 from mmprep.models.training.evaluator import evaluate
 from mmprep.models.training.params import TrainParams
-from mmprep.models.training.progress_state import Course, Steps
-from mmprep.models.training.resource_usage import Cost
+from mmprep.models.training.progress_state import LearningRateDecay, TrainingProgress
+from mmprep.models.training.resource_usage import TrainingCost
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.progress import Progress, silent
 
@@ -25,7 +25,7 @@ VALIDATION_CUTOFFS = (10, 20)
 
 
 @dataclass(frozen=True)
-class Fit:
+class FitResult:
     """What training gave.
 
     Attributes:
@@ -37,7 +37,7 @@ class Fit:
 
     history: list[dict[str, float]]
     best_epoch: int
-    cost: Cost = field(compare=False)
+    cost: TrainingCost = field(compare=False)
 
     @property
     def best(self) -> dict[str, float]:
@@ -56,10 +56,10 @@ def fit(
     recommender: Recommender,
     data: TrainingData,
     params: TrainParams,
-    steps: Steps,
+    learning_rate: LearningRateDecay,
     progress: Progress = silent,
-    unfinished: UnfinishedFile | None = None,
-) -> Fit:
+    resume_file: ResumeFile | None = None,
+) -> FitResult:
     """Train until validation Recall@20 has not risen for `patience` epochs, and restore the best epoch's parameters.
 
     Each epoch's order and negatives depend on the seed and its number alone.
@@ -68,9 +68,9 @@ def fit(
         recommender: what is trained, as `build` gave it.
         data: what it is trained and validated on.
         params: how long and in what batches.
-        steps: Adam's learning rate.
+        learning_rate: Adam's learning rate.
         progress: shows the epochs.
-        unfinished: where the state is saved every `checkpoint_every` epochs, and continued from if it is there. It
+        resume_file: where the state is saved every `checkpoint_every` epochs, and continued from if it is there. It
             stays there until the caller has written what training gave, and removes it.
 
     Raises:
@@ -87,20 +87,20 @@ def fit(
         deterministic(device),
         progress("training", params.max_epochs, "epochs") as advance,
     ):
-        course = Course(recommender, steps)
-        if unfinished and (state := unfinished.read(recommender.state_dict())):
-            course.restore(state)
-            advance(course.epoch, course.remark)
-        while not course.is_over(params):
+        reached = TrainingProgress(recommender, learning_rate)
+        if resume_file and (state := resume_file.read(recommender.state_dict())):
+            reached.restore(state)
+            advance(reached.epoch, reached.progress_text)
+        while not reached.should_stop(params):
             start = time.perf_counter()
-            terms = train_epoch(recommender, course.next_optimiser(), batches, course.epoch + 1)
+            terms = train_epoch(recommender, reached.next_optimiser(), batches, reached.epoch + 1)
             seconds = time.perf_counter() - start
-            course.add(terms, validate(recommender, data), seconds)
-            advance(1, course.remark)
-            if unfinished and course.epoch % params.checkpoint_every == 0 and not course.is_over(params):
-                unfinished.write(course.state())
-    recommender.load_state_dict(course.best)
-    return Fit(course.history, course.best_epoch, Cost.of(course.seconds, device))
+            reached.add(terms, validate(recommender, data), seconds)
+            advance(1, reached.progress_text)
+            if resume_file and reached.epoch % params.checkpoint_every == 0 and not reached.should_stop(params):
+                resume_file.write(reached.state())
+    recommender.load_state_dict(reached.best)
+    return FitResult(reached.history, reached.best_epoch, TrainingCost.of(reached.seconds, device))
 
 
 @contextmanager

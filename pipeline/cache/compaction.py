@@ -11,7 +11,7 @@ import pyarrow as pa
 from mmprep.pipeline.cache.folder import CacheFolder
 from mmprep.pipeline.cache.shards import ShardReader, ShardWriter
 from mmprep.pipeline.storage.files import sha256
-from mmprep.pipeline.storage.store import Entry, PlaceError
+from mmprep.pipeline.storage.store import FileInfo, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -30,13 +30,13 @@ def compact(folder: CacheFolder) -> None:
         merge(folder, [entry.name for entry in group])
 
 
-def groups_of(shards: Sequence[Entry]) -> list[list[Entry]]:
+def groups_of(shards: Sequence[FileInfo]) -> list[list[FileInfo]]:
     """Which small shards become one, in the order in which they were written.
 
     Items are encoded in the order of a dataset and mostly read so too; rows that lie together are read together.
     """
     small = [entry for entry in shards if entry.size < SMALL_BYTES]
-    groups: list[list[Entry]] = [[]]
+    groups: list[list[FileInfo]] = [[]]
     for entry in sorted(small, key=lambda entry: (entry.changed or 0, entry.name)):
         if sum(member.size for member in groups[-1]) + entry.size > LARGE_BYTES:
             groups.append([])
@@ -53,8 +53,8 @@ def merge(folder: CacheFolder, names: Sequence[str]) -> None:
     try:
         write_merged(merged, readers.values())
         name = f"{sha256(merged)}.parquet"
-        folder.place.put(merged, name)
-    except (OSError, PlaceError, pa.ArrowException) as error:
+        folder.place.upload(merged, name)
+    except (OSError, StoreError, pa.ArrowException) as error:
         for each in readers:
             folder.distrust(each)
         logger.info("%s: small shards are not merged now (%s)", folder.place, error)

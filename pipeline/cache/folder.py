@@ -15,7 +15,7 @@ import pyarrow as pa
 from mmprep.pipeline.cache.shards import NAME, ShardReader
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.storage.files import sha256
-from mmprep.pipeline.storage.store import Entry, Place, PlaceError
+from mmprep.pipeline.storage.store import FileInfo, Store, StoreError
 from mmprep.pipeline.storage.temporary import is_leftover
 
 logger = logging.getLogger(__name__)
@@ -38,20 +38,20 @@ def folder_name(fingerprint: Mapping[str, Any]) -> str:
     return f"{encoder or 'encoder'}-{hashlib.sha256(canonical(fingerprint).encode()).hexdigest()[:16]}"
 
 
-def our_folders(place: Place) -> list["CacheFolder"]:
+def our_folders(place: Store) -> list["CacheFolder"]:
     """The folders of a place that the row cache made: what their fingerprint.json says fits their name."""
     folders = (folder_of(place, name) for name in place.folders())
     return [folder for folder in folders if folder is not None]
 
 
-def folder_of(place: Place, name: str) -> "CacheFolder | None":
+def folder_of(place: Store, name: str) -> "CacheFolder | None":
     """A folder of a place if the row cache made it, else None."""
     try:
         fingerprint = json.loads(place.child(name).read(FINGERPRINT))
         is_ours = isinstance(fingerprint, dict) and folder_name(fingerprint) == name
     except (FileNotFoundError, ValueError, RecursionError):
         return None
-    except PlaceError as error:
+    except StoreError as error:
         logger.warning("passed over: %s", error)
         return None
     return CacheFolder(place, fingerprint) if is_ours else None
@@ -66,7 +66,7 @@ class CacheFolder:
         set_aside_now: the damaged shards that this process met.
     """
 
-    def __init__(self, cache: Place, fingerprint: Mapping[str, Any]) -> None:
+    def __init__(self, cache: Store, fingerprint: Mapping[str, Any]) -> None:
         self.fingerprint = dict(fingerprint)
         self.name = folder_name(fingerprint)
         self.place = cache.child(self.name)
@@ -77,7 +77,7 @@ class CacheFolder:
         self._readers: dict[str, ShardReader] = {}
         self._refused: set[str] = set()  # damaged, but this process may not move them
 
-    def shards(self, *, note_use: bool = False) -> list[Entry]:
+    def shards(self, *, note_use: bool = False) -> list[FileInfo]:
         """The shards, by name.
 
         Args:
@@ -124,7 +124,7 @@ class CacheFolder:
             return
         try:
             self.place.write(USED, b"")
-        except PlaceError as error:
+        except StoreError as error:
             logger.debug("the last use is not noted: %s", error)
         self._marked = time.time()
 
@@ -144,7 +144,7 @@ class CacheFolder:
             None: it has gone, or it was damaged and is set aside.
 
         Raises:
-            PlaceError: this process may not read it, or the place cannot be reached.
+            StoreError: this process may not read it, or the place cannot be reached.
         """
         try:
             path = self._checked(name)
@@ -154,7 +154,7 @@ class CacheFolder:
                 self._readers[name] = ShardReader(path)
             return self._readers.get(name)
         except PermissionError as error:
-            raise PlaceError(f"{self.place}/{name}: cannot be read ({error.strerror}); ask its owner") from error
+            raise StoreError(f"{self.place}/{name}: cannot be read ({error.strerror}); ask its owner") from error
         except (OSError, pa.ArrowException) as error:
             if not has_gone(error):
                 self.set_aside(name, f"it cannot be read ({error})")
@@ -164,7 +164,7 @@ class CacheFolder:
     def _checked(self, name: str) -> Path | None:
         """A shard as a file of this machine if its digest is its name."""
         for _ in range(2):
-            path = self.place.fetch(name)
+            path = self.place.local_copy(name)
             found = signature(path)
             if self._trusted.get(name) == found:
                 return path
@@ -190,7 +190,7 @@ class CacheFolder:
             self.place.move(name, f"{DAMAGED}/{name}")
         except FileNotFoundError:
             return  # another process was faster
-        except PlaceError as error:
+        except StoreError as error:
             self._refused.add(name)
             logger.warning("%s/%s: damaged, %s; not used, but it stays: %s", self.place, name, why, error)
             return
@@ -200,7 +200,7 @@ class CacheFolder:
         """Remove what dead processes left; returns the bytes."""
         return self._delete(self.place, is_left)
 
-    def damaged(self) -> list[Entry]:
+    def damaged(self) -> list[FileInfo]:
         """The shards that were set aside, by any process."""
         return [entry for entry in self.place.child(DAMAGED).entries() if is_shard(entry)]
 
@@ -231,24 +231,24 @@ class CacheFolder:
         self.place.remove_if_empty()
         return freed
 
-    def _delete(self, place: Place, which: Callable[[Entry], bool]) -> int:
+    def _delete(self, place: Store, which: Callable[[FileInfo], bool]) -> int:
         entries = [entry for entry in place.entries() if which(entry)]
         for entry in entries:
             place.delete(entry.name)
         return sum(entry.size for entry in entries)
 
 
-def last_mark(entries: list[Entry]) -> float | None:
+def last_mark(entries: list[FileInfo]) -> float | None:
     """When the use of a folder was noted last; None if it was not, or if the place does not tell."""
     return next((entry.changed for entry in entries if entry.name == USED), None)
 
 
-def is_shard(entry: Entry) -> bool:
+def is_shard(entry: FileInfo) -> bool:
     """Whether a file is named like a shard."""
     return NAME.fullmatch(entry.name) is not None
 
 
-def is_left(entry: Entry) -> bool:
+def is_left(entry: FileInfo) -> bool:
     """Whether a file is what a writer left that runs no more."""
     return is_leftover(entry.name, entry.changed)
 

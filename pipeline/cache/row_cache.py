@@ -27,7 +27,7 @@ from mmprep.pipeline.cache.shards import (
 )
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.storage.open_store import open_store
-from mmprep.pipeline.storage.store import Entry, Place, PlaceError
+from mmprep.pipeline.storage.store import FileInfo, Store, StoreError
 
 VARIABLE = "MMPREP_CACHE"
 GATHER_BYTES = 64 * 1024 * 1024
@@ -43,7 +43,7 @@ class LostRows(DataError):  # noqa: N818 - what is lost, and to be encoded again
         keys: theirs, each once.
     """
 
-    def __init__(self, keys: Sequence[bytes], place: Place) -> None:
+    def __init__(self, keys: Sequence[bytes], place: Store) -> None:
         super().__init__(f"{place}: {len(keys)} rows were lost; run the command again to encode them anew")
         self.keys = list(keys)
 
@@ -52,7 +52,7 @@ class _ShardLostError(Exception):
     """A shard went, or was set aside, after its rows were located."""
 
 
-def cache_place(environ: Mapping[str, str]) -> Place:
+def cache_place(environ: Mapping[str, str]) -> Store:
     """Where the cache is: $MMPREP_CACHE, a folder or a URL, else the user's cache folder.
 
     Raises:
@@ -70,7 +70,7 @@ class RowCache:
         values: the columns of a row beside the key.
     """
 
-    def __init__(self, place: Place, fingerprint: Mapping[str, Any], values: pa.Schema) -> None:
+    def __init__(self, place: Store, fingerprint: Mapping[str, Any], values: pa.Schema) -> None:
         self._folder = CacheFolder(place, fingerprint)
         self._values = values.remove_metadata()
         self._schema = shard_schema(self._values, fingerprint)
@@ -121,7 +121,7 @@ class RowCache:
             if self._index.shards == before:
                 return
 
-    def _keys_of(self, shard: Entry) -> Keys | None:
+    def _keys_of(self, shard: FileInfo) -> Keys | None:
         """A shard's keys; None if it has gone or is set aside."""
         try:
             return read_keys(self._folder.place, shard, self._schema)
@@ -151,7 +151,7 @@ class RowCache:
         content = encode_shard(keys, rows, self._schema).to_pybytes()
         try:
             name = self._folder.add(content)
-        except PlaceError as error:
+        except StoreError as error:
             raise DataError(f"{error}; set {VARIABLE} to a folder or URL that you may write to") from error
         self._index.add([(name, to_keys(keys))])
 

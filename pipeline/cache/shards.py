@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmprep.pipeline.cache.packing import stored_type, to_stored
-from mmprep.pipeline.storage.store import Entry, Place
+from mmprep.pipeline.storage.store import FileInfo, Store
 from mmprep.pipeline.tables.provenance import METADATA_KEY
 
 Keys = npt.NDArray[np.bytes_]
@@ -120,7 +120,7 @@ def encode_shard(keys: Sequence[bytes], rows: pa.RecordBatch, schema: pa.Schema)
     return sink.getvalue()
 
 
-def read_footer(place: Place, shard: Entry) -> pq.FileMetaData:
+def read_footer(place: Store, shard: FileInfo) -> pq.FileMetaData:
     """A shard's footer, by one short read or two.
 
     Raises:
@@ -137,7 +137,7 @@ def read_footer(place: Place, shard: Entry) -> pq.FileMetaData:
         raise NotAShardError("its footer cannot be read") from error
 
 
-def read_keys(place: Place, shard: Entry, schema: pa.Schema) -> Keys:
+def read_keys(place: Store, shard: FileInfo, schema: pa.Schema) -> Keys:
     """The keys [n] of a shard's rows, by reading its footer only.
 
     Raises:

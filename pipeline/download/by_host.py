@@ -17,7 +17,7 @@ class Job(Protocol):
 J = TypeVar("J", bound=Job)
 
 
-async def work_by_host(jobs: Iterable[J], work: Callable[[J], Awaitable[None]], in_all: int, per_host: int) -> None:
+async def run_per_host(jobs: Iterable[J], work: Callable[[J], Awaitable[None]], in_all: int, per_host: int) -> None:
     """Do all jobs, the hosts by turns, so that a slow one does not hold the others up.
 
     Args:

@@ -10,7 +10,7 @@ import httpcore
 import httpx
 
 from mmprep.pipeline.download.outcomes import DownloadParams, Status, passes
-from mmprep.pipeline.download.public_addresses import CheckedTransport, RefusedAddressError
+from mmprep.pipeline.download.public_addresses import PrivateAddressError, PublicOnlyTransport
 from mmprep.pipeline.download.retry import FetchError, seconds_to_wait
 
 MAX_REDIRECTS = 5
@@ -26,7 +26,7 @@ def make_client(params: DownloadParams, allow_private: bool) -> httpx.AsyncClien
         allow_private: also connect to loopback and private networks.
     """
     return httpx.AsyncClient(
-        transport=CheckedTransport(params.connections, allow_private),
+        transport=PublicOnlyTransport(params.connections, allow_private),
         timeout=httpx.Timeout(params.timeout, pool=None),
         headers={"User-Agent": f"mmprep/{version('mmprep')}", "Accept": "*/*", "Accept-Encoding": "identity"},
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -104,7 +104,7 @@ def explained() -> Iterator[None]:
     """Turn what network libraries raise into FetchError; errors of the disk pass."""
     try:
         yield
-    except RefusedAddressError as error:
+    except PrivateAddressError as error:
         raise FetchError(Status.REFUSED_ADDRESS, str(error)) from error
     except (httpx.InvalidURL, UnicodeError) as error:
         raise FetchError(Status.REFUSED_URL, f"redirect: {error}") from error

@@ -17,7 +17,7 @@ from mmprep.pipeline.tables.schemas import DOWNLOADS
 Key = tuple[str | None, str | None]
 
 
-class Ledger:
+class DownloadManifest:
     """The outcomes of earlier runs and of this one; the last one of an item or of a raw file's URL counts."""
 
     def __init__(self, earlier: Iterable[Outcome], journal: IO[str]) -> None:
@@ -41,7 +41,7 @@ def key_of(outcome: Outcome) -> Key:
 
 
 @contextmanager
-def open_ledger(layout: Layout, provenance: Provenance) -> Iterator[Ledger]:
+def open_manifest(layout: Layout, provenance: Provenance) -> Iterator[DownloadManifest]:
     """Open a dataset's ledger; when the block ends, in whatever way, the table is written.
 
     Of a process that was killed the journal is left, and read by the next one.
@@ -54,7 +54,7 @@ def open_ledger(layout: Layout, provenance: Provenance) -> Iterator[Ledger]:
     with layout.download_journal.open("a+", encoding="utf-8", buffering=1) as journal:
         lock(journal, layout)
         table = DOWNLOADS.read(layout.downloads) if layout.downloads.exists() else pl.DataFrame()
-        ledger = Ledger([*read_rows(table), *read_journal(journal)], journal)
+        ledger = DownloadManifest([*read_rows(table), *read_journal(journal)], journal)
         try:
             yield ledger
         finally:

@@ -17,7 +17,7 @@ RESERVED = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23",
 KEEP_ALIVE_SECONDS = 5.0
 
 
-class RefusedAddressError(Exception):
+class PrivateAddressError(Exception):
     """A host has an address in a private, loopback or otherwise not public network."""
 
 
@@ -50,7 +50,7 @@ async def look_up(host: str, port: int) -> list[Address]:
     return [ip_address(str(place[0])) for *_, place in dict.fromkeys(found)]
 
 
-class CheckedBackend(httpcore.AsyncNetworkBackend):
+class PublicOnlyBackend(httpcore.AsyncNetworkBackend):
     """Connects to addresses that were checked: a name is looked up once, so that no second answer can differ.
 
     Attributes:
@@ -79,7 +79,7 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
             socket_options: for the socket.
 
         Raises:
-            RefusedAddressError: one of the addresses is not public.
+            PrivateAddressError: one of the addresses is not public.
             httpcore.ConnectError: the host has no address, or none answers.
             httpcore.ConnectTimeout: no answer in time.
         """
@@ -105,11 +105,11 @@ class CheckedBackend(httpcore.AsyncNetworkBackend):
         private = [address for address in addresses if not is_public(address)]
         if private and not self.allow_private:
             known_as = "" if host == str(private[0]) else f"{host} leads to "
-            raise RefusedAddressError(f"{known_as}{private[0]}: no public address")
+            raise PrivateAddressError(f"{known_as}{private[0]}: no public address")
         return addresses
 
 
-class CheckedTransport(httpx.AsyncBaseTransport):
+class PublicOnlyTransport(httpx.AsyncBaseTransport):
     """Carries httpx's requests over connections to checked addresses.
 
     httpx's own transport takes no network backend; putting one into its private pool would be undone, without a word,
@@ -121,11 +121,11 @@ class CheckedTransport(httpx.AsyncBaseTransport):
             ssl_context=httpx.create_ssl_context(),
             max_connections=connections,
             keepalive_expiry=KEEP_ALIVE_SECONDS,
-            network_backend=CheckedBackend(allow_private),
+            network_backend=PublicOnlyBackend(allow_private),
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; raises httpcore's exceptions and RefusedAddressError."""
+        """Send a request; raises httpcore's exceptions and PrivateAddressError."""
         url = request.url
         answer = await self.pool.handle_async_request(
             httpcore.Request(

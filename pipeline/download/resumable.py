@@ -13,7 +13,7 @@ import httpx
 
 from mmprep.pipeline.download.client import open_url, save_body
 from mmprep.pipeline.download.outcomes import DownloadParams, Status
-from mmprep.pipeline.download.retry import FetchError, persevere
+from mmprep.pipeline.download.retry import FetchError, retry
 from mmprep.pipeline.progress import Progress
 from mmprep.pipeline.storage.files import remove, write_json
 
@@ -23,7 +23,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
-class Partial:
+class PartialDownload:
     """A file on its way.
 
     Attributes:
@@ -67,7 +67,7 @@ class Partial:
 
 
 async def fetch_partial(
-    client: httpx.AsyncClient, partial: Partial, params: DownloadParams, progress: Progress
+    client: httpx.AsyncClient, partial: PartialDownload, params: DownloadParams, progress: Progress
 ) -> tuple[int, int]:
     """Fetch a file as far as `partial.path`, continuing what an earlier process left.
 
@@ -81,10 +81,12 @@ async def fetch_partial(
     async def attempt() -> int:
         return await continue_file(client, partial, params, progress)
 
-    return await persevere(attempt, params)
+    return await retry(attempt, params)
 
 
-async def continue_file(client: httpx.AsyncClient, partial: Partial, params: DownloadParams, progress: Progress) -> int:
+async def continue_file(
+    client: httpx.AsyncClient, partial: PartialDownload, params: DownloadParams, progress: Progress
+) -> int:
     """Ask for what is missing and append it; if the file has changed meanwhile, begin anew."""
     offset, validator, total = partial.state()
     if offset and offset == total:
@@ -118,7 +120,7 @@ def validator_of(response: httpx.Response) -> str | None:
     return found
 
 
-def check_range(response: httpx.Response, partial: Partial, offset: int, total: int | None) -> None:
+def check_range(response: httpx.Response, partial: PartialDownload, offset: int, total: int | None) -> None:
     """Check that an answer continues what is there.
 
     Raises:
@@ -135,7 +137,7 @@ def check_range(response: httpx.Response, partial: Partial, offset: int, total: 
 
 @contextmanager
 def bytes_shown(
-    progress: Progress, partial: Partial, offset: int, total: int | None
+    progress: Progress, partial: PartialDownload, offset: int, total: int | None
 ) -> Iterator[Callable[[int], None]]:
     """A progress bar in bytes that starts where the file continues."""
     with progress(f"fetching {partial.target.name}", total, "bytes") as advance:
@@ -143,7 +145,7 @@ def bytes_shown(
         yield lambda size: advance(size, "")
 
 
-def finish(partial: Partial, progress: Progress) -> None:
+def finish(partial: PartialDownload, progress: Progress) -> None:
     """Check a file that has come whole, and give it its name.
 
     Raises:
@@ -157,7 +159,7 @@ def finish(partial: Partial, progress: Progress) -> None:
     partial.discard()
 
 
-def find_fault(partial: Partial, progress: Progress) -> str:
+def find_fault(partial: PartialDownload, progress: Progress) -> str:
     """What is wrong with a file, told by reading all of it if it is compressed; empty if nothing is."""
     with partial.path.open("rb") as file:
         start = file.read(CHECK_BYTES)

@@ -48,7 +48,7 @@ class FetchError(Exception):
         return Outcome(url, item_id, None, self.status, self.http_status, 0, self.attempts, said)
 
 
-async def persevere(attempt: Callable[[], Awaitable[T]], params: DownloadParams) -> tuple[T, int]:
+async def retry(attempt: Callable[[], Awaitable[T]], params: DownloadParams) -> tuple[T, int]:
     """Try until it works or another try is useless, with growing pauses.
 
     Returns:

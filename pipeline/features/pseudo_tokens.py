@@ -10,7 +10,7 @@ import numpy as np
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.features.token_reader import TokenFeatures
-from mmprep.pipeline.features.vectors import Items, Rows
+from mmprep.pipeline.features.vectors import Items, VectorBatch
 
 
 class PseudoTokens:
@@ -36,11 +36,11 @@ class PseudoTokens:
         except DataError as error:
             raise DataError(f"{feature_set.folder}: {error}") from error
 
-    def gather(self, items: Sequence[int] | Items) -> Rows:
+    def gather(self, items: Sequence[int] | Items) -> VectorBatch:
         """The pieces of some items' vectors, in the order asked for; each must have a vector."""
         vectors = self._vectors[np.searchsorted(self.items, np.asarray(items))]
         pieces = vectors.shape[1] // self.width
-        return Rows(vectors.reshape(-1, self.width), np.full(len(vectors), pieces, dtype=np.int64))
+        return VectorBatch(vectors.reshape(-1, self.width), np.full(len(vectors), pieces, dtype=np.int64))
 
 
 def piece_width(dimension: int) -> int:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.features.reader import FeatureSet, explained
-from mmprep.pipeline.features.vectors import Items, Rows, concatenate
+from mmprep.pipeline.features.vectors import Items, VectorBatch, concatenate
 
 Places = npt.NDArray[np.int64]
 
@@ -45,7 +45,7 @@ class TokenFeatures:
         self._first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._read = lru_cache(maxsize=2)(self._read_group)
 
-    def gather(self, items: Sequence[int] | Items) -> Rows:
+    def gather(self, items: Sequence[int] | Items) -> VectorBatch:
         """The vectors of some items, in the order asked for.
 
         Raises:
@@ -86,7 +86,7 @@ class TokenFeatures:
         for group in np.unique(groups).tolist():
             yield group, places[groups == group] - self._first[group]
 
-    def _read_group(self, number: int) -> Rows:
+    def _read_group(self, number: int) -> VectorBatch:
         return to_rows(self._read_columns(number, self._columns))
 
     def _read_columns(self, number: int, columns: list[str]) -> pa.Table:
@@ -95,7 +95,7 @@ class TokenFeatures:
             return file.read_row_group(group, columns=columns)
 
 
-def to_rows(table: pa.Table) -> Rows:
+def to_rows(table: pa.Table) -> VectorBatch:
     """The rows of a table that has the columns `vectors` and, for tokens, `start` and `end`."""
     lists = table["vectors"].combine_chunks()
     vectors = lists.flatten()
@@ -103,4 +103,4 @@ def to_rows(table: pa.Table) -> Rows:
     spans = None
     if "start" in table.column_names:
         spans = np.stack([table[name].combine_chunks().flatten().to_numpy() for name in ("start", "end")], axis=1)
-    return Rows(flat, lists.value_lengths().to_numpy().astype(np.int64), spans)
+    return VectorBatch(flat, lists.value_lengths().to_numpy().astype(np.int64), spans)

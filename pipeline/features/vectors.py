@@ -12,17 +12,17 @@ import pyarrow as pa
 from mmprep.pipeline.errors import DataError
 
 Form = Literal["vector", "patches", "tokens"]
-StoredAs = Literal["f32", "f16"]
+StorageDtype = Literal["f32", "f16"]
 Vectors = npt.NDArray[np.floating[Any]]  # f32 or f16
 Items = npt.NDArray[np.int32]
 Spans = npt.NDArray[np.int32]
 
-NUMPY: dict[StoredAs, np.dtype[np.floating[Any]]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
-ARROW: dict[StoredAs, pa.DataType] = {"f32": pa.float32(), "f16": pa.float16()}
+NUMPY: dict[StorageDtype, np.dtype[np.floating[Any]]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
+ARROW: dict[StorageDtype, pa.DataType] = {"f32": pa.float32(), "f16": pa.float16()}
 
 # One row an item: how many vectors it has, their numbers, and two i32 a token. Lists of lists of numbers take Parquet
 # several times as long to write and to read as one run of bytes.
-PACKED = pa.schema(
+PACKED_SCHEMA = pa.schema(
     [
         pa.field("length", pa.int32(), nullable=False),
         pa.field("vectors", pa.large_binary(), nullable=False),
@@ -32,7 +32,7 @@ PACKED = pa.schema(
 
 
 @dataclass(frozen=True)
-class Rows:
+class VectorBatch:
     """The vectors of n items.
 
     Attributes:
@@ -53,13 +53,13 @@ class Rows:
         """The length of a vector."""
         return int(self.vectors.shape[1])
 
-    def ends(self) -> npt.NDArray[np.int64]:
+    def offsets(self) -> npt.NDArray[np.int64]:
         """Where each item's vectors begin in `vectors`, and the end of the last, [n + 1]."""
         if self.lengths is None:
             return np.arange(len(self.vectors) + 1)
         return np.concatenate([[0], np.cumsum(self.lengths)])
 
-    def stored(self, stored_as: StoredAs, names: Sequence[object]) -> "Rows":
+    def cast_checked(self, stored_as: StorageDtype, names: Sequence[object]) -> "VectorBatch":
         """The same rows in the type in which they are kept.
 
         Args:
@@ -74,44 +74,44 @@ class Rows:
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             vector = int(np.flatnonzero(~finite)[0])
-            whose = names[int(np.searchsorted(self.ends(), vector, side="right")) - 1]
+            whose = names[int(np.searchsorted(self.offsets(), vector, side="right")) - 1]
             if np.isfinite(self.vectors[vector]).all():
                 raise DataError(f"found numbers too large for {stored_as} for item {whose}; set stored_as to f32")
             raise DataError(f"found NaN or infinite numbers for item {whose}; nothing was written")
-        return Rows(vectors, self.lengths, self.spans)
+        return VectorBatch(vectors, self.lengths, self.spans)
 
-    def take(self, places: npt.NDArray[np.int64]) -> "Rows":
+    def take(self, places: npt.NDArray[np.int64]) -> "VectorBatch":
         """A copy of some rows, in any order and as often as asked for.
 
         Args:
             places: of the rows, [m].
         """
         if self.lengths is None:
-            return Rows(self.vectors[places])
-        lengths, ends = self.lengths[places], self.ends()
+            return VectorBatch(self.vectors[places])
+        lengths, ends = self.lengths[places], self.offsets()
         # The first vector of each row, and one further for each that follows it.
         shift = ends[places] - (np.cumsum(lengths) - lengths)
         which = np.repeat(shift, lengths) + np.arange(int(lengths.sum()))
-        return Rows(self.vectors[which], lengths, None if self.spans is None else self.spans[which])
+        return VectorBatch(self.vectors[which], lengths, None if self.spans is None else self.spans[which])
 
     def pack(self) -> pa.RecordBatch:
-        """The rows as a batch of PACKED."""
-        ends = self.ends()
+        """The rows as a batch of PACKED_SCHEMA."""
+        ends = self.offsets()
         pairs = list(pairwise(ends))
         blobs = [self.vectors[start:end].tobytes() for start, end in pairs]
         spans = [None if self.spans is None else self.spans[start:end].tobytes() for start, end in pairs]
-        return pa.record_batch([pa.array(np.diff(ends), pa.int32()), blobs, spans], schema=PACKED)
+        return pa.record_batch([pa.array(np.diff(ends), pa.int32()), blobs, spans], schema=PACKED_SCHEMA)
 
 
-def unpack(batch: pa.RecordBatch, stored_as: StoredAs) -> Rows:
-    """The rows of a batch of PACKED, which must not be empty."""
+def unpack(batch: pa.RecordBatch, stored_as: StorageDtype) -> VectorBatch:
+    """The rows of a batch of PACKED_SCHEMA, which must not be empty."""
     lengths = batch["length"].to_numpy().astype(np.int64)
     total = int(lengths.sum())
     # Texts without a single token tell no dimension.
     vectors: Vectors = values_of(batch["vectors"]).view(NUMPY[stored_as]).reshape(total, -1 if total else 0)
     spans = None if batch["spans"].null_count else values_of(batch["spans"]).view(np.int32).reshape(-1, 2)
     single = spans is None and (lengths == 1).all()
-    return Rows(vectors, None if single else lengths, spans)
+    return VectorBatch(vectors, None if single else lengths, spans)
 
 
 def values_of(column: pa.Array) -> npt.NDArray[np.uint8]:
@@ -121,11 +121,11 @@ def values_of(column: pa.Array) -> npt.NDArray[np.uint8]:
     return np.frombuffer(data, dtype=np.uint8)[bounds[0] : bounds[-1]]
 
 
-def concatenate(pieces: Sequence[Rows]) -> Rows:
+def concatenate(pieces: Sequence[VectorBatch]) -> VectorBatch:
     """The rows of some pieces, at least one, which are alike in dimension and in having lengths and spans."""
     lengths = [piece.lengths for piece in pieces if piece.lengths is not None]
     spans = [piece.spans for piece in pieces if piece.spans is not None]
-    return Rows(
+    return VectorBatch(
         np.concatenate([piece.vectors for piece in pieces]),
         np.concatenate(lengths) if lengths else None,
         np.concatenate(spans) if spans else None,
@@ -133,7 +133,7 @@ def concatenate(pieces: Sequence[Rows]) -> Rows:
 
 
 @dataclass(frozen=True)
-class Shape:
+class FeatureSpec:
     """What the rows of a feature folder look like.
 
     Attributes:
@@ -144,7 +144,7 @@ class Shape:
 
     form: Form
     dimension: int
-    stored_as: StoredAs = "f32"
+    stored_as: StorageDtype = "f32"
 
     @property
     def item_bytes(self) -> int:
@@ -176,14 +176,14 @@ class Shape:
             ]
         )
 
-    def batch(self, items: Items, rows: Rows, texts: Sequence[str]) -> pa.RecordBatch:
+    def batch(self, items: Items, rows: VectorBatch, texts: Sequence[str]) -> pa.RecordBatch:
         """Rows as a batch of `schema`; `texts` are read for tokens alone."""
         schema = self.schema()
         vectors = self._vectors(rows.vectors)
         columns: list[pa.Array] = [pa.array(items, pa.int32())]
         if self.form == "vector":
             return pa.record_batch([*columns, vectors], schema=schema)
-        ends = pa.array(rows.ends(), pa.int32())
+        ends = pa.array(rows.offsets(), pa.int32())
         columns.append(pa.ListArray.from_arrays(ends, vectors, type=schema.field("vectors").type))
         if self.form == "tokens":
             if rows.spans is None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmprep.pipeline.features.pca import BASIS_FILE, Basis
-from mmprep.pipeline.features.vectors import Items, Rows, Shape
+from mmprep.pipeline.features.vectors import FeatureSpec, Items, VectorBatch
 from mmprep.pipeline.storage.files import atomic_folder
 from mmprep.pipeline.tables.provenance import Provenance
 
@@ -24,7 +24,7 @@ class FeatureWriter:
     equal bytes. Use it by `write_features`, which makes the folder appear whole or not at all.
     """
 
-    def __init__(self, folder: Path, shape: Shape, provenance: Provenance) -> None:
+    def __init__(self, folder: Path, shape: FeatureSpec, provenance: Provenance) -> None:
         self.rows = 0
         self._folder = folder
         self._shape = shape
@@ -37,7 +37,7 @@ class FeatureWriter:
         self._rows_in_part = 0
         self._waiting: list[pa.RecordBatch] = []
 
-    def append(self, items: Items, rows: Rows, texts: Sequence[str] = ()) -> None:
+    def append(self, items: Items, rows: VectorBatch, texts: Sequence[str] = ()) -> None:
         """Write a batch.
 
         Args:
@@ -54,7 +54,7 @@ class FeatureWriter:
             raise ValueError("features must be written in the order of items")
         if len(rows) != len(items) or rows.dimension != self._shape.dimension:
             raise ValueError(f"{len(rows)} rows of length {rows.dimension} for {len(items)} items")
-        self._waiting.append(self._shape.batch(items, rows.stored(self._shape.stored_as, items.tolist()), texts))
+        self._waiting.append(self._shape.batch(items, rows.cast_checked(self._shape.stored_as, items.tolist()), texts))
         self._last_item = int(items[-1])
         self.rows += len(items)
         self._write_groups(self._group_rows)
@@ -100,7 +100,7 @@ class FeatureWriter:
 
 
 @contextmanager
-def write_features(folder: Path, shape: Shape, provenance: Provenance) -> Iterator[FeatureWriter]:
+def write_features(folder: Path, shape: FeatureSpec, provenance: Provenance) -> Iterator[FeatureWriter]:
     """Open a feature folder for writing; it takes its place when the block ends well."""
     with atomic_folder(folder) as temporary:
         writer = FeatureWriter(temporary, shape, provenance)

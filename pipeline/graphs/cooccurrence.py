@@ -37,7 +37,7 @@ class Cooccurrence:
     left_out_interactions: int
 
 
-def common_neighbours(
+def cooccurrence_graph(
     interactions: csr_array,
     params: CooccurrenceParams,
     progress: Progress = silent,

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mmprep.pipeline.errors import ParamsError
 from mmprep.pipeline.graphs.cosine import Cosines, equal_rows
 from mmprep.pipeline.graphs.edges import Edges
-from mmprep.pipeline.graphs.knn import Neighbours, join, require_enough, strongest
+from mmprep.pipeline.graphs.knn import Neighbours, join, require_enough, top_edges
 from mmprep.pipeline.progress import Progress, silent
 
 LINKS = 24  # of a row on each level of the graph, twice as many on the lowest
@@ -196,7 +196,7 @@ def nearest_among(
         others = np.where(near == own, -1, near)
         columns = np.hstack([own, others]) if include_self else others
         rows, columns = np.broadcast_to(own, columns.shape)[columns >= 0], columns[columns >= 0]
-        found.append(strongest(rows, columns, some.exact(rows, columns), k))
+        found.append(top_edges(rows, columns, some.exact(rows, columns), k))
     joined = join(found)
     recall = sampled_recall(joined.edges, some.unit, k, include_self=include_self)
     return replace(joined, edges=joined.edges.renumbered(there)), recall

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from mmprep.pipeline.features.vectors import Items, Rows, Vectors
+from mmprep.pipeline.features.vectors import Items, VectorBatch, Vectors
 from mmprep.pipeline.tables.schemas import INTRA_EDGES
 
 BLOCK_NUMBERS = 2**23  # doubles worked on at once: vectors and products
@@ -16,7 +16,7 @@ LONGEST = 2**15  # vectors of an item whose places 16 bits hold
 GRID = 2.0**26  # steps in a length of 1
 
 
-def edges_within(items: Items, rows: Rows, k: int) -> pl.DataFrame:
+def edges_within(items: Items, rows: VectorBatch, k: int) -> pl.DataFrame:
     """The edges of some items as table INTRA_EDGES, the most similar first, equally similar ones by place.
 
     A vector of zeros is similar to nothing; who has fewer than k others is joined to all.
@@ -26,7 +26,7 @@ def edges_within(items: Items, rows: Rows, k: int) -> pl.DataFrame:
         rows: their vectors.
         k: neighbours a vector.
     """
-    lengths, first = np.diff(rows.ends()), rows.ends()[:-1]
+    lengths, first = np.diff(rows.offsets()), rows.offsets()[:-1]
     found = [pl.DataFrame(INTRA_EDGES.schema.empty_table())]
     # Items with equally many vectors are multiplied together, so that none is padded.
     for length in np.unique(lengths[lengths > 1]).tolist():

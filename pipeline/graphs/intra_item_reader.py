@@ -91,7 +91,7 @@ class IntraItemEdges:
 def whole_items(path: Path) -> Iterator[pl.DataFrame]:
     """The rows of a table INTRA_EDGES in pieces, no item in two of them."""
     waiting = pl.DataFrame(INTRA_EDGES.schema.empty_table())
-    for piece in INTRA_EDGES.pieces(path):
+    for piece in INTRA_EDGES.iter_batches(path):
         waiting = pl.concat([waiting, piece])
         whole = int(np.searchsorted(waiting["item"], waiting["item"][-1]))
         if whole:

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from mmprep.pipeline.features.vectors import Items, Rows
+from mmprep.pipeline.features.vectors import Items, VectorBatch
 from mmprep.pipeline.graphs.statistics import QUANTILES, share
 
 Counts = npt.NDArray[np.int64]
@@ -20,7 +20,7 @@ class Tally:
         self._weight = 0.0
         self._neighbours = self._chosen = np.zeros(1, dtype=np.int64)  # how many vectors have 0, 1, ... of them
 
-    def add(self, items: Items, rows: Rows, edges: pl.DataFrame) -> None:
+    def add(self, items: Items, rows: VectorBatch, edges: pl.DataFrame) -> None:
         """Count some more items.
 
         Args:
@@ -28,7 +28,7 @@ class Tally:
             rows: their vectors.
             edges: theirs.
         """
-        first = rows.ends()[np.searchsorted(items, edges["item"].to_numpy())]
+        first = rows.offsets()[np.searchsorted(items, edges["item"].to_numpy())]
         total = len(rows.vectors)
         neighbours, chosen = (
             np.bincount(np.bincount(first + edges[end].to_numpy(), minlength=total)) for end in ("source", "target")

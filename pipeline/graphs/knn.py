@@ -67,9 +67,9 @@ def nearest(cosines: Cosines, k: int, *, include_self: bool, progress: Progress 
             if not include_self:
                 similarity[np.arange(len(similarity)), np.arange(block.start, block.stop)] = -np.inf
             rows, columns = candidates(similarity, similarity, k + 1, 2 * some.error)
-            rows, columns = thin(rows, columns, classes, k + 1)
+            rows, columns = drop_excess_duplicates(rows, columns, classes, k + 1)
             rows += block.start
-            found.append(strongest(rows, columns, some.exact(rows, columns), k))
+            found.append(top_edges(rows, columns, some.exact(rows, columns), k))
             advance(len(similarity), "")
     joined = join(found)
     return replace(joined, edges=joined.edges.renumbered(there))
@@ -109,11 +109,11 @@ def consistent(views: Sequence[Cosines], k: int, progress: Progress = silent) ->
             for own, (view, similarity) in enumerate(zip(views, similarities, strict=True)):
                 surely, perhaps = (np.where(mask, similarity, -np.inf) for mask in (sure, possible))
                 rows, columns = candidates(surely, perhaps, k + 1, 2 * view.error)
-                rows, columns = thin(rows, columns, classes[own], k + 1, sure)
+                rows, columns = drop_excess_duplicates(rows, columns, classes[own], k + 1, sure)
                 rows += block.start
                 exact = np.stack([each.exact(rows, columns) for each in views])
                 agreed = (exact >= np.array(floors)[:, None]).all(axis=0)
-                found[own].append(strongest(rows[agreed], columns[agreed], exact[own, agreed], k))
+                found[own].append(top_edges(rows[agreed], columns[agreed], exact[own, agreed], k))
             advance(block.stop - block.start, "")
     joined = [join(each) for each in found]
     return [replace(each, edges=each.edges.renumbered(there)) for each in joined]
@@ -175,7 +175,7 @@ def group_maxima(values: Floats, groups: int) -> Floats:
     return maxima
 
 
-def thin(
+def drop_excess_duplicates(
     rows: Index, columns: Index, classes: Index | None, count: int, sure: Mask | None = None
 ) -> tuple[Index, Index]:
     """Of the candidates of a row that are equal to each other leave those up to the `count`-th: no other can be chosen.
@@ -199,7 +199,7 @@ def thin(
     return rows[kept], columns[kept]
 
 
-def strongest(rows: Index, columns: Index, weight: Floats, k: int) -> Neighbours:
+def top_edges(rows: Index, columns: Index, weight: Floats, k: int) -> Neighbours:
     """The k best pairs of each row, equal ones by the smaller column."""
     order = np.lexsort((columns, -weight, rows))
     rows, columns, weight = rows[order], columns[order], weight[order]

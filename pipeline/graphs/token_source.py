@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mmprep.pipeline.features.vectors import Items, Rows
+from mmprep.pipeline.features.vectors import Items, VectorBatch
 from mmprep.pipeline.graphs.intra_item_reader import IntraItemEdges
 
 
@@ -14,7 +14,7 @@ class Vectors(Protocol):
 
     items: Items
 
-    def gather(self, items: Sequence[int] | Items) -> Rows:
+    def gather(self, items: Sequence[int] | Items) -> VectorBatch:
         """The vectors of some items, in the order asked for."""
         ...
 

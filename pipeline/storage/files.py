@@ -34,7 +34,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder beside `path`; put it in the place of `path` when the block ends well."""
     with temporary_folder(path) as temporary:
         yield temporary
-        put_in_place(temporary, path)
+        replace_folder(temporary, path)
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
         remove(temporary)
 
 
-def put_in_place(temporary: Path, path: Path) -> None:
+def replace_folder(temporary: Path, path: Path) -> None:
     """Rename a folder to `path`, where there may be another one.
 
     A folder cannot be renamed over a full one, so for a moment there is none, in which another process may put its own.
@@ -86,7 +86,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def require(path: Path, made_by: str) -> Path:
+def require_exists(path: Path, made_by: str) -> Path:
     """Return `path` if it exists.
 
     Raises:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mmprep.pipeline.storage.store import Entry, Place, PlaceError
+from mmprep.pipeline.storage.store import FileInfo, Store, StoreError
 from mmprep.pipeline.storage.temporary import temporary_name
 
 
-class LocalPlace(Place):
+class LocalStore(Store):
     """A folder of this machine's file system, or of one that it mounts."""
 
     def __init__(self, folder: Path) -> None:
@@ -19,16 +19,16 @@ class LocalPlace(Place):
     def __str__(self) -> str:
         return str(self.folder)
 
-    def child(self, name: str) -> "LocalPlace":  # noqa: D102 - as Place says; so below
-        return LocalPlace(self.folder / name)
+    def child(self, name: str) -> "LocalStore":  # noqa: D102 - as Place says; so below
+        return LocalStore(self.folder / name)
 
-    def entries(self) -> list[Entry]:  # noqa: D102
+    def entries(self) -> list[FileInfo]:  # noqa: D102
         found = []
         for item in self._scan():
             with suppress(FileNotFoundError):  # gone since the folder was listed
                 if item.is_file(follow_symlinks=False):
                     state = item.stat(follow_symlinks=False)
-                    found.append(Entry(item.name, state.st_size, state.st_mtime))
+                    found.append(FileInfo(item.name, state.st_size, state.st_mtime))
         return sorted(found, key=lambda entry: entry.name)
 
     def folders(self) -> list[str]:  # noqa: D102
@@ -36,18 +36,18 @@ class LocalPlace(Place):
 
     def _scan(self) -> list[os.DirEntry[str]]:
         try:
-            with self._told("listed"), os.scandir(self.folder) as found:
+            with self._translate_errors("listed"), os.scandir(self.folder) as found:
                 return list(found)
         except FileNotFoundError:
             return []
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:  # noqa: D102
-        with self._told("read"), (self.folder / name).open("rb") as file:
+        with self._translate_errors("read"), (self.folder / name).open("rb") as file:
             file.seek(start)
             return file.read(-1 if end is None else max(0, end - start))
 
     def write(self, name: str, content: bytes) -> None:  # noqa: D102
-        with self._told("written"):
+        with self._translate_errors("written"):
             temporary = self._temporary(name)
             try:
                 temporary.write_bytes(content)
@@ -55,7 +55,7 @@ class LocalPlace(Place):
             finally:
                 temporary.unlink(missing_ok=True)
 
-    def fetch(self, name: str) -> Path:  # noqa: D102
+    def local_copy(self, name: str) -> Path:  # noqa: D102
         path = self.folder / name
         if not path.is_file():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
@@ -65,7 +65,7 @@ class LocalPlace(Place):
         return False
 
     def scratch(self) -> Path:  # noqa: D102
-        with self._told("written"):
+        with self._translate_errors("written"):
             return self._temporary("scratch")
 
     def _temporary(self, name: str) -> Path:
@@ -73,8 +73,8 @@ class LocalPlace(Place):
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder / temporary_name(name)
 
-    def put(self, file: Path, name: str) -> None:  # noqa: D102
-        with self._told("written"):
+    def upload(self, file: Path, name: str) -> None:  # noqa: D102
+        with self._translate_errors("written"):
             self._install(file, name)
 
     def _install(self, file: Path, name: str) -> None:
@@ -84,13 +84,13 @@ class LocalPlace(Place):
         sync(self.folder)
 
     def move(self, name: str, new: str) -> None:  # noqa: D102
-        with self._told("changed"):
+        with self._translate_errors("changed"):
             target = self.folder / new
             target.parent.mkdir(exist_ok=True)
             (self.folder / name).replace(target)
 
     def delete(self, name: str) -> None:  # noqa: D102
-        with self._told("changed"):
+        with self._translate_errors("changed"):
             (self.folder / name).unlink(missing_ok=True)
 
     def remove_if_empty(self) -> None:  # noqa: D102
@@ -98,13 +98,13 @@ class LocalPlace(Place):
             self.folder.rmdir()
 
     @contextmanager
-    def _told(self, verb: str) -> Iterator[None]:
+    def _translate_errors(self, verb: str) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise PlaceError(f"{self}: cannot be {verb} ({error.strerror or error})") from error
+            raise StoreError(f"{self}: cannot be {verb} ({error.strerror or error})") from error
 
 
 def sync(path: Path) -> None:

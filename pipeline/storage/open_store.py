@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from mmprep.pipeline.storage.local_store import LocalPlace
-from mmprep.pipeline.storage.store import Place
+from mmprep.pipeline.storage.local_store import LocalStore
+from mmprep.pipeline.storage.store import Store
 
 
-def open_store(where: str | Path) -> Place:
+def open_store(where: str | Path) -> Store:
     """Open the store of a path or a URL; nothing is read yet.
 
     Raises:
@@ -14,7 +14,7 @@ def open_store(where: str | Path) -> Place:
     """
     scheme, mark, rest = str(where).partition("://")
     if mark and scheme not in ("file", "local"):
-        from mmprep.pipeline.storage.remote_store import remote_place  # only URLs need fsspec
+        from mmprep.pipeline.storage.remote_store import open_remote_store  # only URLs need fsspec
 
-        return remote_place(str(where))
-    return LocalPlace(Path(rest if mark else where).expanduser())
+        return open_remote_store(str(where))
+    return LocalStore(Path(rest if mark else where).expanduser())

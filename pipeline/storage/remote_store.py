@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 
 from mmprep.pipeline.errors import MmprepError, ParamsError, first_line
-from mmprep.pipeline.storage.store import Entry, Place, PlaceError
+from mmprep.pipeline.storage.store import FileInfo, Store, StoreError
 from mmprep.pipeline.storage.temporary import scratch_folder, temporary_name
 
 EXTRAS = {"s3": "mmprep[s3]", "s3a": "mmprep[s3]"}
@@ -21,7 +21,7 @@ OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", 
 CHANGED = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 
 
-def remote_place(url: str) -> "RemotePlace":
+def open_remote_store(url: str) -> "RemoteStore":
     """The place of a URL; nothing is asked of it yet.
 
     Raises:
@@ -37,10 +37,10 @@ def remote_place(url: str) -> "RemotePlace":
         raise ParamsError(
             f"{shown(url)}: not a place ({first_line(error)}); give a folder or a URL such as s3://bucket/folder"
         ) from error
-    return RemotePlace(files, path.rstrip("/"), shown(url).rstrip("/"), scheme in OBJECT_STORES)
+    return RemoteStore(files, path.rstrip("/"), shown(url).rstrip("/"), scheme in OBJECT_STORES)
 
 
-class RemotePlace(Place):
+class RemoteStore(Store):
     """A folder of a file system that fsspec reaches. A file appears by one upload, whole."""
 
     def __init__(self, files: Any, path: str, url: str, is_store: bool) -> None:  # noqa: ANN401 - fsspec has no types
@@ -54,19 +54,19 @@ class RemotePlace(Place):
     def __str__(self) -> str:
         return self.url
 
-    def child(self, name: str) -> "RemotePlace":  # noqa: D102 - as Place says; so below
-        return RemotePlace(self._files, self._at(name), f"{self.url}/{name}", self._is_store)
+    def child(self, name: str) -> "RemoteStore":  # noqa: D102 - as Place says; so below
+        return RemoteStore(self._files, self._at(name), f"{self.url}/{name}", self._is_store)
 
-    def entries(self) -> list[Entry]:  # noqa: D102
+    def entries(self) -> list[FileInfo]:  # noqa: D102
         files = [info for info in self._list() if info["type"] == "file"]
-        return sorted((Entry(name_of(info), info["size"], changed(info)) for info in files), key=lambda e: e.name)
+        return sorted((FileInfo(name_of(info), info["size"], changed(info)) for info in files), key=lambda e: e.name)
 
     def folders(self) -> list[str]:  # noqa: D102
         return sorted(name_of(info) for info in self._list() if info["type"] == "directory")
 
     def _list(self) -> list[dict[str, Any]]:
         try:
-            with self._told("listed"):
+            with self._translate_errors("listed"):
                 self._files.invalidate_cache()
                 # Some stores list the folder itself as an empty file.
                 return [
@@ -76,18 +76,18 @@ class RemotePlace(Place):
             return []
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:  # noqa: D102
-        with self._told("read"):
+        with self._translate_errors("read"):
             return bytes(self._files.cat_file(self._at(name), start=start or None, end=end))
 
     def write(self, name: str, content: bytes) -> None:  # noqa: D102
         with self._written(name):
             self._files.pipe_file(self._at(name), content)
 
-    def fetch(self, name: str) -> Path:  # noqa: D102
+    def local_copy(self, name: str) -> Path:  # noqa: D102
         copy = self._folder() / name
         if not copy.exists():
             partial = self._folder() / temporary_name(name)
-            with self._told("read"):
+            with self._translate_errors("read"):
                 self._files.get_file(self._at(name), str(partial))
             partial.replace(copy)
         return copy
@@ -99,13 +99,13 @@ class RemotePlace(Place):
     def scratch(self) -> Path:  # noqa: D102
         return self._folder() / temporary_name("scratch")
 
-    def put(self, file: Path, name: str) -> None:  # noqa: D102
+    def upload(self, file: Path, name: str) -> None:  # noqa: D102
         with self._written(name):
             self._files.put_file(str(file), self._at(name))
         file.unlink()
 
     def move(self, name: str, new: str) -> None:  # noqa: D102
-        with self._told("changed"):
+        with self._translate_errors("changed"):
             if not self._is_store:
                 self._files.makedirs(self._at(new).rpartition("/")[0], exist_ok=True)
                 self._files.mv(self._at(name), self._at(new))
@@ -115,12 +115,12 @@ class RemotePlace(Place):
             self._files.rm_file(self._at(name))
 
     def delete(self, name: str) -> None:  # noqa: D102
-        with suppress(FileNotFoundError), self._told("changed"):
+        with suppress(FileNotFoundError), self._translate_errors("changed"):
             self._files.rm_file(self._at(name))
 
     def remove_if_empty(self) -> None:  # noqa: D102
         if not self._is_store and not self._list():
-            with suppress(FileNotFoundError), self._told("changed"):
+            with suppress(FileNotFoundError), self._translate_errors("changed"):
                 self._files.rmdir(self.path)
 
     def close(self) -> None:  # noqa: D102
@@ -140,22 +140,22 @@ class RemotePlace(Place):
     @contextmanager
     def _written(self, name: str) -> Iterator[None]:
         try:
-            with self._told("written"):
+            with self._translate_errors("written"):
                 if not self._is_store:
                     self._files.makedirs(self.path, exist_ok=True)
                 yield
         except FileNotFoundError as error:
-            raise PlaceError(f"{self}: {name} cannot be written (no such bucket or folder)") from error
+            raise StoreError(f"{self}: {name} cannot be written (no such bucket or folder)") from error
 
     @contextmanager
-    def _told(self, verb: str) -> Iterator[None]:
+    def _translate_errors(self, verb: str) -> Iterator[None]:
         """Each store has errors of its own, for a wrong key, a lost network or no permission: one line for all."""
         try:
             yield
         except (FileNotFoundError, MmprepError):
             raise
         except Exception as error:
-            raise PlaceError(f"{self}: cannot be {verb} ({first_line(error)})") from error
+            raise StoreError(f"{self}: cannot be {verb} ({first_line(error)})") from error
 
 
 def name_of(info: dict[str, Any]) -> str:

@@ -7,12 +7,12 @@ from pathlib import Path
 from mmprep.pipeline.errors import DataError
 
 
-class PlaceError(DataError):
+class StoreError(DataError):
     """A place cannot be read or written."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileInfo:
     """A file of a place.
 
     Attributes:
@@ -26,18 +26,18 @@ class Entry:
     changed: float | None
 
 
-class Place(ABC):
+class Store(ABC):
     """A folder of files that appear whole or not at all. A missing one is empty, and made by the first file.
 
-    Every method raises PlaceError, one line, when the place cannot be used as asked.
+    Every method raises StoreError, one line, when the place cannot be used as asked.
     """
 
     @abstractmethod
-    def child(self, name: str) -> "Place":
+    def child(self, name: str) -> "Store":
         """A folder in this one."""
 
     @abstractmethod
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[FileInfo]:
         """The files, by name."""
 
     @abstractmethod
@@ -53,7 +53,7 @@ class Place(ABC):
         """Put bytes in the place under a name, instead of what had it. Durable when the call returns."""
 
     @abstractmethod
-    def fetch(self, name: str) -> Path:
+    def local_copy(self, name: str) -> Path:
         """A file as one of this machine, itself or a copy until `close`. Raises FileNotFoundError if there is none."""
 
     @abstractmethod
@@ -65,7 +65,7 @@ class Place(ABC):
         """A name for a new file of this machine that `put` can take."""
 
     @abstractmethod
-    def put(self, file: Path, name: str) -> None:
+    def upload(self, file: Path, name: str) -> None:
         """Like `write`, with the content of a file that `scratch` named; the file is gone afterwards."""
 
     @abstractmethod

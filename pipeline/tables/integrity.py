@@ -16,11 +16,11 @@ from mmprep.pipeline.tables.schemas import DOWNLOADS, EDGES, ITEMS, USERS
 from mmprep.pipeline.tables.table import Table
 
 EDGE_ENDS = ("source", "target")
-State = Literal["sound", "stale", "damaged"]
+State = Literal["ok", "stale", "damaged"]
 
 
-class Fault(Exception):  # noqa: N818 - of the artefact, not of the program
-    """An artefact is not sound.
+class IntegrityError(Exception):
+    """An artefact is stale or damaged.
 
     Attributes:
         state: what it is instead; the message says why.
@@ -31,8 +31,8 @@ class Fault(Exception):  # noqa: N818 - of the artefact, not of the program
         self.state = state
 
 
-class Soundness:
-    """The checks of one dataset's artefacts; each raises Fault, or what reading raises.
+class IntegrityChecker:
+    """The checks of one dataset's artefacts; each raises IntegrityError, or what reading raises.
 
     Attributes:
         layout: the dataset's paths.
@@ -52,7 +52,7 @@ class Soundness:
         ends = zip(EDGE_ENDS, read_provenance(path)["shape"], strict=True) if table is EDGES else ()
         limits = {name: int(size) for name, size in ends}
         rows, strange = 0, None
-        for frame in table.pieces(path):
+        for frame in table.iter_batches(path):
             if table in (USERS, ITEMS):
                 require_numbered(frame.to_series(), rows)
             found = [self.beyond(frame[name], what) for name, what in counted.items() if name in frame.columns]
@@ -65,7 +65,7 @@ class Soundness:
             self._require_same_run(path, provenance)
             self.require_inputs(provenance)
         if strange:
-            raise Fault("damaged", strange)
+            raise IntegrityError("damaged", strange)
 
     def metrics(self, path: Path) -> None:
         """Metrics: that they can be read."""
@@ -85,13 +85,13 @@ class Soundness:
         except DataError:
             return  # which its own check says
         if other != provenance:
-            raise Fault("stale", f"not of one run with {first.name}")
+            raise IntegrityError("stale", f"not of one run with {first.name}")
 
     def require_inputs(self, provenance: dict[str, Any]) -> None:
-        """Compare the digests of what an artefact was made of with what there is; raises Fault."""
+        """Compare the digests of what an artefact was made of with what there is; raises IntegrityError."""
         difference = self._inputs.difference(provenance["inputs"])
         if difference is not None:
-            raise Fault("stale", difference)
+            raise IntegrityError("stale", difference)
 
 
 def beyond(numbers: pl.Series, limit: int | None, what: str) -> str | None:
@@ -115,17 +115,17 @@ def size_of(path: Path, table: Table) -> int | None:
 def require_numbered(numbers: pl.Series, first: int) -> None:
     """Check that users or items are numbered one by one."""
     if (numbers.to_numpy() != np.arange(first, first + len(numbers))).any():
-        raise Fault("damaged", f"{numbers.name} is not 0, 1, 2, ...")
+        raise IntegrityError("damaged", f"{numbers.name} is not 0, 1, 2, ...")
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A file of JSON that holds keys and values; raises Fault where it does not."""
+    """A file of JSON that holds keys and values; raises IntegrityError where it does not."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise Fault("damaged", f"{path.name} is gone") from error
+        raise IntegrityError("damaged", f"{path.name} is gone") from error
     except ValueError as error:
-        raise Fault("damaged", f"{path.name} is not JSON") from error
+        raise IntegrityError("damaged", f"{path.name} is not JSON") from error
     if not isinstance(values, dict):
-        raise Fault("damaged", f"{path.name} is not what mmprep writes")
+        raise IntegrityError("damaged", f"{path.name} is not what mmprep writes")
     return values

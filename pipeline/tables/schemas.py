@@ -32,7 +32,7 @@ INTERACTIONS = Table(
         ]
     ),
     "mmprep ingest",
-    known_by_rows=True,
+    has_content_digest=True,
 )
 
 RAW_ITEMS = Table(
@@ -46,7 +46,7 @@ RAW_ITEMS = Table(
         ]
     ),
     "mmprep ingest",
-    known_by_rows=True,
+    has_content_digest=True,
 )
 
 REJECTS = Table(
@@ -79,7 +79,7 @@ DOWNLOADS = Table(
     "mmprep download",
 )
 
-CORE = Table(
+KCORE = Table(
     "k-core interactions",
     pa.schema([column("user", pa.int32()), column("item", pa.int32()), *list(INTERACTIONS.schema)[2:]]),
     "mmprep filter",
@@ -99,7 +99,7 @@ ITEMS = Table(
 
 SPLIT_INTERACTIONS = Table(
     "split interactions",
-    pa.schema([*list(CORE.schema)[:-1], column("split", pa.large_string())]),
+    pa.schema([*list(KCORE.schema)[:-1], column("split", pa.large_string())]),
     "mmprep split",
 )
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmprep.pipeline.errors import DataError
-from mmprep.pipeline.storage.files import atomic_file, require
+from mmprep.pipeline.storage.files import atomic_file, require_exists
 from mmprep.pipeline.tables.provenance import Provenance, RowsDigest
 
 ROW_GROUP = 1_000_000
@@ -32,7 +32,7 @@ class Table:
     name: str
     schema: pa.Schema
     made_by: str
-    known_by_rows: bool = False
+    has_content_digest: bool = False
 
     def write(self, frame: pl.DataFrame, path: Path, provenance: Provenance) -> None:
         """Write the rows to `path` by rename, with what made them in the file's metadata."""
@@ -68,7 +68,7 @@ class Table:
             def append(frame: pl.DataFrame) -> None:
                 rows = frame.cast(types)
                 file.write_table(rows.to_arrow().cast(schema), row_group_size=ROW_GROUP)
-                if self.known_by_rows:
+                if self.has_content_digest:
                     digest.add(rows)
 
             def write(frame: pl.DataFrame) -> None:
@@ -82,7 +82,7 @@ class Table:
             yield write
             if waiting:
                 append(pl.concat(waiting))
-            if self.known_by_rows:
+            if self.has_content_digest:
                 file.add_key_value_metadata(digest.to_metadata())
 
     def read(self, path: Path, columns: list[str] | None = None) -> pl.DataFrame:
@@ -104,7 +104,7 @@ class Table:
             raise TypeError("a table became a series")
         return frame
 
-    def pieces(self, path: Path) -> Iterator[pl.DataFrame]:
+    def iter_batches(self, path: Path) -> Iterator[pl.DataFrame]:
         """The rows of a file, PIECE at a time; raises what `read` raises."""
         self.check(path)
         try:
@@ -126,7 +126,7 @@ class Table:
             MissingInputError: there is no such file.
             DataError: the file is not Parquet or has other columns.
         """
-        require(path, self.made_by)
+        require_exists(path, self.made_by)
         try:
             found = pq.read_schema(path)
         except (OSError, ValueError, pa.ArrowException) as error:
@@ -147,7 +147,7 @@ def difference(found: pa.Schema, expected: pa.Schema) -> str:
     return f"found ({as_text[0]}), expected ({as_text[1]})"
 
 
-def may_hold(column: pq.ColumnChunkMetaData, value: int) -> bool:
+def may_contain(column: pq.ColumnChunkMetaData, value: int) -> bool:
     """Whether a column of a row group may have a value, by the smallest and the largest one that it tells."""
     statistics = column.statistics
     return statistics is None or not statistics.has_min_max or statistics.min <= value <= statistics.max

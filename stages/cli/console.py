@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from mmprep.models.encoders.catalogue import EncoderDescription
     from mmprep.models.recommenders.catalogue import RecommenderDescription
     from mmprep.pipeline.progress import Advance
-    from mmprep.stages.experiments.experiment import Found
-    from mmprep.stages.experiments.spec import ExperimentFile
-    from mmprep.stages.experiments.table import Line
-    from mmprep.stages.explore.denoise import Doubt
+    from mmprep.stages.experiments.experiment import ExperimentReport
+    from mmprep.stages.experiments.spec import ExperimentSpec
+    from mmprep.stages.experiments.table import TableRow
+    from mmprep.stages.explore.denoise import DoubtfulInteraction
     from mmprep.stages.explore.neighbors import ItemNeighbours
     from mmprep.stages.explore.recommend import UserRecommendations
     from mmprep.stages.maintenance.cache import FolderStats
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # rich is imported inside the functions, so that `mmprep --help` answers at once.
 
-COLOURS = {"sound": "green", "stale": "yellow", "damaged": "red"}
+COLOURS = {"ok": "green", "stale": "yellow", "damaged": "red"}
 EACH = {
     ("image", "vector"): "photo",
     ("text", "vector"): "text",
@@ -115,11 +115,11 @@ def show_recommendations(found: "UserRecommendations") -> None:
         show_rows(found.title, found.columns, found.rows())
 
 
-def show_doubts(found: "Sequence[Doubt]") -> None:
+def show_doubts(found: "Sequence[DoubtfulInteraction]") -> None:
     """Print the interactions that are believed least."""
-    from mmprep.stages.explore.denoise import Doubt
+    from mmprep.stages.explore.denoise import DoubtfulInteraction
 
-    show_rows(f"least reliable: {len(found)}", Doubt.columns, (each.row() for each in found))
+    show_rows(f"least reliable: {len(found)}", DoubtfulInteraction.columns, (each.row() for each in found))
 
 
 def show_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -146,7 +146,7 @@ def show_recommender(row: "RecommenderDescription") -> None:
     show(row.name, values, width=10)
 
 
-def show_experiment_file(name: str, file: "ExperimentFile") -> None:
+def show_experiment_file(name: str, file: "ExperimentSpec") -> None:
     """Print what a file of experiments shows."""
     rows = ", ".join(row.label if row.recommender else f"{row.label} (not built)" for row in file.rows)
     published = ", ".join(file.datasets) or "no numbers"
@@ -156,7 +156,7 @@ def show_experiment_file(name: str, file: "ExperimentFile") -> None:
     show(f"{name}: {file.shows}", values, width=10)
 
 
-def show_experiment(found: "Found") -> None:
+def show_experiment(found: "ExperimentReport") -> None:
     """Print our numbers and the published ones, and where they lie."""
     from rich.markup import escape
 
@@ -178,14 +178,14 @@ def show_experiment(found: "Found") -> None:
         click.echo(f"written: {path}")
 
 
-def whose(line: "Line") -> str:
+def whose(line: "TableRow") -> str:
     """Whose numbers a line has."""
     if line.published:
         return f"published, {line.dataset}"
     return f"ours, {line.dataset}" + (f", {line.seeds} seeds" if line.seeds > 1 else "")
 
 
-def cells(line: "Line", metrics: Sequence[str]) -> list[str]:
+def cells(line: "TableRow", metrics: Sequence[str]) -> list[str]:
     """A cell a metric; where there are no numbers at all, the reason is in the first."""
     if line.remark:
         return [line.remark if line.remark == "not built" else "failed", *[""] * (len(line.means) - 1)]

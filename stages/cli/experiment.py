@@ -30,7 +30,7 @@ def experiments() -> None:
 @click.option("--like", help="Which of the paper's datasets this one is, if its name does not tell.")
 @click.option("--as-published", is_flag=True, help="With the paper's batch size and other settings for that dataset.")
 @click.option("--no-picture", "picture", is_flag=True, flag_value=False, default=True, help="Draw nothing.")
-def experiment(**asked: Any) -> None:  # noqa: ANN401 - the options as mmprep.stages.experiments.experiment.Asked has them
+def experiment(**asked: Any) -> None:  # noqa: ANN401 - the options as mmprep.stages.experiments.experiment.ExperimentRequest has them
     """A table or figure of a paper, on our data.
 
     FILE is one of experiments/ or a path. Each row, with each seed, is an experiment that `dvc exp show` lists; what
@@ -40,7 +40,7 @@ def experiment(**asked: Any) -> None:  # noqa: ANN401 - the options as mmprep.st
     """
     from mmprep.stages.experiments import experiment as verb
 
-    found = verb.run(verb.Asked(**asked), bar)
+    found = verb.run(verb.ExperimentRequest(**asked), bar)
     show_experiment(found)
     if found.failed:
         raise DataError("\n".join(found.failed))

@@ -140,7 +140,7 @@ def report(root: Path, file: Path | None, dataset: str | None) -> None:
     for name, metrics in found.metrics.items():
         table.add_row(name, *(f"{metrics[key]:.4f}" for key in METRICS))
     print_table(table)
-    for caution in found.cautions:
+    for caution in found.warnings:
         click.echo(f"note: {caution}")
     for kind, path in found.places:
         click.echo(f"{kind:<16} {path}")
@@ -161,7 +161,7 @@ def verify(root: Path, file: Path | None, dataset: str | None) -> None:
     findings = verb.run(layout, bar)
     for finding in findings:
         show_finding(finding)
-    bad = [finding for finding in findings if finding.state != "sound"]
+    bad = [finding for finding in findings if finding.state != "ok"]
     if bad:
         raise DataError(f"{len(bad)} of {len(findings)} artefacts are not sound")
     click.echo(f"all {len(findings)} artefacts are sound")
@@ -177,10 +177,10 @@ def inspect(file: Path) -> None:
     Example: mmprep inspect data/graphs/sample/cooccurrence.parquet
     """
     from mmprep.pipeline.features.reader import part_paths
-    from mmprep.pipeline.storage.files import require
+    from mmprep.pipeline.storage.files import require_exists
     from mmprep.pipeline.tables.provenance import read_provenance
 
-    if require(file, "dvc repro").is_dir() and not any(file.glob("part-*.parquet")):
+    if require_exists(file, "dvc repro").is_dir() and not any(file.glob("part-*.parquet")):
         raise DataError(f"{file}: a folder without features, expected a Parquet file or a folder of features")
     found = part_paths(file)[0] if file.is_dir() else file
     click.echo(json.dumps(read_provenance(found), indent=2))

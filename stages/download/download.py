@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from mmprep.pipeline.download.client import make_client
-from mmprep.pipeline.download.journal import open_ledger
+from mmprep.pipeline.download.journal import open_manifest
 from mmprep.pipeline.download.outcomes import GOOD, DownloadParams, Outcome, Status, count_statuses, is_final
-from mmprep.pipeline.download.resumable import Partial, fetch_partial, finish
+from mmprep.pipeline.download.resumable import PartialDownload, fetch_partial, finish
 from mmprep.pipeline.download.retry import FetchError
 from mmprep.pipeline.errors import DataError, ParamsError
 from mmprep.pipeline.layout import Layout
@@ -71,10 +71,10 @@ def run_files(
     files = choose_files(wanted, layout.raw)
     provenance = record("download", layout, params, [], ["httpx"], edition=wanted.edition, category=wanted.category)
     outcomes = {}
-    with open_ledger(layout, provenance) as ledger:
+    with open_manifest(layout, provenance) as ledger:
         layout.raw.mkdir(parents=True, exist_ok=True)
         for name, url in files.items():
-            outcomes[name] = fetch_file(Partial(layout.raw / name, url), params, wanted.allow_private, progress)
+            outcomes[name] = fetch_file(PartialDownload(layout.raw / name, url), params, wanted.allow_private, progress)
             ledger.record(outcomes[name])
     failures = [explain(name, outcome, wanted) for name, outcome in outcomes.items() if outcome.status not in GOOD]
     if failures:
@@ -116,7 +116,7 @@ def options(edition: Edition) -> str:
     return f" (allowed: {', '.join(f'--{extent}' for extent in edition.interactions)})"
 
 
-def fetch_file(partial: Partial, params: DownloadParams, allow_private: bool, progress: Progress) -> Outcome:
+def fetch_file(partial: PartialDownload, params: DownloadParams, allow_private: bool, progress: Progress) -> Outcome:
     """Fetch one raw file unless it is there."""
     name = partial.target.name
     if partial.target.exists():
@@ -167,7 +167,7 @@ def run_photos(
     if not urls:
         raise DataError(f"{source}: none of {len(items)} items has an image_url; is the metadata in {layout.raw}?")
     folder = layout.raw / IMAGES
-    with open_ledger(layout, record("download", layout, params, [source], ["httpx", "pillow"])) as ledger:
+    with open_manifest(layout, record("download", layout, params, [source], ["httpx", "pillow"])) as ledger:
         folder.mkdir(parents=True, exist_ok=True)
         jobs = plan_photos(urls, folder, ledger, wanted.retry_failed, progress)
         asyncio.run(fetch_photos(jobs, folder, params, wanted.allow_private, ledger.record, progress))

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import httpx
 
-from mmprep.pipeline.download.by_host import work_by_host
+from mmprep.pipeline.download.by_host import run_per_host
 from mmprep.pipeline.download.client import check_url, explained, make_client, open_url, save_body
-from mmprep.pipeline.download.journal import Ledger
+from mmprep.pipeline.download.journal import DownloadManifest
 from mmprep.pipeline.download.outcomes import GOOD, DownloadParams, Outcome, Status, is_final, may_pass
-from mmprep.pipeline.download.retry import FetchError, persevere
+from mmprep.pipeline.download.retry import FetchError, retry
 from mmprep.pipeline.photos.decode import SUFFIXES, PhotoError, open_photo, suffix_of
 from mmprep.pipeline.photos.names import item_of_photo, photo_name
 from mmprep.pipeline.progress import Progress
@@ -47,7 +47,7 @@ class PhotoJob:
 
 
 def plan_photos(
-    urls: Mapping[str, str], folder: Path, ledger: Ledger, retry_failed: bool, progress: Progress
+    urls: Mapping[str, str], folder: Path, ledger: DownloadManifest, retry_failed: bool, progress: Progress
 ) -> list[PhotoJob]:
     """Tell what is to be fetched, and record what need not or cannot be.
 
@@ -145,7 +145,7 @@ async def fetch_photos(
                 failed += outcome.status not in GOOD
                 advance(1, f"{failed} failed" if failed else "")
 
-            await work_by_host(jobs, work, params.connections, params.per_host)
+            await run_per_host(jobs, work, params.connections, params.per_host)
 
 
 async def fetch_photo(client: httpx.AsyncClient, job: PhotoJob, folder: Path, params: DownloadParams) -> Outcome:
@@ -157,7 +157,7 @@ async def fetch_photo(client: httpx.AsyncClient, job: PhotoJob, folder: Path, pa
         return size, await asyncio.to_thread(check_photo, temporary, framed)
 
     try:
-        (size, suffix), attempts = await persevere(attempt, params)
+        (size, suffix), attempts = await retry(attempt, params)
         target = folder / photo_name(job.item_id, suffix)
         temporary.replace(target)
     except FetchError as error:

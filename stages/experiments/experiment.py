@@ -9,10 +9,10 @@ from mmprep.pipeline.progress import Progress, silent
 from mmprep.stages.config.load import DEFAULT_FILE, load
 from mmprep.stages.experiments import spec as files
 from mmprep.stages.experiments.figure import draw
-from mmprep.stages.experiments.runner import Place, run_points
-from mmprep.stages.experiments.spec import ExperimentFile
-from mmprep.stages.experiments.table import Line, lines, notes, write_table
-from mmprep.stages.experiments.workspace import opened
+from mmprep.stages.experiments.runner import ExperimentHost, run_points
+from mmprep.stages.experiments.spec import ExperimentSpec
+from mmprep.stages.experiments.table import TableRow, lines, notes, write_table
+from mmprep.stages.experiments.workspace import open_workspace
 from mmprep.stages.explore.figures import require_matplotlib
 from mmprep.stages.training.seeds import parse_seeds
 
@@ -20,7 +20,7 @@ DATA = Path("data")
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExperimentRequest:
     """What a user asks for.
 
     Attributes:
@@ -43,7 +43,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Found:
+class ExperimentReport:
     """What is shown.
 
     Attributes:
@@ -55,15 +55,15 @@ class Found:
         failed: the label of each experiment that failed, and why.
     """
 
-    file: ExperimentFile
+    file: ExperimentSpec
     dataset: str
-    table: list[Line]
+    table: list[TableRow]
     notes: list[str]
     written: list[Path]
     failed: list[str]
 
 
-def run(asked: Asked, progress: Progress = silent) -> Found:
+def run(asked: ExperimentRequest, progress: Progress = silent) -> ExperimentReport:
     """Run a file's experiments in a copy of the project that lies in the current folder.
 
     Raises:
@@ -71,17 +71,17 @@ def run(asked: Asked, progress: Progress = silent) -> Found:
         MissingInputError: there is no such dataset, or no git or DVC.
         DataError: experiments of this project are running.
     """
-    with opened(Path()) as place:
+    with open_workspace(Path()) as place:
         return run_at(place, asked, progress)
 
 
-def run_at(place: Place, asked: Asked, progress: Progress = silent) -> Found:
+def run_at(place: ExperimentHost, asked: ExperimentRequest, progress: Progress = silent) -> ExperimentReport:
     """Run a file's experiments at some place."""
     path = files.find(asked.file)
-    file = files.chosen(files.load(path), asked.labels)
+    file = files.select_rows(files.load(path), asked.labels)
     params = load(DEFAULT_FILE).with_dataset(asked.dataset)
     layout = Layout(DATA, params.dataset)
-    like = files.likeness(file, layout.dataset, asked.like)
+    like = files.match_paper_dataset(file, layout.dataset, asked.like)
     first = params.sections.train.seed
     seeds = (first,) if asked.seeds is None else parse_seeds(asked.seeds, first)
     drawn = asked.picture and file.is_drawn
@@ -95,4 +95,4 @@ def run_at(place: Place, asked: Asked, progress: Progress = silent) -> Found:
         draw(file, table, written.picture)
     failed = [f"{result.point.label}: {result.failed}" for result in results if result.failed]
     paths = [written.table, *([written.picture] if drawn else [])]
-    return Found(file, layout.dataset, table, notes(file, results), paths, failed)
+    return ExperimentReport(file, layout.dataset, table, notes(file, results), paths, failed)

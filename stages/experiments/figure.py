@@ -5,8 +5,8 @@ from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmprep.stages.experiments.spec import ExperimentFile
-from mmprep.stages.experiments.table import Line
+from mmprep.stages.experiments.spec import ExperimentSpec
+from mmprep.stages.experiments.table import TableRow
 from mmprep.stages.explore.figures import new_figure, write_figure
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ LEGEND = 0.25  # the height of its lines, of which each has two names a panel
 DASHES = ("--", ":", "-.", (0, (1, 4)))  # of the published curves, dataset by dataset
 
 
-def draw(file: ExperimentFile, lines: Sequence[Line], path: Path) -> None:
+def draw(file: ExperimentSpec, lines: Sequence[TableRow], path: Path) -> None:
     """Draw a panel a metric, recall@20 first, for as many as there is room for."""
     metrics = sorted(file.metrics, key=lambda metric: metric != "recall@20")[:MOST_METRICS]
     columns = min(COLUMNS, len(metrics))
@@ -44,9 +44,9 @@ def draw(file: ExperimentFile, lines: Sequence[Line], path: Path) -> None:
     write_figure(figure, path)
 
 
-def draw_panel(panel: "Axes", file: ExperimentFile, lines: Sequence[Line], place: int) -> None:
+def draw_panel(panel: "Axes", file: ExperimentSpec, lines: Sequence[TableRow], place: int) -> None:
     """Draw one metric."""
-    groups: dict[tuple[str, str, bool], list[Line]] = {}
+    groups: dict[tuple[str, str, bool], list[TableRow]] = {}
     for line in lines:
         groups.setdefault((line.row, line.dataset, line.published), []).append(line)
     if file.x is None:
@@ -68,7 +68,7 @@ def draw_panel(panel: "Axes", file: ExperimentFile, lines: Sequence[Line], place
     panel.set_xlabel(file.x.name)
 
 
-def draw_bars(panel: "Axes", lines: Sequence[Line], place: int) -> None:
+def draw_bars(panel: "Axes", lines: Sequence[TableRow], place: int) -> None:
     """Draw a bar a line."""
     names = [f"{line.label}\n({line.dataset}, published)" if line.published else line.label for line in lines]
     lengths = [line.means[place] or 0.0 for line in lines]

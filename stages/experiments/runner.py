@@ -15,7 +15,7 @@ from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.storage.files import atomic_file
 from mmprep.stages.config.load import overridden, parse
 from mmprep.stages.config.parameters import Parameters
-from mmprep.stages.experiments.spec import COSTS, Point, Value
+from mmprep.stages.experiments.spec import COSTS, ExperimentPoint, Value
 from mmprep.stages.experiments.workspace import Experiment, ExperimentError
 from mmprep.stages.explore.report import pseudo_tokens, random_weights
 
@@ -28,8 +28,8 @@ ENCODERS = {
 }
 
 
-class Place(Protocol):
-    """Where experiments run and are kept; mmprep.stages.experiments.workspace.ProjectCopy is one."""
+class ExperimentHost(Protocol):
+    """Where experiments run and are kept; mmprep.stages.experiments.workspace.ExperimentWorkspace is one."""
 
     def digest(self, dataset: str, *asked: object) -> str:
         """A name for all that determines an experiment."""
@@ -46,12 +46,12 @@ class Place(Protocol):
     def metrics(self, experiment: Experiment, path: str) -> dict[str, float] | None:
         """A file of metrics as an experiment has it; None if it is gone."""
 
-    def take(self, path: Path) -> bytes | None:
+    def pop_file(self, path: Path) -> bytes | None:
         """Remove a file that the last experiment left and DVC does not know; what was in it, None if there is none."""
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """A run of a point with one seed.
 
     Attributes:
@@ -61,7 +61,7 @@ class Planned:
         target: the stage that tests it.
     """
 
-    point: Point
+    point: ExperimentPoint
     seed: int
     overrides: Mapping[str, Value]
     target: str
@@ -75,21 +75,21 @@ class Result:
         point: which.
         runs: the test metrics and what training took, a mapping a seed.
         failed: why there are none.
-        cautions: what must be known to read the numbers rightly.
+        warnings: what must be known to read the numbers rightly.
     """
 
-    point: Point
+    point: ExperimentPoint
     runs: tuple[Mapping[str, float], ...] = ()
     failed: str = ""
-    cautions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def run_points(
-    points: Sequence[Point],
+    points: Sequence[ExperimentPoint],
     seeds: Sequence[int],
     values: Mapping[str, Any],
     name: str,
-    place: Place,
+    place: ExperimentHost,
     layout: Layout,
     progress: Progress = silent,
 ) -> list[Result]:
@@ -128,15 +128,15 @@ def run_points(
             point,
             () if point.label in failed else tuple(found.get(point.label, [])),
             failed.get(point.label, ""),
-            tuple(cautions(parameters[point.label], point.recommender)) if point.recommender else (),
+            tuple(warnings_for(parameters[point.label], point.recommender)) if point.recommender else (),
         )
         for point in points
     ]
 
 
 def outcomes(
-    plans: Sequence[Planned], values: Mapping[str, Any], name: str, place: Place, layout: Layout
-) -> Iterator[tuple[Planned, Mapping[str, float] | str]]:
+    plans: Sequence[PlannedRun], values: Mapping[str, Any], name: str, place: ExperimentHost, layout: Layout
+) -> Iterator[tuple[PlannedRun, Mapping[str, float] | str]]:
     """The test metrics of each and what it took, or why there are none."""
     prepared = False
     for planned in plans:
@@ -154,12 +154,12 @@ def outcomes(
         log = layout.experiment(name).logs / f"{title}.log"
         try:
             keys = [*empty_sections(planned.overrides, values), *hydra(planned.overrides)]
-            place.take(files.cost)  # of another experiment
+            place.pop_file(files.training_cost)  # of another experiment
             metrics = place.metrics(place.run(title, keys, planned.target, log), files.metrics.as_posix())
         except ExperimentError as error:
             yield planned, str(error)
         else:
-            cost = place.take(files.cost)
+            cost = place.pop_file(files.training_cost)
             if cost is not None:
                 with atomic_file(layout.experiment_cost(digest)) as temporary:
                     temporary.write_bytes(cost)
@@ -184,7 +184,7 @@ def read_cost(path: Path) -> dict[str, float]:
         raise DataError(f"{path}: damaged ({error}); remove it") from error
 
 
-def checked(point: Point, values: Mapping[str, Any], source: str) -> Parameters:
+def checked(point: ExperimentPoint, values: Mapping[str, Any], source: str) -> Parameters:
     """The parameters of a point. Imports torch.
 
     Raises:
@@ -197,13 +197,13 @@ def checked(point: Point, values: Mapping[str, Any], source: str) -> Parameters:
     return parameters
 
 
-def plan(point: Point, seed: int, dataset: str) -> Planned:
+def plan(point: ExperimentPoint, seed: int, dataset: str) -> PlannedRun:
     """What has to run for a point with one seed."""
     group = describe(point.recommender).group
     stage = "evaluate" if group == "collaborative" else f"evaluate-{group}"
     seeds: dict[str, Value] = dict.fromkeys(point.seeded, seed)
     overrides = {**point.overrides, **lists(point.recommender, "recommender"), **seeds, "dataset": dataset}
-    return Planned(point, seed, overrides, f"{stage}@{point.recommender}")
+    return PlannedRun(point, seed, overrides, f"{stage}@{point.recommender}")
 
 
 def lists(recommender: str, place: str) -> dict[str, Value]:
@@ -216,7 +216,7 @@ def lists(recommender: str, place: str) -> dict[str, Value]:
     return {f"train.{each}": [recommender] if each == group else [] for each in GROUPS}
 
 
-def cautions(parameters: Parameters, recommender: str) -> Iterator[str]:
+def warnings_for(parameters: Parameters, recommender: str) -> Iterator[str]:
     """What must be known of the features that a recommender reads."""
     for key in ENCODERS.get(describe(recommender).group, ()):
         encoder = getattr(parameters.sections.train, key)

@@ -59,7 +59,7 @@ class Row(Params):
     note: str = ""
 
 
-class ExperimentFile(Params):
+class ExperimentSpec(Params):
     """A table or figure.
 
     Attributes:
@@ -99,7 +99,7 @@ class ExperimentFile(Params):
 
 
 @dataclass(frozen=True)
-class Point:
+class ExperimentPoint:
     """One experiment: a row, at one value of the axis if there is one.
 
     Attributes:
@@ -141,20 +141,20 @@ def find(name: str) -> Path:
     raise ParamsError(f"{name}: no such file of experiments{suggestion(Path(name).stem, names())}")
 
 
-def load(path: Path) -> ExperimentFile:
+def load(path: Path) -> ExperimentSpec:
     """Read and check a file.
 
     Raises:
         ParamsError: a line for each mistake.
     """
-    file = parse_section(ExperimentFile, read_yaml(path), "", str(path))
+    file = parse_section(ExperimentSpec, read_yaml(path), "", str(path))
     mistakes = [f"{path}: {mistake}" for mistake in find_mistakes(file)]
     if mistakes:
         raise ParamsError("\n".join(mistakes))
     return file
 
 
-def find_mistakes(file: ExperimentFile) -> Iterator[str]:
+def find_mistakes(file: ExperimentSpec) -> Iterator[str]:
     """What does not fit together."""
     labels = [row.label for row in file.rows]
     yield from (f"rows: found {label!r} twice, expected each label once" for label in repeated(labels))
@@ -171,7 +171,7 @@ def find_mistakes(file: ExperimentFile) -> Iterator[str]:
             yield f"{row.label}: published: found beside x, expected curves"
 
 
-def curve(file: ExperimentFile, metric: str, numbers: Numbers) -> Iterator[str]:
+def curve(file: ExperimentSpec, metric: str, numbers: Numbers) -> Iterator[str]:
     """What is wrong with a curve of numbers."""
     if file.x is None:
         yield "found without x, expected published"
@@ -194,7 +194,7 @@ def repeated(labels: Sequence[str]) -> list[str]:
     return sorted({label for label in labels if labels.count(label) > 1})
 
 
-def points(file: ExperimentFile, settings: Overrides | None = None) -> list[Point]:
+def points(file: ExperimentSpec, settings: Overrides | None = None) -> list[ExperimentPoint]:
     """All experiments of a file, in its order.
 
     Args:
@@ -204,11 +204,11 @@ def points(file: ExperimentFile, settings: Overrides | None = None) -> list[Poin
     base = {**(settings or {}), **file.set}
     if file.x is None:
         rows = file.rows
-        return [Point(row, row.label, None, {**base, **row.set}, row.published, file.seeded) for row in rows]
+        return [ExperimentPoint(row, row.label, None, {**base, **row.set}, row.published, file.seeded) for row in rows]
     return [at(file, file.x, place, row, base) for row in file.rows for place in range(len(file.x.values))]
 
 
-def at(file: ExperimentFile, axis: Axis, place: int, row: Row, base: Overrides) -> Point:
+def at(file: ExperimentSpec, axis: Axis, place: int, row: Row, base: Overrides) -> ExperimentPoint:
     """The experiment of a row at one value of the axis."""
     value = axis.values[place]
     published = {
@@ -217,15 +217,15 @@ def at(file: ExperimentFile, axis: Axis, place: int, row: Row, base: Overrides) 
     }
     printed = {dataset: numbers for dataset, numbers in published.items() if any(n is not None for n in numbers)}
     overrides = {**base, **row.set, **dict.fromkeys(axis.keys, value)}
-    return Point(row, f"{row.label}, {axis.name} {value}", value, overrides, printed, file.seeded)
+    return ExperimentPoint(row, f"{row.label}, {axis.name} {value}", value, overrides, printed, file.seeded)
 
 
-def settings(file: ExperimentFile, dataset: str | None) -> Overrides:
+def settings(file: ExperimentSpec, dataset: str | None) -> Overrides:
     """The paper's other settings for one of its datasets, or for all."""
     return {**file.as_published.get(EVERY, {}), **(file.as_published.get(dataset, {}) if dataset else {})}
 
 
-def chosen(file: ExperimentFile, labels: Sequence[str]) -> ExperimentFile:
+def select_rows(file: ExperimentSpec, labels: Sequence[str]) -> ExperimentSpec:
     """The same with some of the rows; without labels, all.
 
     Raises:
@@ -238,7 +238,7 @@ def chosen(file: ExperimentFile, labels: Sequence[str]) -> ExperimentFile:
     return file.model_copy(update={"rows": tuple(row for row in file.rows if not labels or row.label in labels)})
 
 
-def likeness(file: ExperimentFile, dataset: str, wanted: str | None) -> str | None:
+def match_paper_dataset(file: ExperimentSpec, dataset: str, wanted: str | None) -> str | None:
     """Which of the paper's datasets one of ours is: the wanted one, or the one whose name is a word of ours.
 
     Raises:

@@ -8,13 +8,13 @@ from statistics import mean, stdev
 
 from mmprep.pipeline.storage.files import atomic_file
 from mmprep.stages.experiments.runner import Result
-from mmprep.stages.experiments.spec import ExperimentFile, Numbers, Scalar
+from mmprep.stages.experiments.spec import ExperimentSpec, Numbers, Scalar
 
 NOT_BUILT = "not built"
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """A line of the table.
 
     Attributes:
@@ -40,7 +40,7 @@ class Line:
     remark: str = ""
 
 
-def lines(file: ExperimentFile, results: Sequence[Result], dataset: str, like: str | None) -> list[Line]:
+def lines(file: ExperimentSpec, results: Sequence[Result], dataset: str, like: str | None) -> list[TableRow]:
     """Our line of each point, and below it the published ones, of the alike dataset alone if there is one."""
     return [
         line
@@ -49,39 +49,39 @@ def lines(file: ExperimentFile, results: Sequence[Result], dataset: str, like: s
     ]
 
 
-def ours(file: ExperimentFile, result: Result, dataset: str) -> Line:
+def ours(file: ExperimentSpec, result: Result, dataset: str) -> TableRow:
     """What our runs have given."""
     point, none = result.point, (None,) * len(file.metrics)
     if not result.runs:
         remark = result.failed if point.recommender else NOT_BUILT
-        return Line(point.label, point.row.label, point.x, dataset, False, none, none, 0, remark)
+        return TableRow(point.label, point.row.label, point.x, dataset, False, none, none, 0, remark)
     # What a training took is known only where one ran; DVC's run cache may have had it.
     values = [[run[metric] for run in result.runs if metric in run] for metric in file.metrics]
     deviations = tuple(stdev(each) if len(each) > 1 else None for each in values)
     means = tuple(mean(each) if each else None for each in values)
-    return Line(point.label, point.row.label, point.x, dataset, False, means, deviations, len(result.runs))
+    return TableRow(point.label, point.row.label, point.x, dataset, False, means, deviations, len(result.runs))
 
 
-def theirs(file: ExperimentFile, result: Result, datasets: Sequence[str]) -> list[Line]:
+def theirs(file: ExperimentSpec, result: Result, datasets: Sequence[str]) -> list[TableRow]:
     """What the paper has printed."""
     point, none = result.point, (None,) * len(file.metrics)
     return [
-        Line(point.label, point.row.label, point.x, dataset, True, point.published[dataset], none)
+        TableRow(point.label, point.row.label, point.x, dataset, True, point.published[dataset], none)
         for dataset in datasets
         if dataset in point.published
     ]
 
 
-def notes(file: ExperimentFile, results: Sequence[Result]) -> list[str]:
+def notes(file: ExperimentSpec, results: Sequence[Result]) -> list[str]:
     """What must be known to read the table rightly, each once."""
     of_rows = [f"{result.point.row.label}: {result.point.row.note}" for result in results if result.point.row.note]
-    cautions = [caution for result in results for caution in result.cautions]
+    cautions = [caution for result in results for caution in result.warnings]
     single = any(len(result.runs) == 1 for result in results)
     seeds = ["one seed: small differences are noise, give --seeds 3"] if single else []
     return list(dict.fromkeys([*cautions, *seeds, *file.notes, *of_rows]))
 
 
-def write_table(file: ExperimentFile, table: Sequence[Line], path: Path) -> None:
+def write_table(file: ExperimentSpec, table: Sequence[TableRow], path: Path) -> None:
     """Write a CSV row a line; a deviation beside each mean."""
     columns = [part for metric in file.metrics for part in (metric, f"{metric}_std")]
     header = ["row", file.x.name if file.x else "x", "numbers", "dataset", "seeds", *columns, "remark"]

@@ -55,7 +55,7 @@ class Experiment:
 
 
 @dataclass(frozen=True)
-class ProjectCopy:
+class ExperimentWorkspace:
     """The copy, of the project as it was when the command began.
 
     Attributes:
@@ -92,17 +92,17 @@ class ProjectCopy:
 
     def prepare(self) -> None:
         """Make the copy, or bring it up to date."""
-        if (self.folder / ".git").is_dir() and not self.sees(self.baseline):  # the project was moved
+        if (self.folder / ".git").is_dir() and not self.has_commit(self.baseline):  # the project was moved
             remove(self.folder)
         if not (self.folder / ".git").is_dir():
             with atomic_folder(self.folder) as fresh:
                 git(self.project, "clone", "--quiet", "--shared", "--no-checkout", str(self.project), str(fresh))
         self.reset()
-        cache = called([*self.dvc, "cache", "dir"], self.project).strip()
-        called([*self.dvc, "cache", "dir", "--local", str((self.project / cache).resolve())], self.folder)
+        cache = run_command([*self.dvc, "cache", "dir"], self.project).strip()
+        run_command([*self.dvc, "cache", "dir", "--local", str((self.project / cache).resolve())], self.folder)
         link_inputs(self.project, self.folder)
 
-    def sees(self, revision: str) -> bool:
+    def has_commit(self, revision: str) -> bool:
         """Whether the copy has a commit."""
         try:
             git(self.folder, "cat-file", "-e", revision)
@@ -169,7 +169,7 @@ class ProjectCopy:
         found: dict[str, float] = json.loads(text)
         return found
 
-    def take(self, path: Path) -> bytes | None:
+    def pop_file(self, path: Path) -> bytes | None:
         """Remove a file that the last experiment left and DVC does not know; what was in it, None if there is none."""
         found = self.folder / path
         if not found.is_file():
@@ -180,7 +180,7 @@ class ProjectCopy:
 
 
 @contextmanager
-def opened(project: Path, dvc: Sequence[str] = (sys.executable, "-m", "dvc")) -> Iterator[ProjectCopy]:
+def open_workspace(project: Path, dvc: Sequence[str] = (sys.executable, "-m", "dvc")) -> Iterator[ExperimentWorkspace]:
     """The copy of a project as it is now, for this process alone.
 
     Raises:
@@ -202,7 +202,7 @@ def opened(project: Path, dvc: Sequence[str] = (sys.executable, "-m", "dvc")) ->
         # Not `FileLock`, which keeps its descriptor to itself: DVC is to inherit this one.
         if not lock_descriptor(lock.fileno(), blocking=False):
             raise DataError(f"{project}: experiments are running here; wait for them or stop them")
-        yield ProjectCopy(project, baseline, snapshot(project), lock, tuple(dvc))
+        yield ExperimentWorkspace(project, baseline, snapshot(project), lock, tuple(dvc))
 
 
 def snapshot(project: Path) -> str:
@@ -252,10 +252,10 @@ def git(folder: Path, *arguments: str, environ: Mapping[str, str] | None = None)
     Raises:
         DataError: it fails, or there is no git.
     """
-    return called(["git", *arguments], folder, environ)
+    return run_command(["git", *arguments], folder, environ)
 
 
-def called(command: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None) -> str:
+def run_command(command: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None) -> str:
     """What a command prints.
 
     Raises:

@@ -21,7 +21,7 @@ QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 
 
 @dataclass(frozen=True)
-class Doubt:
+class DoubtfulInteraction:
     """A train interaction and how far it is believed.
 
     Attributes:
@@ -102,7 +102,7 @@ def places(layout: Layout) -> dict[str, str]:
     return {"table": str(layout.reliabilities), "consistent_graphs": there}
 
 
-def least_reliable(layout: Layout, limit: int) -> list[Doubt]:
+def least_reliable(layout: Layout, limit: int) -> list[DoubtfulInteraction]:
     """The interactions of the smallest f - g, the smallest first, by the table that `run` has written.
 
     Args:
@@ -112,5 +112,5 @@ def least_reliable(layout: Layout, limit: int) -> list[Doubt]:
     rows = RELIABILITIES.read(layout.reliabilities)
     worst = rows.sort(pl.col("f") - pl.col("g"), "user", "item").head(limit)
     titles = ITEMS.read(layout.items, ["item", "title"])
-    named = worst.join(titles, on="item", how="left", maintain_order="left").select(Doubt.__match_args__)
-    return [Doubt(*row) for row in named.iter_rows()]
+    named = worst.join(titles, on="item", how="left", maintain_order="left").select(DoubtfulInteraction.__match_args__)
+    return [DoubtfulInteraction(*row) for row in named.iter_rows()]

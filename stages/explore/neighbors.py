@@ -11,8 +11,8 @@ from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.freshness import InputDigests
 from mmprep.pipeline.text import printable
 from mmprep.stages.explore.item_lookup import Item, Items
-from mmprep.stages.explore.report import cautions
-from mmprep.stages.graphs.item_graphs import ItemGraph, Weighing, item_graphs
+from mmprep.stages.explore.report import warnings_for
+from mmprep.stages.graphs.item_graphs import EdgeWeightMeaning, ItemGraph, item_graphs
 from mmprep.stages.sample.words import README as SAMPLE_README
 
 
@@ -39,7 +39,7 @@ class GraphNeighbours:
 
     graph: str
     what: str
-    weighing: Weighing
+    weighing: EdgeWeightMeaning
     neighbours: tuple[Neighbour, ...]
     lack: str
     notes: tuple[str, ...]
@@ -57,11 +57,11 @@ class GraphNeighbours:
     def rows(self) -> list[tuple[str, ...]]:
         """Each neighbour's rank from 1, id, title and weight, safe to print."""
         return [
-            (str(rank), printable(found.item.item_id), printable(found.item.title), self.tell(found.weight))
+            (str(rank), printable(found.item.item_id), printable(found.item.title), self.format_weight(found.weight))
             for rank, found in enumerate(self.neighbours, start=1)
         ]
 
-    def tell(self, weight: float) -> str:
+    def format_weight(self, weight: float) -> str:
         """A weight as text."""
         return f"{weight:.{self.weighing.digits}f}"
 
@@ -142,7 +142,7 @@ def notes_of_features(graphs: Iterable[ItemGraph], layout: Layout) -> Iterator[s
     for encoder, names in made.items():
         folder = layout.features(encoder)
         try:
-            told = cautions(folder) if folder.exists() else []  # else the graph is stale, which is told
+            told = warnings_for(folder) if folder.exists() else []  # else the graph is stale, which is told
         except MmprepError as error:  # the graphs can be read all the same
             told = [str(error)]
         yield from (f"{each} (in {', '.join(names)})" for each in told)

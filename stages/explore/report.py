@@ -19,12 +19,12 @@ class Report:
     Attributes:
         metrics: the test metrics of each recommender that has been evaluated, by name.
         places: what lies where: (kind, path).
-        cautions: what must be known to read the numbers rightly.
+        warnings: what must be known to read the numbers rightly.
     """
 
     metrics: dict[str, dict[str, float]]
     places: list[tuple[str, Path]]
-    cautions: list[str]
+    warnings: list[str]
 
 
 def collect(layout: Layout) -> Report:
@@ -43,11 +43,11 @@ def collect(layout: Layout) -> Report:
     places = [("features", path) for path in features]
     places += [("graph", path) for path in sorted(layout.graph_folder("").rglob("[!.]*.parquet"))]
     places += [("recommendations", layout.run(name).recommendations) for name in metrics]
-    told = [caution for path in features for caution in cautions(path)]
+    told = [caution for path in features for caution in warnings_for(path)]
     return Report(metrics, places, told + [caution for name in metrics for caution in cautions_of_run(layout, name)])
 
 
-def cautions(features: Path) -> list[str]:
+def warnings_for(features: Path) -> list[str]:
     """What to know of one encoder's features."""
     encoder = FeatureSet.open(features).provenance["encoder"]
     return [] if encoder["pretrained"] else [random_weights(features.name, encoder["seed"])]

@@ -19,7 +19,7 @@ from mmprep.pipeline.tables.schemas import ITEMS
 from mmprep.pipeline.text import PATH_STEP, PATHS
 from mmprep.stages.explore.figures import require_matplotlib
 from mmprep.stages.explore.neighbors import notes_of_dataset
-from mmprep.stages.explore.report import cautions
+from mmprep.stages.explore.report import warnings_for
 from mmprep.stages.explore.tsne_figure import NONE, OTHER, Panel, Picture, draw
 from mmprep.stages.training.load_run import LoadedRun, load_run
 
@@ -81,7 +81,7 @@ def titled(
     """The raw and the refined features of each modality, and what they are called."""
     for modality, view in views.items():
         encoder = loaded.run.config.features[modality]
-        random = " (random weights)" if cautions(layout.features(encoder)) else ""
+        random = " (random weights)" if warnings_for(layout.features(encoder)) else ""
         yield f"{modality}: features of {encoder}{random}", loaded.data.features[modality]
         yield f"{modality}: refined by {recommender}", view
 
@@ -139,4 +139,4 @@ def notes(layout: Layout, loaded: LoadedRun) -> Iterator[str]:
     """What must be known to read the picture rightly."""
     yield from notes_of_dataset(layout)
     for encoder in loaded.run.config.features.values():
-        yield from cautions(layout.features(encoder))
+        yield from warnings_for(layout.features(encoder))

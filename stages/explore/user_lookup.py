@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.schemas import USERS
-from mmprep.pipeline.tables.table import Table, may_hold
+from mmprep.pipeline.tables.table import Table, may_contain
 from mmprep.pipeline.text import printable
 from mmprep.stages.explore.item_lookup import closest
 
@@ -58,7 +58,9 @@ def read_rows(path: Path, table: Table, user: int, made_by: str) -> pl.DataFrame
     place = table.schema.get_field_index("user")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            groups = [n for n in range(file.num_row_groups) if may_hold(file.metadata.row_group(n).column(place), user)]
+            groups = [
+                n for n in range(file.num_row_groups) if may_contain(file.metadata.row_group(n).column(place), user)
+            ]
             rows = file.read_row_groups(groups)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]

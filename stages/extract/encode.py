@@ -14,10 +14,10 @@ from mmprep.models.encoders.base import Encoder, Identity
 from mmprep.models.encoders.catalogue import encoder_class
 from mmprep.pipeline.cache.row_cache import RowCache
 from mmprep.pipeline.errors import DataError
-from mmprep.pipeline.features.vectors import Rows
+from mmprep.pipeline.features.vectors import VectorBatch
 from mmprep.pipeline.photos.decode import PhotoError
 from mmprep.pipeline.progress import Advance, Progress
-from mmprep.stages.extract.inputs import Inputs, Keyed, Source, key_of
+from mmprep.stages.extract.inputs import InputReader, KeyedSource, Source, key_of
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ BATCHES_AHEAD = 4  # read while the network works; bounds the memory
 SOURCES_A_TASK = 32  # a task has its price, too
 
 Given = TypeVar("Given")
-Ready = tuple[Keyed, Any]
+Ready = tuple[KeyedSource, Any]
 Refused = dict[bytes, PhotoError]
 
 
@@ -39,8 +39,8 @@ class Encoding:
         unreadable: how many items have a photo that cannot be used, by reason.
     """
 
-    def __init__(self, identity: Identity, inputs: Inputs[Any], cache: RowCache) -> None:
-        self.keyed: list[Keyed] = []
+    def __init__(self, identity: Identity, inputs: InputReader[Any], cache: RowCache) -> None:
+        self.keyed: list[KeyedSource] = []
         self.encoded = 0
         self.unreadable: Counter[str] = Counter()
         self._identity = identity
@@ -53,8 +53,8 @@ class Encoding:
         with reader_pool() as readers, progress(title, len(sources), self._inputs.unit) as advance:
             tasks = chunks(sources, SOURCES_A_TASK)
             for found in map_ahead(readers, self._keys, tasks, READER_THREADS * BATCHES_AHEAD):
-                self.keyed.extend(key for key in found if isinstance(key, Keyed))
-                for source, error in (failed for failed in found if not isinstance(failed, Keyed)):
+                self.keyed.extend(key for key in found if isinstance(key, KeyedSource))
+                for source, error in (failed for failed in found if not isinstance(failed, KeyedSource)):
                     self._refuse(source, error)
                 advance(len(found), "")
 
@@ -79,9 +79,9 @@ class Encoding:
             self._refuse(keyed.source, refused[keyed.key])
         self.keyed = [keyed for keyed in self.keyed if keyed.key not in refused]
 
-    def _encode(self, wanted: list[Keyed], refused: Refused, progress: Progress) -> None:
+    def _encode(self, wanted: list[KeyedSource], refused: Refused, progress: Progress) -> None:
         encoder = self._encoder
-        sizes = encoder.sizes([keyed.source.what for keyed in wanted])
+        sizes = encoder.sizes([keyed.source.content_ref for keyed in wanted])
         # The longest first, of equal ones in the order in which they came.
         wanted = [keyed for _, keyed in sorted(zip(sizes, wanted, strict=True), key=lambda sized: -sized[0])]
         title, size = f"{self._identity.description.name}: encoding", self._identity.params.batch_size
@@ -107,7 +107,7 @@ class Encoding:
         """Loaded on the main thread, where it may take minutes: others cannot be interrupted."""
         return load_encoder(self._identity)
 
-    def _from_first_usable(self, wanted: list[Keyed], refused: Refused) -> list[Keyed]:
+    def _from_first_usable(self, wanted: list[KeyedSource], refused: Refused) -> list[KeyedSource]:
         """Without those at the head that do not decode: if none does, no network need be loaded for them."""
         for place, keyed in enumerate(wanted):
             try:
@@ -118,24 +118,24 @@ class Encoding:
                 return wanted[place:]
         return []
 
-    def _keys(self, sources: list[Source]) -> list[Keyed | tuple[Source, PhotoError]]:
+    def _keys(self, sources: list[Source]) -> list[KeyedSource | tuple[Source, PhotoError]]:
         return [self._key(source) for source in sources]
 
-    def _key(self, source: Source) -> Keyed | tuple[Source, PhotoError]:
+    def _key(self, source: Source) -> KeyedSource | tuple[Source, PhotoError]:
         try:
             return self._inputs.keyed(source)
         except PhotoError as error:
             return source, error
 
-    def _prepare(self, encoder: Encoder[Any, Any], keyed: Keyed) -> Ready | tuple[Keyed, PhotoError]:
+    def _prepare(self, encoder: Encoder[Any, Any], keyed: KeyedSource) -> Ready | tuple[KeyedSource, PhotoError]:
         try:
             return keyed, encoder.prepare(self._open(keyed))
         except PhotoError as error:
             return keyed, error
 
-    def _open(self, keyed: Keyed) -> object:
+    def _open(self, keyed: KeyedSource) -> object:
         """What the encoder takes; raises PhotoError if it does not decode."""
-        what = keyed.source.what
+        what = keyed.source.content_ref
         try:
             content = self._inputs.read(what)
         except PhotoError as error:
@@ -144,13 +144,13 @@ class Encoding:
             raise DataError(f"{what}: changed while it was read; run the command again")
         return self._inputs.open(content)
 
-    def _store(self, batch: list[Keyed], rows: Rows) -> None:
-        kept = rows.stored(self._identity.params.stored_as, [keyed.source.item for keyed in batch])
+    def _store(self, batch: list[KeyedSource], rows: VectorBatch) -> None:
+        kept = rows.cast_checked(self._identity.params.stored_as, [keyed.source.item for keyed in batch])
         self._cache.add([keyed.key for keyed in batch], kept.pack())
 
     def _refuse(self, source: Source, error: Exception) -> None:
         self.unreadable[str(error)] += 1
-        logger.warning("%s: %s; item %d gets no vector", source.what, error, source.item)
+        logger.warning("%s: %s; item %d gets no vector", source.content_ref, error, source.item)
 
 
 def load_encoder(identity: Identity) -> Encoder[Any, Any]:
@@ -174,7 +174,9 @@ def reader_pool() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def usable(ready: Iterable[Ready | tuple[Keyed, PhotoError]], refused: Refused, advance: Advance) -> Iterator[Ready]:
+def usable(
+    ready: Iterable[Ready | tuple[KeyedSource, PhotoError]], refused: Refused, advance: Advance
+) -> Iterator[Ready]:
     """Those that could be opened; the others are noted in `refused`."""
     for keyed, prepared in ready:
         if isinstance(prepared, PhotoError):

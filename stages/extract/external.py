@@ -12,7 +12,7 @@ import polars as pl
 from mmprep.models.encoders.params import ExtractParams, FileParams
 from mmprep.pipeline.errors import DataError, ParamsError
 from mmprep.pipeline.features.external import ForeignFeatures, open_foreign
-from mmprep.pipeline.features.vectors import NUMPY, Items, Rows, Shape, Vectors
+from mmprep.pipeline.features.vectors import NUMPY, FeatureSpec, Items, VectorBatch, Vectors
 from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Progress
@@ -63,9 +63,9 @@ def run_foreign(
             "replaced_by_noise": replaced,
         }
         provenance = record("extract", layout, file, [layout.items], **notes)
-        with write_features(folder, Shape("vector", foreign.dimension, file.stored_as), provenance) as writer:
+        with write_features(folder, FeatureSpec("vector", foreign.dimension, file.stored_as), provenance) as writer:
             for block, vectors in blocks_of(table, pairs):
-                writer.append(block, Rows(vectors))
+                writer.append(block, VectorBatch(vectors))
     metrics = {
         "items": len(items),
         "encoded": len(found),
@@ -97,7 +97,7 @@ def fill(
     with progress(f"{name}: reading", len(numbers), "vectors") as advance:
         for ids, vectors in foreign.batches(set(numbers)):
             rows = [numbers[item_id] for item_id in ids]
-            table[rows] = Rows(vectors).stored(file.stored_as, ids).vectors
+            table[rows] = VectorBatch(vectors).cast_checked(file.stored_as, ids).vectors
             found += rows
             advance(len(ids), "")
     return sorted(found)

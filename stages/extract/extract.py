@@ -26,7 +26,7 @@ from mmprep.models.encoders.weights.sources import locate
 from mmprep.pipeline.cache.row_cache import LostRows, RowCache, cache_place
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.features.pca import Basis, fit_basis
-from mmprep.pipeline.features.vectors import PACKED, Items, Rows, Shape, unpack
+from mmprep.pipeline.features.vectors import PACKED_SCHEMA, FeatureSpec, Items, VectorBatch, unpack
 from mmprep.pipeline.features.writer import FeatureWriter, write_features
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.photos.folder import PhotoFiles
@@ -35,7 +35,15 @@ from mmprep.pipeline.storage.files import write_json
 from mmprep.pipeline.tables.provenance import Provenance, record
 from mmprep.pipeline.tables.schemas import ITEMS
 from mmprep.stages.extract.encode import Encoding
-from mmprep.stages.extract.inputs import Inputs, Keyed, Source, photo_inputs, photo_sources, text_inputs, text_sources
+from mmprep.stages.extract.inputs import (
+    InputReader,
+    KeyedSource,
+    Source,
+    photo_inputs,
+    photo_sources,
+    text_inputs,
+    text_sources,
+)
 from mmprep.stages.prepare.noise import NoiseParams, replace_sources
 
 logger = logging.getLogger(__name__)
@@ -45,7 +53,7 @@ EXTERNAL = "mmprep.stages.extract.external"  # loaded by name: no network depend
 TRIES = 3  # of a cache whose shards break while they are read
 BLOCK_BYTES = 16 * 1024 * 1024  # read from the cache at once
 
-Block = tuple[Sequence[Keyed], Rows]
+Block = tuple[Sequence[KeyedSource], VectorBatch]
 """Some items' sources, and their rows."""
 
 
@@ -83,8 +91,8 @@ def run(
         seed = identity.source.seed
         logger.warning("%s has random weights (seed %s): its features carry no learned meaning", name, seed)
     with ExitStack() as stack:
-        cache = stack.enter_context(RowCache(cache_place(os.environ), identity.to_dict(), PACKED))
-        inputs, sources, replaced = what_to_encode(identity, items, layout, noise or NoiseParams(), stack)
+        cache = stack.enter_context(RowCache(cache_place(os.environ), identity.to_dict(), PACKED_SCHEMA))
+        inputs, sources, replaced = plan_inputs(identity, items, layout, noise or NoiseParams(), stack)
         encoding = Encoding(identity, inputs, cache)
         encoding.find_keys(sources, progress)
         extraction = Extraction(identity, layout, params, encoding, cache, replaced)
@@ -108,23 +116,23 @@ def run(
     return metrics | {"run_through_network": encoding.encoded, "out_of_cache": extraction.cached}
 
 
-def what_to_encode(
+def plan_inputs(
     identity: Identity, items: pl.DataFrame, layout: Layout, noise: NoiseParams, stack: ExitStack
-) -> tuple[Inputs[Any], list[Source], int]:
+) -> tuple[InputReader[Any], list[Source], int]:
     """How the encoder's modality is read, what of it each item has, and how many items noise gave another's."""
-    modality, inputs = identity.description.modality, cast("Inputs[Any]", text_inputs())
+    modality, inputs = identity.description.modality, cast("InputReader[Any]", text_inputs())
     if modality == "image":
         inputs = photo_inputs(stack.enter_context(PhotoFiles(layout.raw)))
         sources = photo_sources(items)
     else:
         sources = text_sources(items, cast("TextEncoderParams", identity.params).template)
     rate = noise.replaced if noise.modality == modality else 0.0
-    pairs, replaced = replace_sources([(source.item, source.what) for source in sources], rate, noise.seed)
+    pairs, replaced = replace_sources([(source.item, source.content_ref) for source in sources], rate, noise.seed)
     return inputs, [Source(item, what) for item, what in pairs], replaced
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteSummary:
     """What the feature folder holds.
 
     Attributes:
@@ -161,7 +169,7 @@ class Extraction:
         self._cache = cache
         self._replaced = replaced
 
-    def write(self, progress: Progress) -> Written:
+    def write(self, progress: Progress) -> WriteSummary:
         """Write the features; rows that turn out to be lost or damaged are encoded again.
 
         Raises:
@@ -178,20 +186,20 @@ class Extraction:
                 logger.warning("%d rows of the cache were lost or damaged; they are encoded again", len(lost.keys))
         raise DataError("the row cache keeps losing rows; check its disk, or set MMPREP_CACHE to another place")
 
-    def _write_features(self) -> Written:
+    def _write_features(self) -> WriteSummary:
         keyed, parameters = self._encoding.keyed, self._identity.params
         basis = self._fit(parameters.components) if parameters.components and keyed else None
         blocks = self._blocks()
         first = next(blocks, None)
         dimension = self._dimension(first, basis)
-        shape = Shape(self._identity.description.form, dimension, parameters.stored_as)
+        shape = FeatureSpec(self._identity.description.form, dimension, parameters.stored_as)
         folder = self._layout.features(self._identity.description.name)
         with write_features(folder, shape, self._provenance(basis, dimension)) as writer:
             if basis is not None:
                 writer.save_basis(basis)
             for block in chain([first] if first else [], blocks):
                 append(writer, block, basis)
-        return Written(writer.rows, dimension)
+        return WriteSummary(writer.rows, dimension)
 
     def _dimension(self, first: Block | None, basis: Basis | None) -> int:
         """The length of the vectors to be written; raises DataError if there are none and nobody else tells it."""
@@ -244,18 +252,18 @@ def tell(basis: Basis) -> dict[str, Any]:
     }
 
 
-def with_vectors(keyed: Sequence[Keyed], rows: Rows) -> Block:
+def with_vectors(keyed: Sequence[KeyedSource], rows: VectorBatch) -> Block:
     """Leave out texts in which the tokenizer found nothing: no vectors are theirs."""
     if rows.lengths is None or rows.lengths.all():
         return keyed, rows
     has = rows.lengths > 0
-    return list(compress(keyed, has.tolist())), Rows(rows.vectors, rows.lengths[has], rows.spans)
+    return list(compress(keyed, has.tolist())), VectorBatch(rows.vectors, rows.lengths[has], rows.spans)
 
 
 def append(writer: FeatureWriter, block: Block, basis: Basis | None) -> None:
     """Write a block of rows, in the basis if there is one."""
     keyed, rows = block
     if basis is not None:
-        rows = Rows(basis.project(rows.vectors), rows.lengths, rows.spans)
+        rows = VectorBatch(basis.project(rows.vectors), rows.lengths, rows.spans)
     items: Items = np.array([each.source.item for each in keyed], dtype=np.int32)
-    writer.append(items, rows, [each.source.what for each in keyed])
+    writer.append(items, rows, [each.source.content_ref for each in keyed])

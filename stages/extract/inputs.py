@@ -25,11 +25,11 @@ class Source:
     """
 
     item: int
-    what: str
+    content_ref: str
 
 
 @dataclass(frozen=True, slots=True)
-class Keyed:
+class KeyedSource:
     """A source and the SHA-256 of its content, which names it in the row cache wherever it lies."""
 
     source: Source
@@ -37,7 +37,7 @@ class Keyed:
 
 
 @dataclass(frozen=True)
-class Inputs(Generic[Opened]):
+class InputReader(Generic[Opened]):
     """How the sources of one modality are read.
 
     Attributes:
@@ -50,11 +50,11 @@ class Inputs(Generic[Opened]):
     unit: str
     read: Callable[[str], bytes]
     open: Callable[[bytes], Opened]
-    rank: Callable[[Keyed], tuple[int, bytes]]
+    rank: Callable[[KeyedSource], tuple[int, bytes]]
 
-    def keyed(self, source: Source) -> Keyed:
+    def keyed(self, source: Source) -> KeyedSource:
         """Name a source by its content; raises what `read` raises."""
-        return Keyed(source, key_of(self.read(source.what)))
+        return KeyedSource(source, key_of(self.read(source.content_ref)))
 
 
 def key_of(content: bytes) -> bytes:
@@ -62,14 +62,14 @@ def key_of(content: bytes) -> bytes:
     return sha256(content).digest()
 
 
-def photo_inputs(photos: PhotoFiles) -> Inputs[object]:
+def photo_inputs(photos: PhotoFiles) -> InputReader[object]:
     """How photos are read; in batches in the order of items."""
-    return Inputs("photos", photos.read, decode_photo, lambda keyed: (keyed.source.item, b""))
+    return InputReader("photos", photos.read, decode_photo, lambda keyed: (keyed.source.item, b""))
 
 
-def text_inputs() -> Inputs[str]:
+def text_inputs() -> InputReader[str]:
     """How texts are read; in batches in the order of keys."""
-    return Inputs(
+    return InputReader(
         unit="texts",
         read=lambda text: text.encode(),
         open=lambda content: content.decode(),

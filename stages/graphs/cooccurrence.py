@@ -4,7 +4,7 @@ from typing import Any
 
 from scipy.sparse import csr_array
 
-from mmprep.pipeline.graphs.cooccurrence import common_neighbours
+from mmprep.pipeline.graphs.cooccurrence import cooccurrence_graph
 from mmprep.pipeline.graphs.params import CooccurrenceParams
 from mmprep.pipeline.graphs.statistics import share
 from mmprep.stages.graphs.request import BuiltGraph, GraphRequest
@@ -20,7 +20,7 @@ def build_cooccurrence_graph(
     interactions: csr_array, params: CooccurrenceParams, request: GraphRequest
 ) -> dict[str, Any]:
     """The columns of a binary matrix, joined by their common rows."""
-    found = common_neighbours(interactions, params, request.progress)
+    found = cooccurrence_graph(interactions, params, request.progress)
     metrics = {
         "cut": found.cut,
         "tied_share": share(found.tied, found.cut),

@@ -10,7 +10,7 @@ from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.features.pseudo_tokens import PseudoTokens, token_vectors
 from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.features.token_reader import TokenFeatures
-from mmprep.pipeline.features.vectors import Items, Rows
+from mmprep.pipeline.features.vectors import Items, VectorBatch
 from mmprep.pipeline.graphs.intra_item import LONGEST, edges_within
 from mmprep.pipeline.graphs.intra_item_statistics import Tally
 from mmprep.pipeline.tables.provenance import record
@@ -57,18 +57,18 @@ def build(request: GraphRequest) -> dict[str, Any]:
     return tally.metrics(ITEMS.count(layout.items))
 
 
-def blocks(features: TokenFeatures | PseudoTokens, folder: Path) -> Iterator[tuple[Items, Rows]]:
+def blocks(features: TokenFeatures | PseudoTokens, folder: Path) -> Iterator[tuple[Items, VectorBatch]]:
     """The items with their vectors, BLOCK_ITEMS at a time; raises DataError if they cannot be joined."""
     for start in range(0, len(features.items), BLOCK_ITEMS):
         items = features.items[start : start + BLOCK_ITEMS]
         rows = features.gather(items)
-        lengths = np.diff(rows.ends())
+        lengths = np.diff(rows.offsets())
         if lengths.max() > LONGEST:
             item = items[lengths.argmax()]
             raise DataError(f"{folder}: found {lengths.max()} vectors of item {item}, expected at most {LONGEST}")
         bad = np.flatnonzero(~np.isfinite(rows.vectors).all(axis=1))
         if len(bad):
-            item = items[np.searchsorted(rows.ends(), bad[0], side="right") - 1]
+            item = items[np.searchsorted(rows.offsets(), bad[0], side="right") - 1]
             raise DataError(
                 f"{folder}: found NaN or infinite numbers for item {item}, expected finite ones; "
                 f"run `mmprep extract --encoder {folder.name}` again"

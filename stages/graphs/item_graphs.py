@@ -15,13 +15,13 @@ from mmprep.pipeline.graphs.catalogue import DESCRIPTIONS, GraphDescription, Gra
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import EDGES
-from mmprep.pipeline.tables.table import may_hold
+from mmprep.pipeline.tables.table import may_contain
 
 SOURCE = EDGES.schema.get_field_index("source")
 
 
 @dataclass(frozen=True)
-class Weighing:
+class EdgeWeightMeaning:
     """What the weights of a graph are.
 
     Attributes:
@@ -63,7 +63,7 @@ class ItemGraph:
         return re.sub(r"\b(k|min_count)\b", lambda key: str(params.get(key[0], key[0])), self.name.description.what)
 
     @property
-    def weighing(self) -> Weighing:
+    def weighing(self) -> EdgeWeightMeaning:
         """What its weights are."""
         return weighing(self.name.kind, self.provenance["params"])
 
@@ -79,7 +79,9 @@ class ItemGraph:
         try:
             with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
                 groups = [
-                    n for n in range(file.num_row_groups) if may_hold(file.metadata.row_group(n).column(SOURCE), item)
+                    n
+                    for n in range(file.num_row_groups)
+                    if may_contain(file.metadata.row_group(n).column(SOURCE), item)
                 ]
                 rows = file.read_row_groups(groups)
         except (OSError, ValueError, pa.ArrowException) as error:
@@ -125,7 +127,7 @@ def names_of(description: GraphDescription, layout: Layout) -> Iterator[GraphNam
         yield GraphName(description.kind)
 
 
-def weighing(kind: str, params: dict[str, Any]) -> Weighing:
+def weighing(kind: str, params: dict[str, Any]) -> EdgeWeightMeaning:
     """What the weights of a kind of graph are.
 
     Args:
@@ -135,12 +137,16 @@ def weighing(kind: str, params: dict[str, Any]) -> Weighing:
     weight, normalise = params.get("weight"), params.get("normalise", "none")
     by = "" if normalise == "none" else f", normalised by {normalise}"
     if kind == "cooccurrence":
-        return Weighing("common users", "weights are users who have both items in train", digits=0)
+        return EdgeWeightMeaning("common users", "weights are users who have both items in train", digits=0)
     if kind == "mixed":
         each = {"binary": "1 for each neighbour", "cosine": "cosine similarities"}.get(str(weight), "weights")
         share = params.get("image_weight", "its share")
-        return Weighing("weight", f"weights are the sum over modalities of {each}{by}, the image's times {share}")
+        return EdgeWeightMeaning(
+            "weight", f"weights are the sum over modalities of {each}{by}, the image's times {share}"
+        )
     if weight == "binary":
-        return Weighing("weight", f"weights are 1 for each neighbour{by}, so the order tells nothing of similarity")
+        return EdgeWeightMeaning(
+            "weight", f"weights are 1 for each neighbour{by}, so the order tells nothing of similarity"
+        )
     meaning = f"weights are cosine similarities of the vectors{by}"
-    return Weighing("weight", meaning) if by else Weighing("cosine", meaning, full=1)
+    return EdgeWeightMeaning("weight", meaning) if by else EdgeWeightMeaning("cosine", meaning, full=1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmprep.pipeline.reject_reasons import Reason
 from mmprep.pipeline.text import clean_text, join_paths
-from mmprep.stages.ingest.base import Format, Head
+from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object
 from mmprep.stages.ingest.records import Item, Parsed, is_id, make_review
 
@@ -129,13 +129,13 @@ def to_seconds(field: str, divisor: int = 1) -> int | None:
     return int(field) // divisor if field.strip().isdecimal() and len(field) < 20 else None
 
 
-def is_literal_item(head: Head) -> bool:
+def is_literal_item(head: FileHead) -> bool:
     """Whether the lines are dictionaries in Python's notation with an asin."""
     quoted = (line for line in head.lines if line.startswith(b"{'"))
     return any(isinstance(parse_object(line), Reason) and b"'asin':" in line for line in quoted)
 
 
-def is_ratings(head: Head) -> bool:
+def is_ratings(head: FileHead) -> bool:
     """Whether most lines are user,item,rating,timestamp."""
     good = sum(not isinstance(rating_in(line), Reason) for line in head.lines)
     return 2 * good > len(head.lines)
@@ -144,12 +144,12 @@ def is_ratings(head: Head) -> bool:
 ITEMS = Format(
     name="metadata of the Amazon 2014 edition",
     kind="items",
-    fits=is_literal_item,
+    matches=is_literal_item,
     parser=lambda head: item_in,  # noqa: ARG005 - the same for every file
 )
 RATINGS = Format(
     name="ratings of the Amazon 2014 edition",
     kind="reviews",
-    fits=is_ratings,
+    matches=is_ratings,
     parser=lambda head: rating_in,  # noqa: ARG005
 )

@@ -9,7 +9,7 @@ from mmprep.pipeline.reject_reasons import Reason
 from mmprep.pipeline.text import clean_text, join_paths
 from mmprep.stages.ingest import amazon_2014
 from mmprep.stages.ingest.amazon_2014 import is_ratings
-from mmprep.stages.ingest.base import Format, Head
+from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object, quick_reviews
 from mmprep.stages.ingest.records import Item, Parsed, Review, first_url, is_id, make_review
 
@@ -63,7 +63,7 @@ def item_in(line: bytes) -> Parsed:
     return row if isinstance(row, Reason) else parse_item(row)
 
 
-def is_item_first(head: Head) -> bool:
+def is_item_first(head: FileHead) -> bool:
     """Whether the lines are ratings as in 2014, but with the item before the user, as the ids show."""
     pairs = [line.decode("utf-8", errors="replace").split(",")[:2] for line in head.lines]
     swapped = sum(bool(len(ids) == 2 and ASIN.fullmatch(ids[0]) and REVIEWER.fullmatch(ids[1])) for ids in pairs)
@@ -80,19 +80,19 @@ def rating_in(line: bytes) -> Parsed:
 REVIEWS = Format(
     name="reviews of the Amazon 2014 or 2018 edition",
     kind="reviews",
-    fits=lambda head: any(map(is_review, head.objects)),
+    matches=lambda head: any(map(is_review, head.objects)),
     parser=lambda head: review_in,  # noqa: ARG005 - the same for every file
-    quick=quick_reviews("reviewerID", "asin", "overall", "unixReviewTime"),
+    parse_block=quick_reviews("reviewerID", "asin", "overall", "unixReviewTime"),
 )
 ITEMS = Format(
     name="metadata of the Amazon 2018 edition, or of 2014 as JSON",
     kind="items",
-    fits=lambda head: any(map(is_item, head.objects)) and not any(line.startswith(b"{'") for line in head.lines),
+    matches=lambda head: any(map(is_item, head.objects)) and not any(line.startswith(b"{'") for line in head.lines),
     parser=lambda head: item_in,  # noqa: ARG005
 )
 RATINGS = Format(
     name="ratings of the Amazon 2018 edition",
     kind="reviews",
-    fits=is_item_first,
+    matches=is_item_first,
     parser=lambda head: rating_in,  # noqa: ARG005
 )

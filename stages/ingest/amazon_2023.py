@@ -6,7 +6,7 @@ from mmprep.pipeline.reject_reasons import Reason
 from mmprep.pipeline.tables.schemas import TEST, TRAIN, VAL
 from mmprep.pipeline.text import clean_text, join_paths
 from mmprep.stages.ingest.amazon_2014 import to_number, to_seconds
-from mmprep.stages.ingest.base import Format, Head
+from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object, quick_reviews
 from mmprep.stages.ingest.records import Item, Parse, Parsed, first_url, is_id, make_review
 
@@ -57,7 +57,7 @@ def first_image(images: object) -> str | None:
     return None
 
 
-def rating_parser(head: Head) -> Parse:
+def rating_parser(head: FileHead) -> Parse:
     """A reader of a benchmark CSV's lines; a file of a split says so in its name."""
     split = next((SPLIT_NAMES[part] for part in head.path.name.split(".") if part in SPLIT_NAMES), None)
 
@@ -78,19 +78,19 @@ def rating_parser(head: Head) -> Parse:
 REVIEWS = Format(
     name="reviews of the Amazon 2023 edition",
     kind="reviews",
-    fits=lambda head: any("user_id" in row and "parent_asin" in row and "rating" in row for row in head.objects),
+    matches=lambda head: any("user_id" in row and "parent_asin" in row and "rating" in row for row in head.objects),
     parser=lambda head: review_in,  # noqa: ARG005 - the same for every file
-    quick=quick_reviews("user_id", "parent_asin", "rating", "timestamp", divisor=MILLISECONDS),
+    parse_block=quick_reviews("user_id", "parent_asin", "rating", "timestamp", divisor=MILLISECONDS),
 )
 ITEMS = Format(
     name="metadata of the Amazon 2023 edition",
     kind="items",
-    fits=lambda head: any("parent_asin" in row and "user_id" not in row for row in head.objects),
+    matches=lambda head: any("parent_asin" in row and "user_id" not in row for row in head.objects),
     parser=lambda head: item_in,  # noqa: ARG005
 )
 RATINGS = Format(
     name="benchmark ratings of the Amazon 2023 edition",
     kind="reviews",
-    fits=lambda head: head.lines[:1] != () and head.lines[0].startswith(HEADER),
+    matches=lambda head: head.lines[:1] != () and head.lines[0].startswith(HEADER),
     parser=rating_parser,
 )

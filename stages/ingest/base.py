@@ -7,15 +7,15 @@ from typing import Any, Literal
 
 import polars as pl
 
-from mmprep.stages.ingest.line_reader import Piece
+from mmprep.stages.ingest.line_reader import LineBlock
 from mmprep.stages.ingest.records import Parse
 
 Kind = Literal["reviews", "items"]
-Quick = Callable[[Piece], pl.DataFrame | None]
+ParseBlock = Callable[[LineBlock], pl.DataFrame | None]
 
 
 @dataclass(frozen=True)
-class Head:
+class FileHead:
     """The beginning of a file, by which its format is told.
 
     Attributes:
@@ -44,6 +44,6 @@ class Format:
 
     name: str
     kind: Kind
-    fits: Callable[[Head], bool]
-    parser: Callable[[Head], Parse]
-    quick: Quick | None = None
+    matches: Callable[[FileHead], bool]
+    parser: Callable[[FileHead], Parse]
+    parse_block: ParseBlock | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from mmprep.pipeline.reject_reasons import Reason, Reject
 from mmprep.pipeline.tables.schemas import SPLITS
 from mmprep.stages.ingest import amazon_2014, amazon_2018, amazon_2023, given_splits
-from mmprep.stages.ingest.base import Format, Head
+from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object
 from mmprep.stages.ingest.line_reader import MAX_LINE_BYTES, read_lines
 
@@ -31,14 +31,14 @@ LINES_TO_RECOGNISE = 100
 COMPANIONS = frozenset({"user2id.json", "item2id.json", "u_id_mapping.csv", "i_id_mapping.csv"})
 
 
-def recognise(path: Path) -> tuple[Format, Head] | Reason:
+def detect_format(path: Path) -> tuple[Format, FileHead] | Reason:
     """A file's format and head, or why no format fits."""
     found = list(islice(read_lines(path, path.name, longest_line(path)), LINES_TO_RECOGNISE))
     faults = [line.reason for line in found if isinstance(line, Reject)]
     lines = tuple(line[1] for line in found if not isinstance(line, Reject))
-    head = Head(path, lines, tuple(objects_in(lines)))
+    head = FileHead(path, lines, tuple(objects_in(lines)))
     for known in FORMATS:
-        if known.fits(head):
+        if known.matches(head):
             return known, head
     if path.stat().st_size == 0:
         return Reason.EMPTY_FILE

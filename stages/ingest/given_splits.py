@@ -10,7 +10,7 @@ from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.reject_reasons import Reason
 from mmprep.pipeline.tables.schemas import SPLITS
 from mmprep.stages.ingest.amazon_2014 import to_number
-from mmprep.stages.ingest.base import Format, Head
+from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object
 from mmprep.stages.ingest.records import Parse, Parsed, Review, make_interaction
 
@@ -20,7 +20,7 @@ MAX_LINE_BYTES = (
 LABELS = dict(zip(("0", "1", "2"), SPLITS, strict=True))  # MMRec's x_label
 
 
-def lattice_parser(head: Head) -> Parse:
+def lattice_parser(head: FileHead) -> Parse:
     """A reader of `{user: [item, ...], ...}`, the file's name saying the split.
 
     Users and items are numbers; `user2id.json` and `item2id.json` beside the file give their ids, and without them the
@@ -63,14 +63,14 @@ def names_by_number(path: Path) -> dict[str, str]:
         raise DataError(f"{path}: expected an object of ids and their numbers ({error})") from error
 
 
-def is_lattice(head: Head) -> bool:
+def is_lattice(head: FileHead) -> bool:
     """Whether a file is train.json, val.json or test.json with lists of items."""
     return split_of(head.path) in SPLITS and any(
         bool(row) and all(isinstance(bought, list) for bought in row.values()) for row in head.objects
     )
 
 
-def mmrec_parser(head: Head) -> Parse:
+def mmrec_parser(head: FileHead) -> Parse:
     """A reader of a tab-separated table with the columns userID, itemID, x_label and maybe rating and timestamp.
 
     `u_id_mapping.csv` and `i_id_mapping.csv` beside the file, tab-separated too, give the ids of the numbers; without
@@ -138,10 +138,10 @@ def mapping(path: Path, name: str, number: str) -> dict[str, str]:
         raise DataError(f"{path}: no column {error}, expected {name} and {number}, tab-separated") from error
 
 
-def is_mmrec(head: Head) -> bool:
+def is_mmrec(head: FileHead) -> bool:
     """Whether the first line names MMRec's columns."""
     return bool(head.lines) and {b"userID", b"itemID", b"x_label"} <= set(head.lines[0].split(b"\t"))
 
 
-LATTICE = Format(name="LATTICE's split", kind="reviews", fits=is_lattice, parser=lattice_parser)
-MMREC = Format(name="MMRec's .inter", kind="reviews", fits=is_mmrec, parser=mmrec_parser)
+LATTICE = Format(name="LATTICE's split", kind="reviews", matches=is_lattice, parser=lattice_parser)
+MMREC = Format(name="MMRec's .inter", kind="reviews", matches=is_mmrec, parser=mmrec_parser)

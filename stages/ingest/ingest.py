@@ -19,8 +19,8 @@ from mmprep.pipeline.tables.provenance import record
 from mmprep.pipeline.tables.rejects import Rejects, by_file_and_line
 from mmprep.pipeline.tables.schemas import INTERACTIONS, RAW_ITEMS, REJECTS, TEXT_FIELDS
 from mmprep.stages.ingest.catalogue import longest_line
-from mmprep.stages.ingest.line_reader import Piece, ahead, read_pieces
-from mmprep.stages.ingest.photos import Intake, with_photos
+from mmprep.stages.ingest.line_reader import LineBlock, prefetch, read_blocks
+from mmprep.stages.ingest.photos import InputTally, with_photos
 from mmprep.stages.ingest.raw_files import RawFile, companions_of, recognise_files
 from mmprep.stages.ingest.records import ITEMS, REVIEWS, Item, Parsed, Review
 
@@ -42,7 +42,7 @@ class IngestParams(Params):
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
 
 
-class Distinct:
+class DistinctIds:
     """The different ids of a stream of them.
 
     Attributes:
@@ -83,11 +83,11 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
     folder = layout.rejects.parent
     folder.mkdir(parents=True, exist_ok=True)
     intakes = reviews, items, photos = [
-        Intake(kind, rejects=Rejects(folder)) for kind in ("reviews", "items", "photos")
+        InputTally(kind, rejects=Rejects(folder)) for kind in ("reviews", "items", "photos")
     ]
-    users, reviewed = Distinct(), Distinct()
+    users, reviewed = DistinctIds(), DistinctIds()
     with INTERACTIONS.writer(layout.raw_interactions, provenance) as write:
-        for frame in ahead(read_kind(files, reviews, progress)):
+        for frame in prefetch(read_kind(files, reviews, progress)):
             write(frame)
             users.add(frame["user_id"])
             reviewed.add(frame["item_id"])
@@ -105,7 +105,7 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
     return metrics
 
 
-def read_kind(files: list[RawFile], intake: Intake, progress: Progress) -> Iterator[pl.DataFrame]:
+def read_kind(files: list[RawFile], intake: InputTally, progress: Progress) -> Iterator[pl.DataFrame]:
     """The sound rows of all files of one kind as frames, in the order of files and lines; the others are rejected.
 
     Many pieces make a frame, since each thing done to a frame has a price that does not depend on its rows.
@@ -117,7 +117,7 @@ def read_kind(files: list[RawFile], intake: Intake, progress: Progress) -> Itera
             if file.known.kind != intake.kind:
                 continue
             reader = Reader(file, intake, described)
-            for piece in ahead(read_pieces(file.path, file.source, longest_line(file.path))):
+            for piece in prefetch(read_blocks(file.path, file.source, longest_line(file.path))):
                 if isinstance(piece, Reject):
                     refuse_part(file, piece, intake)
                     continue
@@ -131,7 +131,7 @@ def read_kind(files: list[RawFile], intake: Intake, progress: Progress) -> Itera
         yield pl.concat(waiting)
 
 
-def refuse_part(file: RawFile, reject: Reject, intake: Intake) -> None:
+def refuse_part(file: RawFile, reject: Reject, intake: InputTally) -> None:
     """Note what could not be read of a file."""
     intake.rejects.append(reject)
     if reject.reason is Reason.CUT_OFF_FILE:
@@ -148,15 +148,15 @@ class Reader:
     Of several descriptions of an item, in this file or in one before it (`described`), the first is taken.
     """
 
-    def __init__(self, file: RawFile, intake: Intake, described: set[str]) -> None:
+    def __init__(self, file: RawFile, intake: InputTally, described: set[str]) -> None:
         self._source = file.source
-        self._quick = file.known.quick
+        self._quick = file.known.parse_block
         self._parse = file.parse
         self._schema = REVIEWS if file.known.kind == "reviews" else ITEMS
         self._described = described
         self._intake = intake
 
-    def frames(self, piece: Piece) -> Iterator[pl.DataFrame]:
+    def frames(self, piece: LineBlock) -> Iterator[pl.DataFrame]:
         """The sound rows of a piece; all at once where all are sound, else smaller pieces, in the end line by line."""
         frame = None if self._quick is None else self._quick(piece)
         if frame is not None:
@@ -168,7 +168,7 @@ class Reader:
         else:
             yield self._line_by_line(piece)
 
-    def _line_by_line(self, piece: Piece) -> pl.DataFrame:
+    def _line_by_line(self, piece: LineBlock) -> pl.DataFrame:
         rows: list[Any] = []
         for number, line in piece.lines():
             parsed = self._parse_line(line)
@@ -189,7 +189,7 @@ class Reader:
         if (
             isinstance(parsed, Reason)
             and self._quick is not None
-            and (frame := self._quick(Piece(1, line))) is not None
+            and (frame := self._quick(LineBlock(1, line))) is not None
         ):
             # The quick way skips what it does not need, faults included. What becomes of a row must not depend on
             # the rows beside it, so what that way takes is taken here too.
@@ -204,7 +204,7 @@ def with_undescribed(described: pl.DataFrame, reviewed: pl.Series) -> pl.DataFra
     return pl.concat([described, empty.select(described.columns)]).sort("item_id")
 
 
-def check_fraction(intake: Intake, limit: float, rejects: Path) -> None:
+def check_fraction(intake: InputTally, limit: float, rejects: Path) -> None:
     """Refuse an input of which too much was rejected.
 
     Raises:
@@ -220,7 +220,7 @@ def check_fraction(intake: Intake, limit: float, rejects: Path) -> None:
         )
 
 
-def summarise(users: Distinct, reviewed: Distinct, items: pl.DataFrame, rejects: list[Rejects]) -> dict[str, Any]:
+def summarise(users: DistinctIds, reviewed: DistinctIds, items: pl.DataFrame, rejects: list[Rejects]) -> dict[str, Any]:
     """The stage's metrics."""
     counts = sum((found.counts for found in rejects), Counter[Reason]())
     has_text = pl.any_horizontal(pl.col(*TEXT_FIELDS) != "")

@@ -9,8 +9,8 @@ import polars as pl
 from msgspec import Meta
 
 from mmprep.pipeline.reject_reasons import Reason
-from mmprep.stages.ingest.base import Quick
-from mmprep.stages.ingest.line_reader import Piece
+from mmprep.stages.ingest.base import ParseBlock
+from mmprep.stages.ingest.line_reader import LineBlock
 from mmprep.stages.ingest.records import FIRST_SECOND, LARGEST_RATING, LAST_SECOND, REVIEWS, are_plain
 
 CARRIAGE_RETURN = ord("\r")
@@ -27,7 +27,7 @@ def parse_object(line: bytes) -> dict[str, object] | Reason:
     return row if isinstance(row, dict) else Reason.NOT_AN_OBJECT
 
 
-def quick_reviews(user: str, item: str, rating: str, time: str, divisor: int = 1) -> Quick:
+def quick_reviews(user: str, item: str, rating: str, time: str, divisor: int = 1) -> ParseBlock:
     """Make a reader of many lines of reviews at once, several times as fast as `json.loads` a line.
 
     It reads four fields and skips the others. It takes what `make_review` takes, but of ids only plain ones. Where any
@@ -49,7 +49,7 @@ def quick_reviews(user: str, item: str, rating: str, time: str, divisor: int = 1
     names = {"user": user, "item": item, "rating": rating, "time": time}
     decode = msgspec.json.Decoder(msgspec.defstruct("Row", fields, rename=names, gc=False)).decode_lines
 
-    def read(piece: Piece) -> pl.DataFrame | None:
+    def read(piece: LineBlock) -> pl.DataFrame | None:
         try:
             if not piece.content.isascii():
                 piece.content.decode("utf-8")  # the decoder does not look into the fields that it skips
@@ -66,7 +66,7 @@ def quick_reviews(user: str, item: str, rating: str, time: str, divisor: int = 1
     return read
 
 
-def is_object_a_line(piece: Piece, objects: int) -> bool:
+def is_object_a_line(piece: LineBlock, objects: int) -> bool:
     """Whether each line is one object, where the piece is known to be that many sound objects.
 
     May say no of lines with blanks around them. Two objects may be on a line, and one on two lines; but within an

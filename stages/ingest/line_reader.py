@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Piece:
+class LineBlock:
     """Some whole lines.
 
     Attributes:
@@ -62,7 +62,7 @@ class Piece:
             if stripped := line.strip():
                 yield number, stripped
 
-    def halves(self) -> tuple["Piece", "Piece"] | None:
+    def halves(self) -> tuple["LineBlock", "LineBlock"] | None:
         """The piece in two, or None if it is one line."""
         middle = self.content.find(b"\n", len(self.content) // 2) + 1
         if middle in (0, len(self.content)):
@@ -70,10 +70,10 @@ class Piece:
         if middle == 0:
             return None
         before = self.content[:middle]
-        return Piece(self.first, before), Piece(self.first + before.count(b"\n"), self.content[middle:])
+        return LineBlock(self.first, before), LineBlock(self.first + before.count(b"\n"), self.content[middle:])
 
 
-def read_pieces(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Iterator[Piece | Reject]:
+def read_blocks(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Iterator[LineBlock | Reject]:
     """Give a file's lines in pieces of about a megabyte, and what could not be read of it, in the order of lines.
 
     A compressed file that is cut off gives the lines before the cut and a reject of the file, a line that is too long
@@ -95,7 +95,7 @@ def read_pieces(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Itera
             return
         if raw is None:
             if rest:
-                yield Piece(number, bytes(rest))
+                yield LineBlock(number, bytes(rest))
             return
         if skipping:
             _, line_end, raw = raw.partition(b"\n")
@@ -108,14 +108,14 @@ def read_pieces(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Itera
             number += len(line_end)
         end = raw.rfind(b"\n") + 1
         if end:
-            piece = Piece(number, b"".join((rest, memoryview(raw)[:end])))
+            piece = LineBlock(number, b"".join((rest, memoryview(raw)[:end])))
             yield piece
             number += len(piece.ends)
             rest = bytearray()
         rest += memoryview(raw)[end:]
 
 
-def ahead(steps: Iterator[T]) -> Iterator[T]:
+def prefetch(steps: Iterator[T]) -> Iterator[T]:
     """Give what an iterator gives. A thread takes its next steps, a few at most, while the last one is worked on."""
     waiting: Queue[object] = Queue(STEPS_AHEAD)
     end, stop = object(), Event()
@@ -173,8 +173,8 @@ def gzip_pieces(path: Path) -> Iterator[bytes]:
     """The bytes of a gzip file."""
     given = 0
     try:
-        with igzip.open(path, "rb") as quick:  # type: ignore[no-untyped-call]
-            while raw := quick.read(PIECE_BYTES):
+        with igzip.open(path, "rb") as fast:  # type: ignore[no-untyped-call]
+            while raw := fast.read(PIECE_BYTES):
                 yield raw
                 given += len(raw)
     except DAMAGE:
@@ -216,8 +216,8 @@ def zstd_steps(path: Path) -> Iterator[bytes]:
 
 
 def read_lines(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Iterator[tuple[int, bytes] | Reject]:
-    """Give each line that is not blank with its number from 1, and rejects; see `read_pieces`."""
-    for piece in read_pieces(path, source, longest):
+    """Give each line that is not blank with its number from 1, and rejects; see `read_blocks`."""
+    for piece in read_blocks(path, source, longest):
         if isinstance(piece, Reject):
             yield piece
         else:

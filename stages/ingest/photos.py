@@ -20,7 +20,7 @@ PHOTOS_AHEAD = 4096  # that wait for a thread
 
 
 @dataclass
-class Intake:
+class InputTally:
     """What has been read so far of one kind of input.
 
     Attributes:
@@ -34,7 +34,7 @@ class Intake:
     rejects: Rejects = field(default_factory=Rejects)
 
 
-def with_photos(items: pl.DataFrame, raw: Path, intake: Intake, progress: Progress) -> pl.DataFrame:
+def with_photos(items: pl.DataFrame, raw: Path, intake: InputTally, progress: Progress) -> pl.DataFrame:
     """Add the column `image`: the name of the item's photo in `PhotoFiles(raw)` if a usable one is there, else null."""
     usable: dict[str, str] = {}
     known = set(items["item_id"])

@@ -8,8 +8,8 @@ from mmprep.pipeline.errors import MissingInputError, ParamsError
 from mmprep.pipeline.photos.folder import IMAGES
 from mmprep.pipeline.reject_reasons import Reason, Reject
 from mmprep.pipeline.tables.rejects import Rejects
-from mmprep.stages.ingest.base import Format, Head
-from mmprep.stages.ingest.catalogue import COMPANIONS, FORMATS, SUFFIXES, recognise
+from mmprep.stages.ingest.base import FileHead, Format
+from mmprep.stages.ingest.catalogue import COMPANIONS, FORMATS, SUFFIXES, detect_format
 from mmprep.stages.ingest.given_splits import LATTICE, MMREC
 from mmprep.stages.ingest.records import Parse
 
@@ -66,13 +66,13 @@ def recognise_files(raw: Path, named: tuple[str, ...]) -> tuple[list[RawFile], R
     return files, unknown
 
 
-def identify(path: Path, named: bool) -> tuple[Format, Head] | Reason:
+def identify(path: Path, named: bool) -> tuple[Format, FileHead] | Reason:
     """The format and head of a file that may lie in the raw folder by mistake, or why it is not read."""
     if path.is_symlink() and not path.exists():
         return Reason.DANGLING_LINK
     if path.is_dir() or not (named or path.name.endswith(SUFFIXES)):
         return Reason.OTHER_NAME
-    return recognise(path) if path.is_file() else Reason.NOT_A_FILE  # a pipe would be waited for
+    return detect_format(path) if path.is_file() else Reason.NOT_A_FILE  # a pipe would be waited for
 
 
 def paths_to_read(raw: Path, named: tuple[str, ...]) -> list[Path]:

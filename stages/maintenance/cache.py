@@ -9,7 +9,7 @@ from mmprep.pipeline.cache.compaction import compact
 from mmprep.pipeline.cache.folder import CacheFolder, our_folders
 from mmprep.pipeline.cache.shards import NotAShardError, read_footer
 from mmprep.pipeline.progress import Progress, silent
-from mmprep.pipeline.storage.store import Place
+from mmprep.pipeline.storage.store import Store
 
 DAY = 24 * 3600
 
@@ -65,7 +65,7 @@ class Pruned:
     bytes: int
 
 
-def stats(place: Place) -> list[FolderStats]:
+def stats(place: Store) -> list[FolderStats]:
     """What the cache holds, by folder; what others put there is passed over."""
     return [stats_of(folder) for folder in our_folders(place)]
 
@@ -88,7 +88,7 @@ def stats_of(folder: CacheFolder) -> FolderStats:
     )
 
 
-def verify(place: Place, progress: Progress = silent) -> Verified:
+def verify(place: Store, progress: Progress = silent) -> Verified:
     """Compare every shard's bytes with its name; the damaged are set aside, and encoded again when they are needed."""
     shards = rows = 0
     damaged: list[str] = []
@@ -106,7 +106,7 @@ def verify(place: Place, progress: Progress = silent) -> Verified:
     return Verified(shards, rows, damaged)
 
 
-def prune(place: Place, unused_days: int | None = None, encoder: str | None = None) -> Pruned:
+def prune(place: Store, unused_days: int | None = None, encoder: str | None = None) -> Pruned:
     """Remove folders that are not needed, and tidy up the others: damaged shards, leftovers, many small shards.
 
     Args:

@@ -12,14 +12,14 @@ from mmprep.pipeline.errors import MissingInputError, MmprepError
 from mmprep.pipeline.graphs.catalogue import GraphName
 from mmprep.pipeline.layout import Layout, RunLayout
 from mmprep.pipeline.progress import Progress, silent
-from mmprep.pipeline.tables.integrity import Fault, Soundness, State
+from mmprep.pipeline.tables.integrity import IntegrityChecker, IntegrityError, State
 from mmprep.pipeline.tables.schemas import (
-    CORE,
     DOWNLOADS,
     EDGES,
     INTERACTIONS,
     INTRA_EDGES,
     ITEMS,
+    KCORE,
     RAW_ITEMS,
     RECOMMENDATIONS,
     REJECTS,
@@ -55,13 +55,13 @@ def run(layout: Layout, progress: Progress = silent) -> list[Finding]:
     Raises:
         MissingInputError: there are none.
     """
-    soundness = Soundness(layout)
-    found = list(artefacts(layout, soundness))
+    checker = IntegrityChecker(layout)
+    found = list(artefacts(layout, checker))
     if not found:
         raise MissingInputError(f"{layout.raw_interactions.parent}: nothing to verify; run `dvc repro` first")
     findings = []
     with progress("verifying", len(found), "artefacts") as advance:
-        soundness.note = partial(advance, 0)
+        checker.note = partial(advance, 0)
         for artefact in found:
             findings.append(examine(artefact))
             advance(1, "")
@@ -74,7 +74,7 @@ def examine(artefact: Artefact) -> Finding:
     state: State = "damaged"
     try:
         check()
-    except Fault as fault:
+    except IntegrityError as fault:
         state, what = fault.state, str(fault)
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
         what = f"does not tell what mmprep tells of its files ({type(error).__name__}: {error})"
@@ -83,49 +83,49 @@ def examine(artefact: Artefact) -> Finding:
             next(iter(str(error).splitlines()), type(error).__name__).removeprefix(f"{path}: ").removeprefix(f"{path}/")
         )
     else:
-        return Finding(path, "sound")
+        return Finding(path, "ok")
     return Finding(path, state, what if made_by in what else f"{what}; run `{made_by}`")
 
 
-def artefacts(layout: Layout, soundness: Soundness) -> Iterator[Artefact]:
+def artefacts(layout: Layout, checker: IntegrityChecker) -> Iterator[Artefact]:
     """Each artefact that there is, in the order of the pipeline."""
     for path, table in (
         (layout.raw_interactions, INTERACTIONS),
         (layout.raw_items, RAW_ITEMS),
         (layout.rejects, REJECTS),
         (layout.downloads, DOWNLOADS),
-        (layout.core, CORE),
+        (layout.core, KCORE),
         (layout.users, USERS),
         (layout.items, ITEMS),
         (layout.interactions, SPLIT_INTERACTIONS),
     ):
         if path.exists():
-            yield path, table.made_by, partial(soundness.table, path, table)
+            yield path, table.made_by, partial(checker.table, path, table)
     for folder in folders(layout.root / "features" / layout.dataset):
-        yield folder, f"mmprep extract --encoder {folder.name}", partial(check_features, folder, soundness)
+        yield folder, f"mmprep extract --encoder {folder.name}", partial(check_features, folder, checker)
     for path in graph_files(layout):
         name = GraphName.of_file(path.relative_to(layout.graph_folder("")))
         table = INTRA_EDGES if name.kind == "intra_item" else EDGES
-        yield path, name.command, partial(soundness.table, path, table)
+        yield path, name.command, partial(checker.table, path, table)
     for folder in folders(layout.root / "runs" / layout.dataset):
-        yield from run_artefacts(RunLayout(folder), soundness)
+        yield from run_artefacts(RunLayout(folder), checker)
     if layout.reliabilities.exists():
-        check = partial(soundness.table, layout.reliabilities, RELIABILITIES)
+        check = partial(checker.table, layout.reliabilities, RELIABILITIES)
         yield layout.reliabilities, RELIABILITIES.made_by, check
     for path in files(layout.root / "metrics" / layout.dataset, "json"):
-        yield path, made_metrics(path.stem), partial(soundness.metrics, path)
+        yield path, made_metrics(path.stem), partial(checker.metrics, path)
 
 
-def run_artefacts(run: RunLayout, soundness: Soundness) -> Iterator[Artefact]:
+def run_artefacts(run: RunLayout, checker: IntegrityChecker) -> Iterator[Artefact]:
     """What training and evaluation have written of a recommender."""
     name = run.folder.name
-    yield run.folder, f"mmprep train --recommender {name}", partial(check_run, run, soundness)
+    yield run.folder, f"mmprep train --recommender {name}", partial(check_run, run, checker)
     evaluate = f"mmprep evaluate --recommender {name}"
     if run.recommendations.exists():
-        yield run.recommendations, evaluate, partial(soundness.table, run.recommendations, RECOMMENDATIONS)
+        yield run.recommendations, evaluate, partial(checker.table, run.recommendations, RECOMMENDATIONS)
     for path in (run.metrics, run.metrics_by_group):
         if path.exists():
-            yield path, evaluate, partial(soundness.metrics, path)
+            yield path, evaluate, partial(checker.metrics, path)
 
 
 def folders(parent: Path) -> list[Path]:

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from mmprep.pipeline.features.pca import BASIS_FILE
 from mmprep.pipeline.features.reader import part_paths
-from mmprep.pipeline.features.vectors import Items, Shape
+from mmprep.pipeline.features.vectors import FeatureSpec, Items
 from mmprep.pipeline.photos.decode import PhotoError
 from mmprep.pipeline.photos.folder import PhotoFiles
 from mmprep.pipeline.storage.files import sha256
-from mmprep.pipeline.tables.integrity import Fault, Soundness
+from mmprep.pipeline.tables.integrity import IntegrityChecker, IntegrityError
 from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import ITEMS
 from mmprep.pipeline.tables.table import difference
@@ -25,40 +25,40 @@ from mmprep.stages.extract.inputs import Source, key_of, photo_sources, text_sou
 REMARK_EACH = 100  # items
 
 
-def check_features(folder: Path, soundness: Soundness) -> None:
+def check_features(folder: Path, checker: IntegrityChecker) -> None:
     """Check a folder of features: each page, the order and shape of its rows, its inputs, and the photos or texts.
 
     Raises:
-        Fault: it is not sound; or what reading raises.
+        IntegrityError: it is not ok; or what reading raises.
     """
     parts = part_paths(folder)
     provenance = read_provenance(parts[0])
-    having = np.concatenate(list(ordered_items(parts, provenance, soundness.note)))
+    having = np.concatenate(list(ordered_items(parts, provenance, checker.note)))
     if provenance.get("reduced"):
         check_basis(folder / BASIS_FILE, provenance["reduced"]["basis_sha256"])
-    soundness.require_inputs(provenance)
-    if strange := soundness.beyond(pl.Series("item", having), "item"):
-        raise Fault("damaged", strange)
+    checker.require_inputs(provenance)
+    if strange := checker.beyond(pl.Series("item", having), "item"):
+        raise IntegrityError("damaged", strange)
     # Others' features have no photos or texts that anybody knows, and whose got whose by noise is not recorded.
     if provenance["encoder"]["library"] != "file" and not provenance["replaced_by_noise"]:
-        check_contents(folder.name, provenance, having, soundness)
+        check_contents(folder.name, provenance, having, checker)
 
 
 def ordered_items(parts: list[Path], provenance: dict[str, Any], note: Callable[[str], None]) -> Iterator[Items]:
-    """The items of all parts, group by group; raises Fault where a part is not as it should be."""
+    """The items of all parts, group by group; raises IntegrityError where a part is not as it should be."""
     made, last = provenance["encoder"], -1
-    expected = Shape(made["form"], made["dimension"], made["stored_as"]).schema()
+    expected = FeatureSpec(made["form"], made["dimension"], made["stored_as"]).schema()
     yield np.array([], dtype=np.int32)
     for part in parts:
         note(f"{part.parent.name}/{part.name}")
         found = pq.read_schema(part).remove_metadata()
         if not found.equals(expected):
-            raise Fault("damaged", f"{part.name}: {difference(found, expected)}")
+            raise IntegrityError("damaged", f"{part.name}: {difference(found, expected)}")
         if read_provenance(part) != provenance:
-            raise Fault("damaged", f"{part.name}: not of one run with {parts[0].name}")
+            raise IntegrityError("damaged", f"{part.name}: not of one run with {parts[0].name}")
         for items in items_of(part):
             if (np.diff(items, prepend=last) <= 0).any():
-                raise Fault("damaged", f"{part.name}: items are not in order")
+                raise IntegrityError("damaged", f"{part.name}: items are not in order")
             last = int(items[-1]) if len(items) else last
             yield items
 
@@ -71,12 +71,12 @@ def items_of(part: Path) -> Iterator[Items]:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group)["item"].to_numpy()
     except (OSError, pa.ArrowException) as error:
-        raise Fault("damaged", f"{part.name}: {str(error).splitlines()[0]}") from error
+        raise IntegrityError("damaged", f"{part.name}: {str(error).splitlines()[0]}") from error
 
 
-def check_contents(encoder: str, provenance: dict[str, Any], having: Items, soundness: Soundness) -> None:
-    """Compare the photos or texts that features were made of with those that there are; raises Fault."""
-    layout, template = soundness.layout, provenance["params"].get("template")
+def check_contents(encoder: str, provenance: dict[str, Any], having: Items, checker: IntegrityChecker) -> None:
+    """Compare the photos or texts that features were made of with those that there are; raises IntegrityError."""
+    layout, template = checker.layout, provenance["params"].get("template")
     items = ITEMS.read(layout.items)
     sources = photo_sources(items) if template is None else text_sources(items, template)
     there = {source.item: source for source in sources}
@@ -86,27 +86,27 @@ def check_contents(encoder: str, provenance: dict[str, Any], having: Items, soun
     with PhotoFiles(layout.raw) as photos:
         for done, item in enumerate(chosen):
             if item not in there:
-                raise Fault("stale", f"item {item} has nothing to encode any more")
-            content = read_photo(photos, there[item]) if template is None else there[item].what.encode()
+                raise IntegrityError("stale", f"item {item} has nothing to encode any more")
+            content = read_photo(photos, there[item]) if template is None else there[item].content_ref.encode()
             contents.update(item.to_bytes(4, "little") + key_of(content))
             if done % REMARK_EACH == 0:
-                soundness.note(f"{encoder}: item {done} of {len(chosen)}")
+                checker.note(f"{encoder}: item {done} of {len(chosen)}")
     if contents.hexdigest() != provenance["contents_sha256"]:
         what = "photos" if template is None else "texts"
-        raise Fault("stale", f"made of other {what} than there are now")
+        raise IntegrityError("stale", f"made of other {what} than there are now")
 
 
 def read_photo(photos: PhotoFiles, source: Source) -> bytes:
-    """A photo's bytes; raises Fault where it cannot be read."""
+    """A photo's bytes; raises IntegrityError where it cannot be read."""
     try:
-        return photos.read(source.what)
+        return photos.read(source.content_ref)
     except PhotoError as error:
-        raise Fault("stale", f"made of {source.what}: {error}") from error
+        raise IntegrityError("stale", f"made of {source.content_ref}: {error}") from error
 
 
 def check_basis(path: Path, expected: str) -> None:
     """Check that the basis of reduced vectors is the one that they are in."""
     if not path.exists():
-        raise Fault("damaged", f"{path.name} is gone")
+        raise IntegrityError("damaged", f"{path.name} is gone")
     if sha256(path) != expected:
-        raise Fault("damaged", f"{path.name} is not the basis that the vectors are in")
+        raise IntegrityError("damaged", f"{path.name} is not the basis that the vectors are in")

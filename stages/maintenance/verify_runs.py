@@ -1,25 +1,25 @@
 """Whether a trained recommender is what training wrote, and trained on the inputs that there are now."""
 
 from mmprep.pipeline.layout import RunLayout
-from mmprep.pipeline.tables.integrity import Fault, Soundness, size_of
+from mmprep.pipeline.tables.integrity import IntegrityChecker, IntegrityError, size_of
 from mmprep.pipeline.tables.schemas import ITEMS, USERS
 from mmprep.stages.training.run import TrainedRun
 
 
-def check_run(files: RunLayout, soundness: Soundness) -> None:
+def check_run(files: RunLayout, checker: IntegrityChecker) -> None:
     """Check a run: its config, its weights against their digests, its history, its inputs, and its embeddings' number.
 
     Raises:
-        Fault: it is not sound; or what reading raises.
+        IntegrityError: it is not ok; or what reading raises.
     """
     if not files.config.exists():
-        raise Fault("damaged", f"no {files.config.name}, as training did not end")
+        raise IntegrityError("damaged", f"no {files.config.name}, as training did not end")
     run = TrainedRun.open(files, files.folder.name)
     run.require_whole()
-    soundness.require_inputs(run.values)
-    layout = soundness.layout
+    checker.require_inputs(run.values)
+    layout = checker.layout
     tables = (("users", layout.users, USERS), ("items", layout.items, ITEMS))
     for found, (what, path, table) in zip(run.sizes(), tables, strict=True):
         expected = size_of(path, table)
         if expected is not None and found != expected:
-            raise Fault("stale", f"embeddings of {found} {what}, but there are {expected}")
+            raise IntegrityError("stale", f"embeddings of {found} {what}, but there are {expected}")

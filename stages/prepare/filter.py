@@ -15,8 +15,8 @@ from mmprep.pipeline.params import Params
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.storage.files import write_json
 from mmprep.pipeline.tables.provenance import record
-from mmprep.pipeline.tables.schemas import CORE, ITEMS, RAW_ITEMS, TEXT_FIELDS, USERS
-from mmprep.stages.prepare.id_codes import Coded, Codes, Index, Mask, read_coded
+from mmprep.pipeline.tables.schemas import ITEMS, KCORE, RAW_ITEMS, TEXT_FIELDS, USERS
+from mmprep.stages.prepare.id_codes import Codes, FactorizedInteractions, Index, Mask, read_factorized
 
 CHUNK = 2**24  # rows counted at once
 MANY = 0.1  # of the rows; if more fall in a round, the arrays are made shorter
@@ -51,7 +51,7 @@ def run(params: FilterParams, layout: Layout, progress: Progress = silent) -> di
         MissingInputError: `ingest` has not run.
         DataError: a table is damaged, or nothing is left.
     """
-    left = read_coded(layout.raw_interactions)
+    left = read_factorized(layout.raw_interactions)
     RAW_ITEMS.check(layout.raw_items)
     sizes = [len(left.rows)]
     with progress("filtering", 4, "rules") as advance:
@@ -64,7 +64,7 @@ def run(params: FilterParams, layout: Layout, progress: Progress = silent) -> di
         left = left.keep(complete(left, layout.raw_items, params.require))
         sizes.append(len(left.rows))
         advance(1, "modalities")
-        mask, rounds = k_core(left.number("user"), left.number("item"), params.k_core, params.k_core_items)
+        mask, rounds = k_core(left.codes("user"), left.codes("item"), params.k_core, params.k_core_items)
         left = left.keep(mask)
         sizes.append(len(left.rows))
         advance(1, "k-core")
@@ -78,10 +78,12 @@ def run(params: FilterParams, layout: Layout, progress: Progress = silent) -> di
     return write_core(left, params, layout, {"rounds": rounds, **lost})
 
 
-def write_core(core: Coded, params: FilterParams, layout: Layout, found: dict[str, int]) -> dict[str, Any]:
+def write_core(
+    core: FactorizedInteractions, params: FilterParams, layout: Layout, found: dict[str, int]
+) -> dict[str, Any]:
     """Renumber the core densely and write its interactions, users and items."""
-    users, user = dense_index(core.number("user"), core.users)
-    kept_items, item = dense_index(core.number("item"), core.items)
+    users, user = dense_index(core.codes("user"), core.users)
+    kept_items, item = dense_index(core.codes("item"), core.items)
     order = np.argsort(pairs(user, item))  # pairs are distinct, so there are no ties
     rows = core.rows.with_columns(user=pl.Series(user), item=pl.Series(item))[order]
     user_table = users.to_frame("user_id").with_row_index("user")
@@ -91,7 +93,7 @@ def write_core(core: Coded, params: FilterParams, layout: Layout, found: dict[st
     provenance = record("filter", layout, params, [layout.raw_interactions, layout.raw_items])
     USERS.write(user_table, layout.users, provenance)
     ITEMS.write(described, layout.items, provenance)
-    CORE.write(rows, layout.core, provenance)
+    KCORE.write(rows, layout.core, provenance)
     metrics = {
         "users": len(users),
         "items": len(kept_items),
@@ -108,7 +110,7 @@ def write_core(core: Coded, params: FilterParams, layout: Layout, found: dict[st
 def describe(items: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Add to each item what the items of `ingest` say; those that were filtered out are never in memory at once."""
     none = pl.DataFrame(RAW_ITEMS.schema.empty_table())
-    described = (piece.join(items, on="item_id") for piece in chain([none], RAW_ITEMS.pieces(path)))
+    described = (piece.join(items, on="item_id") for piece in chain([none], RAW_ITEMS.iter_batches(path)))
     found = pl.concat(described).sort("item")
     if len(found) != len(items):
         raise DataError(f"{path}: has {len(found)} of the {len(items)} items that are left; run `{RAW_ITEMS.made_by}`")
@@ -154,15 +156,15 @@ def rated(rows: pl.DataFrame, least: float | None) -> Mask:
     return rows.select((pl.col("rating") >= least).fill_null(False)).to_series().to_numpy()
 
 
-def complete(coded: Coded, items: Path, required: tuple[Literal["image", "text"], ...]) -> Mask:
+def complete(coded: FactorizedInteractions, items: Path, required: tuple[Literal["image", "text"], ...]) -> Mask:
     """Keep the rows of items that have every required modality."""
     if not required:
         return np.ones(len(coded.rows), dtype=bool)
     has = {"image": pl.col("image").is_not_null(), "text": has_text()}
     wanted = [has[modality] for modality in required]
-    fit = (piece.filter(*wanted)["item_id"] for piece in RAW_ITEMS.pieces(items))
+    fit = (piece.filter(*wanted)["item_id"] for piece in RAW_ITEMS.iter_batches(items))
     fits: Mask = coded.items.is_in(pl.concat([pl.Series("item_id", [], pl.String), *fit]).implode()).to_numpy()
-    return np.asarray(fits[coded.number("item")])
+    return np.asarray(fits[coded.codes("item")])
 
 
 def has_text() -> pl.Expr:

@@ -28,7 +28,7 @@ BESIDE_IDS = (
 
 
 @dataclass(frozen=True)
-class Coded:
+class FactorizedInteractions:
     """Interactions under provisional numbers, which ids have in no order.
 
     Attributes:
@@ -41,16 +41,16 @@ class Coded:
     users: pl.Series
     items: pl.Series
 
-    def keep(self, mask: Mask) -> "Coded":
+    def keep(self, mask: Mask) -> "FactorizedInteractions":
         """The rows where the mask is true."""
-        return self if mask.all() else Coded(self.rows.filter(pl.Series(mask)), self.users, self.items)
+        return self if mask.all() else FactorizedInteractions(self.rows.filter(pl.Series(mask)), self.users, self.items)
 
-    def number(self, kind: Literal["user", "item"]) -> Codes:
+    def codes(self, kind: Literal["user", "item"]) -> Codes:
         """Each row's user or item number."""
         return self.rows[kind].to_numpy()
 
 
-class Numbering:
+class Factorizer:
     """The numbers of ids that come in parts."""
 
     def __init__(self) -> None:
@@ -66,14 +66,14 @@ class Numbering:
     def all(self) -> Numbered:
         """The numbers of all rows so far, and the id of each number."""
         if len(self._found) > 1:
-            codes, ids = number(pl.concat([ids for _, ids in self._found], rechunk=True))
+            codes, ids = factorize(pl.concat([ids for _, ids in self._found], rechunk=True))
             of_part = np.split(codes, np.cumsum([len(ids) for _, ids in self._found])[:-1])
             rows = [new[old] for new, (old, _) in zip(of_part, self._found, strict=True)]
             self._found = [(np.concatenate(rows), ids)]
         return self._found[0]
 
 
-def read_coded(path: Path) -> Coded:
+def read_factorized(path: Path) -> FactorizedInteractions:
     """Read interactions with a number for each id.
 
     Raises:
@@ -81,27 +81,27 @@ def read_coded(path: Path) -> Coded:
         DataError: the file is damaged or has other columns.
     """
     others: list[pl.DataFrame] = []
-    users, items = Numbering(), Numbering()
+    users, items = Factorizer(), Factorizer()
     with ThreadPoolExecutor(2) as pool:
         running: Iterator[Numbered] = iter(())
         for part in parts(path):
             for numbering, numbered in zip((users, items), running, strict=False):  # while this part was read
                 numbering.add(numbered)
-            running = pool.map(number, (part["user_id"], part["item_id"]))
+            running = pool.map(factorize, (part["user_id"], part["item_id"]))
             others.append(part.drop("user_id", "item_id"))
         for numbering, numbered in zip((users, items), running, strict=True):
             numbering.add(numbered)
     user, user_ids = users.all()
     item, item_ids = items.all()
     numbers = pl.DataFrame({"user": user, "item": item})
-    return Coded(numbers.hstack(pl.concat(others, rechunk=True)), user_ids, item_ids)
+    return FactorizedInteractions(numbers.hstack(pl.concat(others, rechunk=True)), user_ids, item_ids)
 
 
 def parts(path: Path) -> Iterator[pl.DataFrame]:
     """The interactions of a file, about PART at a time; at least one frame."""
     columns = (pl.col("user_id", "item_id"), *BESIDE_IDS)
     waiting = [pl.DataFrame(INTERACTIONS.schema.empty_table()).select(columns)]
-    for piece in INTERACTIONS.pieces(path):
+    for piece in INTERACTIONS.iter_batches(path):
         waiting.append(piece.select(columns))
         if sum(map(len, waiting)) >= PART:
             yield pl.concat(waiting, rechunk=True)
@@ -109,7 +109,7 @@ def parts(path: Path) -> Iterator[pl.DataFrame]:
     yield pl.concat(waiting, rechunk=True)
 
 
-def number(ids: pl.Series) -> Numbered:
+def factorize(ids: pl.Series) -> Numbered:
     """Number ids from 0 in no order.
 
     Plain numbers are sorted many times faster than ids are looked up one by one, so ids are sorted by hash, and each

@@ -11,9 +11,9 @@ from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.params import Params
 from mmprep.pipeline.progress import Progress, silent
-from mmprep.pipeline.storage.files import require, write_json
+from mmprep.pipeline.storage.files import require_exists, write_json
 from mmprep.pipeline.tables.provenance import record
-from mmprep.pipeline.tables.schemas import CORE, ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
+from mmprep.pipeline.tables.schemas import ITEMS, KCORE, SPLIT_INTERACTIONS, SPLITS, USERS
 from mmprep.stages.prepare.noise import NoiseParams, disturb_feedback
 
 Index = npt.NDArray[np.int64]
@@ -47,8 +47,8 @@ def run(
         DataError: the rule needs times or given splits, and there are none; or nothing is left to train on.
     """
     del progress  # a few seconds, at a hundred million interactions a minute
-    core = CORE.read(layout.core, [name for name in CORE.schema.names if name != "split" or params.rule == "given"])
-    made_with = [require(path, "mmprep filter") for path in (layout.core, layout.users, layout.items)]
+    core = KCORE.read(layout.core, [name for name in KCORE.schema.names if name != "split" or params.rule == "given"])
+    made_with = [require_exists(path, "mmprep filter") for path in (layout.core, layout.users, layout.items)]
     labels = assign(core, params.rule, params.seed)
     if not np.any(labels == IN_TRAIN):
         raise DataError(f"split.rule: {params.rule} leaves no interaction to train on; take another rule")
@@ -93,7 +93,7 @@ def assign(core: pl.DataFrame, rule: Rule, seed: int) -> Labels:
     Rows at one time follow each other by item, so the result depends on the rows and the seed alone.
 
     Args:
-        core: table CORE, sorted by user and item.
+        core: table KCORE, sorted by user and item.
         rule: one of the above.
         seed: for the rules that draw.
 

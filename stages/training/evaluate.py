@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_array
 
-from mmprep.models.training.evaluator import Ranking, compare, evaluate, rank
+from mmprep.models.training.evaluator import Ranking, evaluate, match_hits, rank
 from mmprep.models.training.group_metrics import metrics_by_group
 from mmprep.models.training.metrics import CUTOFFS, ranking_metrics
 from mmprep.models.training.params import EvaluateParams
@@ -41,7 +41,7 @@ def run(name: str, params: EvaluateParams, layout: Layout, progress: Progress = 
     mask = csr_array(splits.train + splits.val) if params.mask_val else splits.train
     everyone = np.flatnonzero(np.diff(splits.train.indptr))
     ranking = rank(users, items, everyone, mask, max(CUTOFFS))
-    found = compare(ranking, splits.test)
+    found = match_hits(ranking, splits.test)
     metrics = ranking_metrics(found.hits, found.relevant)
     inputs = [files.embeddings, layout.interactions, layout.users, layout.items]
     provenance = record("evaluate", layout, params, inputs, ("torch",), recommender=name)

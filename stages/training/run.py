@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from mmprep.pipeline.errors import DataError, first_line
 from mmprep.pipeline.layout import Layout, RunLayout
-from mmprep.pipeline.storage.files import read_json, require, sha256
+from mmprep.pipeline.storage.files import read_json, require_exists, sha256
 from mmprep.pipeline.tables.freshness import require_fresh
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class TrainedRun:
             MissingInputError: it is gone.
             DataError: it is another.
         """
-        if sha256(require(path, self.made_by)) != self.config.outputs.get(path.name):
+        if sha256(require_exists(path, self.made_by)) != self.config.outputs.get(path.name):
             raise DataError(f"{path}: not what training wrote; run `{self.made_by}` again")
 
     def require_whole(self) -> None:
@@ -250,7 +250,7 @@ def read_record(path: Path, kind: type[R], recommender: str) -> tuple[R, dict[st
     """
     again = train_command(recommender)
     try:
-        values = read_json(require(path, again))
+        values = read_json(require_exists(path, again))
         return kind.model_validate(values), values
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not what training wrote ({reason(error)}); run `{again}` again") from error

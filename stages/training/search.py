@@ -13,7 +13,7 @@ from mmprep.models.training.params import EvaluateParams, TrainParams
 from mmprep.models.training.trainer import DivergedError
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout, RunLayout, SearchLayout
-from mmprep.pipeline.progress import Progress, entitled, silent
+from mmprep.pipeline.progress import Progress, silent, with_title
 from mmprep.pipeline.storage.files import atomic_file, read_json, write_json
 from mmprep.pipeline.tables.interactions import read_splits
 from mmprep.stages.training.evaluate import evaluate_run
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Found:
+class TrialResult:
     """What training with one combination gave.
 
     Attributes:
@@ -85,11 +85,11 @@ def run(
     """
     grid = combinations(ranges, recommender_params)
     training, files = prepare(name, params, recommender_params, layout), layout.search(name)
-    found: list[Found] = []
+    found: list[TrialResult] = []
     for place, (combination, combined) in enumerate(grid, start=1):
         title = f"{described(combination)} ({place} of {len(grid)})"
         found.append(
-            train(combination, replace(training, recommender_params=combined), files, entitled(title, progress))
+            train(combination, replace(training, recommender_params=combined), files, with_title(title, progress))
         )
         write_table(found, files)
     best = max(found, key=lambda each: each.value)
@@ -103,7 +103,7 @@ def run(
     return told
 
 
-def train(combination: Combination, training: Training, files: SearchLayout, progress: Progress) -> Found:
+def train(combination: Combination, training: Training, files: SearchLayout, progress: Progress) -> TrialResult:
     """Train with one combination, unless that was done before."""
     key = hashlib.sha256(json.dumps(training.provenance, sort_keys=True).encode()).hexdigest()[:16]
     run_files = files.run(key)
@@ -115,7 +115,7 @@ def train(combination: Combination, training: Training, files: SearchLayout, pro
             logger.warning("%s: %s", described(combination), error)
             told = {"diverged": str(error)}
             write_json(run_files.training, told)
-    return Found(combination, training.recommender_params, key, told)
+    return TrialResult(combination, training.recommender_params, key, told)
 
 
 def diverged_before(files: RunLayout) -> dict[str, Any] | None:
@@ -132,7 +132,7 @@ def described(combination: Combination) -> str:
     return ", ".join(f"{key}={value}" for key, value in combination.items())
 
 
-def write_table(found: Sequence[Found], files: SearchLayout) -> None:
+def write_table(found: Sequence[TrialResult], files: SearchLayout) -> None:
     """Write a CSV row a combination, in the order of the ranges."""
     columns = list(dict.fromkeys(key for each in found for key in each.row))
     with atomic_file(files.table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

@@ -9,7 +9,7 @@ from mmprep.models.recommenders.base import RecommenderParams
 from mmprep.models.training.params import EvaluateParams, TrainParams
 from mmprep.pipeline.errors import ParamsError
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.progress import Progress, entitled, silent
+from mmprep.pipeline.progress import Progress, silent, with_title
 from mmprep.pipeline.storage.files import write_json
 from mmprep.pipeline.tables.interactions import read_splits
 from mmprep.stages.training.evaluate import evaluate_run
@@ -76,7 +76,7 @@ def run(
     runs = []
     for place, seed in enumerate(seeds, start=1):
         seeded = replace(training, params=params.model_copy(update={"seed": seed}))
-        run_files, titled = files.run(seed), entitled(f"seed {seed} ({place} of {len(seeds)})", progress)
+        run_files, titled = files.run(seed), with_title(f"seed {seed} ({place} of {len(seeds)})", progress)
         told = seeded.finished(run_files) or seeded.run(run_files, titled)
         tested = evaluate_run(TrainedRun.open(run_files, name), evaluation, splits)
         runs.append({"seed": seed, **told, **tested})

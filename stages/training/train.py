@@ -6,9 +6,9 @@ from typing import Any
 from mmprep.models.device import best_device
 from mmprep.models.recommenders.base import RecommenderParams, TrainingData
 from mmprep.models.recommenders.catalogue import RecommenderDescription, describe
-from mmprep.models.training.checkpoint import UnfinishedFile
+from mmprep.models.training.checkpoint import ResumeFile
 from mmprep.models.training.params import TrainParams
-from mmprep.models.training.progress_state import Steps
+from mmprep.models.training.progress_state import LearningRateDecay
 from mmprep.models.training.trainer import DivergedError, build, fit
 from mmprep.pipeline.errors import MmprepError
 from mmprep.pipeline.layout import Layout, RunLayout
@@ -73,16 +73,16 @@ class Training:
             DataError: training diverged, or there is nothing to validate on.
         """
         # The last digits depend on the device, so a training stays on its own.
-        unfinished = UnfinishedFile(files.unfinished, {**self.provenance, "device": best_device().type})
+        resume_file = ResumeFile(files.resume_file, {**self.provenance, "device": best_device().type})
         recommender = build(self.description.load(), self.data, self.recommender_params, self.params.seed)
         try:
-            steps = Steps.of(self.recommender_params)
-            result = fit(recommender, self.data, self.params, steps, progress, unfinished)
+            learning_rate = LearningRateDecay.of(self.recommender_params)
+            result = fit(recommender, self.data, self.params, learning_rate, progress, resume_file)
         except DivergedError:
-            unfinished.remove()
+            resume_file.remove()
             raise
         metrics = write_run(recommender, result, self.provenance, files)
-        unfinished.remove()
+        resume_file.remove()
         return metrics
 
     def finished(self, files: RunLayout) -> dict[str, Any] | None:

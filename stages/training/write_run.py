@@ -9,25 +9,27 @@ import torch
 
 from mmprep.models.recommenders.base import Recommender
 from mmprep.models.training.checkpoint import write_tensors
-from mmprep.models.training.trainer import Fit
+from mmprep.models.training.trainer import FitResult
 from mmprep.pipeline.layout import RunLayout
 from mmprep.pipeline.storage.files import atomic_file, write_json
 from mmprep.stages.training.run import weights_digests
 
 
-def write_run(recommender: Recommender, result: Fit, provenance: Mapping[str, Any], files: RunLayout) -> dict[str, Any]:
+def write_run(
+    recommender: Recommender, result: FitResult, provenance: Mapping[str, Any], files: RunLayout
+) -> dict[str, Any]:
     """Write all files of a run; the number of epochs, the best one and its validation metrics."""
     metrics = {"best_epoch": result.best_epoch, "epochs": len(result.history), **validation(result)}
     write_weights(recommender, files)
     write_history(result, files)
     write_json(files.training, metrics)
-    write_json(files.cost, asdict(result.cost))
+    write_json(files.training_cost, asdict(result.cost))
     # Written last: readers compare the digests in it, so a killed run is not taken for a whole one.
     write_json(files.config, {**provenance, "outputs": weights_digests(files)})
     return metrics
 
 
-def validation(result: Fit) -> dict[str, float]:
+def validation(result: FitResult) -> dict[str, float]:
     """The validation metrics of the best epoch, as `val_recall@20` and so on."""
     return {f"val_{key}": value for key, value in result.best.items() if "@" in key}
 
@@ -42,7 +44,7 @@ def write_weights(recommender: Recommender, files: RunLayout) -> None:
         write_tensors(path, tensors)
 
 
-def write_history(result: Fit, files: RunLayout) -> None:
+def write_history(result: FitResult, files: RunLayout) -> None:
     """Write a CSV row an epoch, for `dvc plots show`."""
     with atomic_file(files.history) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, fieldnames=list(result.history[0]), lineterminator="\n")

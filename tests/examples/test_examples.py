@@ -11,7 +11,7 @@ from checkout import run
 from imports import ROOT
 from trainable import write_trainable
 
-from mmprep.pipeline.features.reader import features_of
+from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.graphs.params import GraphsParams
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.schemas import ITEMS
@@ -72,12 +72,12 @@ def test_own_encoder_encodes_each_photo_once_and_what_it_writes_is_like_other_fe
     distinct = {(shop.raw / name).read_bytes() for name in names}
     assert len(distinct) < len(names)
     assert run_example("own_encoder", shop) == f"{len(names)} photos, {len(distinct)} of them through the network\n"
-    first = features_of(shop, "own")
+    first = FeatureSet.of(shop, "own").vectors()
     assert first.vectors[0].tolist() == first.vectors[1].tolist()
     assert len(np.unique(first.vectors, axis=0)) == len(distinct)
 
     assert run_example("own_encoder", shop) == f"{len(names)} photos, 0 of them through the network\n"
-    np.testing.assert_array_equal(features_of(shop, "own").vectors, first.vectors)
+    np.testing.assert_array_equal(FeatureSet.of(shop, "own").vectors().vectors, first.vectors)
 
     graph.run("knn/own", GraphsParams(), {}, shop)
     printed = run_example("features_in_a_notebook", shop, "own", "knn/own")

@@ -11,7 +11,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from mmprep.models.layers.camgr.edge_softmax import Neighbourhoods, attended, edge_products
+from mmprep.models.layers.camgr.edge_softmax import SparseAttention, edge_products, edge_softmax
 from mmprep.models.layers.camgr.row_attention import row_attention
 
 
@@ -102,12 +102,12 @@ class Neighbours(AttentionScope):
     def __init__(self, graph: csr_array) -> None:
         """Take the places of a graph [n, n], whatever its weights are."""
         super().__init__()
-        self.neighbourhoods = Neighbourhoods(graph)
+        self.neighbourhoods = SparseAttention(graph)
 
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, nodes: Tensor) -> Tensor:
         """See AttentionScope."""
         pattern = self.neighbourhoods().rows(nodes)
-        return attended(pattern, edge_products(pattern, queries, keys) / queries.shape[1] ** 0.5, values)
+        return edge_softmax(pattern, edge_products(pattern, queries, keys) / queries.shape[1] ** 0.5, values)
 
     def evenness(self, queries: Tensor, keys: Tensor, nodes: Tensor, rows: Tensor) -> Tensor:
         """See AttentionScope."""

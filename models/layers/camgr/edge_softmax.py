@@ -16,7 +16,7 @@ from mmprep.models.layers.propagation import csr_tensor
 
 
 @dataclass(frozen=True)
-class Pattern:
+class EdgePattern:
     """Edges from n sources to m targets, sorted by source.
 
     Attributes:
@@ -36,7 +36,7 @@ class Pattern:
     back_offsets: Tensor
 
     @classmethod
-    def of(cls, offsets: Tensor, targets: Tensor, n_targets: int) -> "Pattern":
+    def of(cls, offsets: Tensor, targets: Tensor, n_targets: int) -> "EdgePattern":
         """The pattern of edges in CSR form."""
         counts = offsets.diff()
         sources = torch.repeat_interleave(torch.arange(len(counts), device=targets.device), counts)
@@ -44,13 +44,13 @@ class Pattern:
         order = torch.argsort(targets, stable=True)
         return cls(offsets, targets, n_targets, sources, order, starts(back_counts))
 
-    def rows(self, nodes: Tensor) -> "Pattern":
+    def rows(self, nodes: Tensor) -> "EdgePattern":
         """The edges of some sources, [b] indices, which are numbered anew in that order."""
         counts = self.offsets.diff()[nodes]
         offsets = starts(counts)
         places = torch.arange(int(offsets[-1]), device=nodes.device)
         places += torch.repeat_interleave(self.offsets[nodes] - offsets[:-1], counts)
-        return Pattern.of(offsets, self.targets[places], self.n_targets)
+        return EdgePattern.of(offsets, self.targets[places], self.n_targets)
 
     def matrix(self, weights: Tensor) -> Tensor:
         """The sparse [n, m] matrix of weights [edges]."""
@@ -79,7 +79,7 @@ def starts(counts: Tensor) -> Tensor:
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
-class Neighbourhoods(nn.Module):
+class SparseAttention(nn.Module):
     """A pattern that goes to the device of the module which holds it. No part of a checkpoint: it is an input."""
 
     def __init__(self, matrix: csr_array) -> None:
@@ -87,20 +87,20 @@ class Neighbourhoods(nn.Module):
         super().__init__()
         offsets, targets = (torch.from_numpy(part.astype("i8")) for part in (matrix.indptr, matrix.indices))
         self._n_targets = int(matrix.shape[1])
-        for name, value in vars(Pattern.of(offsets, targets, self._n_targets)).items():
+        for name, value in vars(EdgePattern.of(offsets, targets, self._n_targets)).items():
             if isinstance(value, Tensor):
                 self.register_buffer(name, value, persistent=False)
 
-    def forward(self) -> Pattern:
+    def forward(self) -> EdgePattern:
         """The pattern."""
-        return Pattern(n_targets=self._n_targets, **dict(self.named_buffers()))
+        return EdgePattern(n_targets=self._n_targets, **dict(self.named_buffers()))
 
 
 class _Inner(torch.autograd.Function):
     """Pattern.inner, with gradients to both sides."""
 
     @staticmethod
-    def forward(ctx: Any, pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:  # noqa: ANN401 - torch's own
+    def forward(ctx: Any, pattern: EdgePattern, left: Tensor, right: Tensor) -> Tensor:  # noqa: ANN401 - torch's own
         ctx.pattern = pattern
         ctx.save_for_backward(left, right)
         return pattern.inner(left, right)
@@ -115,7 +115,7 @@ class _Attended(torch.autograd.Function):
     """The mean of targets' values by the softmax of logits, with gradients to both."""
 
     @staticmethod
-    def forward(ctx: Any, pattern: Pattern, logits: Tensor, values: Tensor) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, pattern: EdgePattern, logits: Tensor, values: Tensor) -> Tensor:  # noqa: ANN401
         shares = pattern.shares(logits)
         mean = pattern.matrix(shares) @ values
         ctx.pattern = pattern
@@ -124,13 +124,13 @@ class _Attended(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, Tensor]:  # noqa: ANN401
-        pattern: Pattern = ctx.pattern
+        pattern: EdgePattern = ctx.pattern
         shares, values, mean = ctx.saved_tensors
         lead = pattern.inner(gradient, values) - (gradient * mean).sum(dim=1)[pattern.sources]
         return None, shares * lead, pattern.transposed(shares) @ gradient
 
 
-def edge_products(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
+def edge_products(pattern: EdgePattern, left: Tensor, right: Tensor) -> Tensor:
     """The inner product at each edge, [edges].
 
     Args:
@@ -142,7 +142,7 @@ def edge_products(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
     return products
 
 
-def attended(pattern: Pattern, logits: Tensor, values: Tensor) -> Tensor:
+def edge_softmax(pattern: EdgePattern, logits: Tensor, values: Tensor) -> Tensor:
     """The mean of each source's targets by the softmax of its edges' logits, [n, d]; 0 for a source without edges.
 
     Args:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from mmprep.models.layers.camgr.edge_softmax import Pattern, attended, edge_products
+from mmprep.models.layers.camgr.edge_softmax import EdgePattern, edge_products, edge_softmax
 from mmprep.models.layers.linear import xavier_linear
 
 SLOPE = 0.2
@@ -25,7 +25,7 @@ class GraphAttention(nn.Module):
         self.map = xavier_linear(size, size, bias=False)
         self.attention = xavier_linear(2 * size, 1, bias=False)
 
-    def logits(self, pattern: Pattern, mapped: Tensor) -> Tensor:
+    def logits(self, pattern: EdgePattern, mapped: Tensor) -> Tensor:
         """How much each node attends to each neighbour, before the softmax, [edges].
 
         Args:
@@ -38,7 +38,7 @@ class GraphAttention(nn.Module):
         sums = edge_products(pattern, torch.stack([own, one], dim=1), torch.stack([one, other], dim=1))
         return leaky_relu(sums, SLOPE)
 
-    def forward(self, pattern: Pattern, nodes: Tensor) -> Tensor:
+    def forward(self, pattern: EdgePattern, nodes: Tensor) -> Tensor:
         """What nodes [n, d] gather from their neighbours, before any activation, [n, d]; 0 for those without any."""
         mapped = self.map(nodes)
-        return attended(pattern, self.logits(pattern, mapped), mapped)
+        return edge_softmax(pattern, self.logits(pattern, mapped), mapped)

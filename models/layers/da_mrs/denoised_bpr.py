@@ -50,7 +50,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Denoising:
+class FeedbackDenoising:
     """How reliabilities are estimated.
 
     Attributes:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize, pad
 
 from mmprep.models.layers.da_mrs.item_relations import GROUP, similar_items
-from mmprep.models.layers.da_mrs.row_parallel import on_all_cores, rows_at_once
+from mmprep.models.layers.da_mrs.row_parallel import map_row_chunks, rows_per_block
 
 BLOCK_COSINES = 2**18
 """How many cosines of each view a core of a CPU holds at once: 1 MiB of them."""
@@ -50,7 +50,7 @@ class _GradedContrast(torch.autograd.Function):
         def of(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             return contrast_rows(views[:, part], columns, part, n, others, grades)
 
-        found = on_all_cores(of, rows)
+        found = map_row_chunks(of, rows)
         values, by_rows, by_columns = zip(*found, strict=True)
         by_views = sum(by_columns[1:], by_columns[0])[:, :n].index_add_(1, rows, torch.cat(by_rows, dim=1))
         count = len(views) * len(rows)
@@ -78,7 +78,7 @@ def contrast_rows(
     """
     n_views, d, width = columns.shape
     value, by_rows, by_columns = columns.new_zeros(()), [], columns.new_zeros(n_views, width, d)
-    step = rows_at_once(width, BLOCK_COSINES, columns.device)
+    step = rows_per_block(width, BLOCK_COSINES, columns.device)
     memory = columns.new_empty(2, n_views * min(step, len(rows)) * width)
     for index, block in zip(torch.split(rows, step), torch.split(anchors, step, dim=1), strict=True):
         shape = n_views, len(index), width

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmprep.models.layers.da_mrs.row_parallel import on_all_cores, rows_at_once
+from mmprep.models.layers.da_mrs.row_parallel import map_row_chunks, rows_per_block
 
 BLOCK_SCORES = 2**17
 """How many scores of each view a core of a CPU holds at once: 512 KiB of them."""
@@ -33,7 +33,7 @@ class _Divergence(torch.autograd.Function):
         def of(part: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
             return divergence_of(part, sides, softmax=softmax, fixed=fixed)
 
-        values, by_users, by_sides = zip(*on_all_cores(of, users.detach()), strict=True)
+        values, by_users, by_sides = zip(*map_row_chunks(of, users.detach()), strict=True)
         count = len(users) * (1 if softmax else len(first))
         gradients = torch.cat(by_users), *(sum(side[1:], side[0]) for side in zip(*by_sides, strict=True))
         ctx.save_for_backward(*(each.div_(count) for each in gradients))
@@ -58,7 +58,7 @@ def divergence_of(
     """
     value, by_users = users.new_zeros(()), torch.zeros_like(users)
     by_sides = [side.new_zeros(side.T.shape) for side in sides]
-    step = rows_at_once(sides[0].shape[1], BLOCK_SCORES, users.device)
+    step = rows_per_block(sides[0].shape[1], BLOCK_SCORES, users.device)
     for block, by_block in zip(torch.split(users, step), torch.split(by_users, step), strict=True):
         divergence, gradients = bernoulli_or_softmax(*(block @ side for side in sides), softmax=softmax)
         value += divergence

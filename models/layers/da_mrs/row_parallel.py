@@ -19,7 +19,7 @@ GPU_BLOCK = 2**24
 Result = TypeVar("Result")
 
 
-def on_all_cores(work: Callable[[Tensor], Result], rows: Tensor) -> list[Result]:
+def map_row_chunks(work: Callable[[Tensor], Result], rows: Tensor) -> list[Result]:
     """The results of the parts of rows [n, ...], in their order, computed without gradients; not on a CPU, of one part.
 
     They are the same bits on any number of cores.
@@ -39,7 +39,7 @@ def on_all_cores(work: Callable[[Tensor], Result], rows: Tensor) -> list[Result]
         torch.set_num_threads(cores)  # for threads that are yet to be; the pool's have told PyTorch 1
 
 
-def rows_at_once(width: int, block: int, device: torch.device) -> int:
+def rows_per_block(width: int, block: int, device: torch.device) -> int:
     """How many rows of a matrix make a block, at least one.
 
     Args:

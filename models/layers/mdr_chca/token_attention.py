@@ -9,7 +9,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 from mmprep.models.layers.linear import xavier_linear
 
 
-class Denoising(nn.Module):
+class SelfAttentionMix(nn.Module):
     """A learned mixture of vectors and their self-attention: sigma(g) H + (1 - sigma(g)) SA(H).
 
     Source: docs/papers/mdr_chca.md#self-attention.

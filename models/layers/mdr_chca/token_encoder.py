@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from mmprep.models.layers.mdr_chca.token_attention import Denoising
+from mmprep.models.layers.mdr_chca.token_attention import SelfAttentionMix
 from mmprep.models.layers.mdr_chca.token_graph import IntraItemConvolution
 from mmprep.models.layers.mdr_chca.token_input import TokenInput
 from mmprep.models.layers.mdr_chca.token_store import TokenStore
@@ -41,7 +41,7 @@ class TokenEncoder(nn.Module):
         super().__init__()
         self.input = TokenInput(store, size)
         self.convolution = IntraItemConvolution(size, layers)
-        self.denoising = Denoising() if attention else None
+        self.denoising = SelfAttentionMix() if attention else None
         self.neighbours = None
         if item_neighbours is not None:
             means = self.input.means()

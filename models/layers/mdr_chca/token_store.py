@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mmprep.pipeline.errors import DataError
-from mmprep.pipeline.features.vectors import Items, Rows
+from mmprep.pipeline.features.vectors import Items, VectorBatch
 from mmprep.pipeline.graphs.intra_item import edges_within
 from mmprep.pipeline.graphs.intra_item_reader import IntraItemEdges
 from mmprep.pipeline.graphs.token_source import TokenSource
@@ -38,7 +38,9 @@ class TokenStore:
         dimension: of a vector.
     """
 
-    def __init__(self, source: TokenSource, n_items: int, length: int, shape: Callable[[Rows], Rows]) -> None:
+    def __init__(
+        self, source: TokenSource, n_items: int, length: int, shape: Callable[[VectorBatch], VectorBatch]
+    ) -> None:
         """Read all vectors; see `first_tokens` and `patches_of`.
 
         Args:
@@ -60,7 +62,7 @@ class TokenStore:
             stored = source.vectors.gather(block)
             shaped = shape(stored)
             changed = changed or len(shaped.vectors) < len(stored.vectors)
-            self.lengths[torch.from_numpy(block).long()] = torch.from_numpy(np.diff(shaped.ends()))
+            self.lengths[torch.from_numpy(block).long()] = torch.from_numpy(np.diff(shaped.offsets()))
             rows[start : start + len(block)] = padded(shaped, length)
         self._rows = torch.from_numpy(rows)
         self.edges = self._edges_among(items, source.edges.k) if changed else source.edges
@@ -93,7 +95,7 @@ class TokenStore:
                 as many, or so many that no squares of them make as many as wanted.
         """
         items = require_items_below(source.vectors.items, n_items)
-        found = int(np.diff(source.vectors.gather(items[:1]).ends())[0])
+        found = int(np.diff(source.vectors.gather(items[:1]).offsets())[0])
         side = square_side(found, patches or found)
         return cls(source, n_items, found // side**2, lambda rows: pooled(rows, found, side))
 
@@ -123,7 +125,9 @@ class TokenStore:
                 block = items[start : start + BLOCK_ITEMS]
                 lengths = self.lengths[torch.from_numpy(block).long()].numpy()
                 there = np.arange(self.length) < lengths[:, None]
-                yield edges_within(block, Rows(self._rows[start : start + len(block)].numpy()[there], lengths), k)
+                yield edges_within(
+                    block, VectorBatch(self._rows[start : start + len(block)].numpy()[there], lengths), k
+                )
 
         return IntraItemEdges(pieces(), k)
 
@@ -163,19 +167,19 @@ def room(shape: tuple[int, int, int], stored_as: np.dtype[Any], source: TokenSou
         raise DataError(f"{source.scratch}: {problem}; raise train.token_memory or free the disk") from error
 
 
-def padded(rows: Rows, length: int) -> Padded:
+def padded(rows: VectorBatch, length: int) -> Padded:
     """The vectors of items side by side, [n, length, dimension], zeros behind the last of each."""
-    there = np.arange(length) < np.diff(rows.ends())[:, None]
+    there = np.arange(length) < np.diff(rows.offsets())[:, None]
     found = np.zeros((*there.shape, rows.dimension), dtype=rows.vectors.dtype)
     found[there] = rows.vectors
     return found
 
 
-def cut(rows: Rows, longest: int) -> Rows:
+def cut(rows: VectorBatch, longest: int) -> VectorBatch:
     """The first vectors of each item, at most so many."""
-    lengths = np.diff(rows.ends())
-    place = np.arange(len(rows.vectors)) - np.repeat(rows.ends()[:-1], lengths)
-    return Rows(rows.vectors[place < longest], np.minimum(lengths, longest))
+    lengths = np.diff(rows.offsets())
+    place = np.arange(len(rows.vectors)) - np.repeat(rows.offsets()[:-1], lengths)
+    return VectorBatch(rows.vectors[place < longest], np.minimum(lengths, longest))
 
 
 def square_side(found: int, wanted: int) -> int:
@@ -194,7 +198,7 @@ def square_side(found: int, wanted: int) -> int:
     return isqrt(found // wanted)
 
 
-def pooled(rows: Rows, found: int, side: int) -> Rows:
+def pooled(rows: VectorBatch, found: int, side: int) -> VectorBatch:
     """The means of squares of patches, which come row by row.
 
     Args:
@@ -205,7 +209,7 @@ def pooled(rows: Rows, found: int, side: int) -> Rows:
     Raises:
         DataError: an item has another number of patches.
     """
-    lengths = np.diff(rows.ends())
+    lengths = np.diff(rows.offsets())
     if (lengths != found).any():
         raise DataError(f"found {lengths[lengths != found][0]} patches of one photo and {found} of another")
     if side == 1:
@@ -213,4 +217,4 @@ def pooled(rows: Rows, found: int, side: int) -> Rows:
     grid = isqrt(found) // side
     squares = rows.vectors.reshape(len(lengths), grid, side, grid, side, rows.dimension)
     means = squares.mean(axis=(2, 4), dtype=np.float32).astype(rows.vectors.dtype)
-    return Rows(means.reshape(-1, rows.dimension), np.full(len(lengths), grid**2))
+    return VectorBatch(means.reshape(-1, rows.dimension), np.full(len(lengths), grid**2))

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from mmprep.models.encoders.base import Identity
 from mmprep.pipeline.errors import WeightsError
-from mmprep.pipeline.features.vectors import Rows, unpack
+from mmprep.pipeline.features.vectors import VectorBatch, unpack
 
 transformers = Deferred("transformers")
 SentenceTransformer = Deferred("sentence_transformers:SentenceTransformer")
@@ -73,9 +73,9 @@ def assert_equal_enough(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> 
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
 
 
-def of_each(rows: Rows) -> list[Floats]:
+def of_each(rows: VectorBatch) -> list[Floats]:
     """The vectors of each item."""
-    return np.split(np.asarray(rows.vectors, dtype=np.float32), rows.ends()[1:-1])
+    return np.split(np.asarray(rows.vectors, dtype=np.float32), rows.offsets()[1:-1])
 
 
 def test_first_numbers_of_the_published_model_are_as_they_were(minilm: TextEncoder, minilm_tokens: TextEncoder) -> None:
@@ -128,7 +128,7 @@ def test_spans_are_where_tokens_stand_in_the_text(minilm_tokens: TextEncoder, pu
     assert rows.spans is not None
     assert rows.spans.dtype == np.int32
     known = 0
-    for text, spans in zip(TEXTS, np.split(rows.spans, rows.ends()[1:-1]), strict=True):
+    for text, spans in zip(TEXTS, np.split(rows.spans, rows.offsets()[1:-1]), strict=True):
         encoded = published.tokenizer(text, truncation=True, add_special_tokens=False, max_length=254)
         tokens = published.tokenizer.convert_ids_to_tokens(encoded["input_ids"])
         assert len(tokens) == len(spans)
@@ -324,7 +324,7 @@ def test_random_bert_has_its_published_shape(identity_of: MakeIdentity) -> None:
 def test_tokens_come_out_of_the_cache_as_they_went_in(minilm_tokens: TextEncoder) -> None:
     for texts in (["a red shoe", "\u200b", "x"], ["\u200b"]):
         rows = minilm_tokens.encode(texts)
-        found = unpack(rows.stored("f32", texts).pack(), "f32")
+        found = unpack(rows.cast_checked("f32", texts).pack(), "f32")
         assert rows.lengths is not None
         assert found.lengths is not None
         assert found.lengths.tolist() == rows.lengths.tolist()

@@ -32,7 +32,8 @@ from worlds import Floats, binary, training_data
 from mmprep.models.layers.losses import infonce
 from mmprep.models.recommenders.am2hrec import AM2HRec, AM2HRecParams
 from mmprep.models.recommenders.mgcn import MGCN, MGCNParams
-from mmprep.models.training.trainer import Steps, build
+from mmprep.models.training.progress_state import LearningRateDecay
+from mmprep.models.training.trainer import build
 from mmprep.pipeline.graphs.edges import normalised, weighted
 
 ABLATIONS: list[dict[str, object]] = [
@@ -205,7 +206,7 @@ def test_gate_that_is_wide_open_is_no_gate(out: str) -> None:
 
 def test_shares_add_up_to_one_and_exclusive_parts_to_nothing_under_them() -> None:
     recommender = made(features("image", "text"))
-    views = torch.split(recommender.parts()[0], SIZE, dim=1)
+    views = torch.split(recommender.encode_views()[0], SIZE, dim=1)
     shares = recommender.fusion.shares(views)
     torch.testing.assert_close(shares.sum(dim=1), torch.ones(ITEMS).double(), **EXACT)
     shared = torch.stack([shares[:, [m]] * view for m, view in enumerate(views)]).sum(dim=0)
@@ -215,9 +216,9 @@ def test_shares_add_up_to_one_and_exclusive_parts_to_nothing_under_them() -> Non
 
 def test_single_modality_is_added_as_it_is_and_its_preference_learns_nothing() -> None:
     recommender = made(features("image"))
-    of_items, behaviour = recommender.parts()
+    of_items, behaviour = recommender.encode_views()
     views = torch.cat([recommender.views_of_users(of_items), of_items])
-    torch.testing.assert_close(recommender.fused(views, behaviour), views, **EXACT)
+    torch.testing.assert_close(recommender.fuse(views, behaviour), views, **EXACT)
     torch.stack(list(recommender.losses(*BATCH).values())).sum().backward()
     without = {name for name, p in recommender.named_parameters() if p.grad is None or not p.grad.count_nonzero()}
     # Nor has the attention anything to choose from.
@@ -230,7 +231,7 @@ def test_modalities_that_say_the_same_have_no_exclusive_part() -> None:
     recommender = made({"image": vectors, "text": vectors})
     for modules in (recommender.projections, recommender.gates):
         modules["text"].load_state_dict(modules["image"].state_dict())
-    of_items, behaviour = recommender.parts()
+    of_items, behaviour = recommender.encode_views()
     views = torch.split(of_items, SIZE, dim=1)
     shared, exclusive = recommender.fusion(views, behaviour[USERS:])
     torch.testing.assert_close(shared, views[0], **EXACT)
@@ -277,7 +278,7 @@ def test_items_that_are_all_alike_are_averaged() -> None:
     np.testing.assert_allclose(sums, np.ones(ITEMS), atol=1e-6)
     # Each item's view is a mean of equal views, where no gate tells them apart.
     recommender = made({"image": alike}, k=2, gate="none")
-    torch.testing.assert_close(recommender.parts()[0], recommender.projected()["image"], rtol=0, atol=1e-6)
+    torch.testing.assert_close(recommender.encode_views()[0], recommender.projected()["image"], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("tau", [0.2, 1.0])
@@ -313,14 +314,16 @@ def test_ancestor_differs_from_mgcns_own_code_in_trained_features_and_repeated_i
     shared = MGCNParams().model_dump()
     assert {key: ours[key] for key in shared} == shared
     assert (ours["finetune_features"], ours["cl_unique_ids"]) == (False, True)
-    assert Steps.of(AM2HRecParams(**AM2HRecParams.presets["ancestor"])).in_epoch(51) == pytest.approx(0.96e-3)
+    assert LearningRateDecay.of(AM2HRecParams(**AM2HRecParams.presets["ancestor"])).in_epoch(51) == pytest.approx(
+        0.96e-3
+    )
 
 
 def test_defaults_are_the_preset_paper() -> None:
     assert AM2HRecParams(**AM2HRecParams.presets["paper"]) == AM2HRecParams()
     values = {"layers": 2, "cl_weight": 0.01, "regularisation": 1e-4, "temperature": 0.2, "learning_rate": 1e-3}
     assert AM2HRecParams(**values) == AM2HRecParams()
-    assert Steps.of(AM2HRecParams()).in_epoch(500) == 1e-3
+    assert LearningRateDecay.of(AM2HRecParams()).in_epoch(500) == 1e-3
 
 
 def test_only_the_nodes_of_the_batch_are_fused(monkeypatch: pytest.MonkeyPatch) -> None:

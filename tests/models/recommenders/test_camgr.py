@@ -129,7 +129,7 @@ class Dense:
                 rows.append(torch.zeros(SIZE, dtype=torch.float64))
         return torch.stack(rows)
 
-    def fused(self, nodes: Sequence[int]) -> Tensor:
+    def fuse(self, nodes: Sequence[int]) -> Tensor:
         """Steps 7 and 8."""
         chosen = list(nodes)
         behaviour = self.behaviour()[chosen]
@@ -158,7 +158,7 @@ class Dense:
 
     def losses(self) -> dict[str, Tensor]:
         """Every term by its definition (docs/papers/camgr.md#losses)."""
-        behaviour, fused = self.behaviour(), dict(zip(NODES, self.fused(NODES), strict=True))
+        behaviour, fused = self.behaviour(), dict(zip(NODES, self.fuse(NODES), strict=True))
         final = {node: behaviour[node] + fused[node] for node in NODES}
         ranking, norm, contrast = [], [], []
         users, positives, negatives = BATCH[0].tolist(), (USERS + BATCH[1]).tolist(), (USERS + BATCH[2]).tolist()
@@ -220,7 +220,7 @@ def test_embeddings_are_those_of_the_equations(variant: dict[str, Any]) -> None:
     given = features(*BOTH)
     recommender = made(given, **variant)
     dense = Dense(recommender, given)
-    torch.testing.assert_close(torch.cat(recommender.embeddings()), dense.behaviour() + dense.fused(EVERY), **EXACT)
+    torch.testing.assert_close(torch.cat(recommender.embeddings()), dense.behaviour() + dense.fuse(EVERY), **EXACT)
 
 
 @every_variant
@@ -260,15 +260,15 @@ def test_one_or_three_modalities_follow_the_equations_too(modalities: tuple[str,
     given = features(*modalities)
     recommender = made(given, attn_scope=scope)
     dense = Dense(recommender, given)
-    torch.testing.assert_close(torch.cat(recommender.embeddings()), dense.behaviour() + dense.fused(EVERY), **EXACT)
+    torch.testing.assert_close(torch.cat(recommender.embeddings()), dense.behaviour() + dense.fuse(EVERY), **EXACT)
 
 
 @pytest.mark.parametrize("scope", SCOPES)
 def test_rows_of_a_batch_are_those_of_the_ranking_but_where_the_batch_is_attended_to(scope: str) -> None:
     recommender, nodes = made(features(*BOTH), attn_scope=scope), torch.tensor(NODES)
     behaviour = recommender.behaviour()
-    whole = recommender.fused(torch.tensor(EVERY), behaviour)[nodes]
-    assert torch.allclose(recommender.fused(nodes, behaviour[nodes]), whole, **EXACT) == (scope != "batch")
+    whole = recommender.fuse(torch.tensor(EVERY), behaviour)[nodes]
+    assert torch.allclose(recommender.fuse(nodes, behaviour[nodes]), whole, **EXACT) == (scope != "batch")
 
 
 def test_item_is_refined_by_the_average_of_its_users() -> None:

@@ -15,7 +15,7 @@ from mmprep.models.recommenders.bpr import BPR, BPRParams
 from mmprep.models.recommenders.da_mrs import DAMRS, DAMRSParams
 from mmprep.models.training.trainer import build
 from mmprep.pipeline.errors import DataError
-from mmprep.pipeline.graphs.cooccurrence import common_neighbours
+from mmprep.pipeline.graphs.cooccurrence import cooccurrence_graph
 from mmprep.pipeline.graphs.params import CooccurrenceParams
 
 USERS, ITEMS, SIZE, K = 8, 9, 4, 3
@@ -334,7 +334,7 @@ def test_other_numbers_for_items_change_nothing_where_counts_are_cut_between_dif
     made_of = []
     for each in orders:
         data = training_data("da_mrs", csr_array(train[:, each]), train, {m: v[each] for m, v in given.items()}, k=K)
-        found = common_neighbours(data.train, CooccurrenceParams(k=2))
+        found = cooccurrence_graph(data.train, CooccurrenceParams(k=2))
         assert (found.cut, found.tied) == (ITEMS, 0)
         graphs = {**data.graphs, "cooccurrence": found.edges.to_matrix(ITEMS)}
         made_of.append(build(DAMRS, replace(data, graphs=graphs), DAMRSParams(embedding_size=SIZE, **FEW), 0).double())

@@ -11,7 +11,7 @@ from mmprep.models.recommenders.base import Recommender
 from mmprep.models.recommenders.catalogue import CATALOGUE, DESCRIPTIONS, RecommenderDescription, describe
 from mmprep.models.training.evaluator import evaluate
 from mmprep.models.training.params import TrainParams
-from mmprep.models.training.progress_state import Steps
+from mmprep.models.training.progress_state import LearningRateDecay
 from mmprep.models.training.trainer import build, fit
 from mmprep.stages.config.load import load
 
@@ -75,6 +75,6 @@ def test_recommender_of_the_example_learns_by_its_row_and_its_section(monkeypatc
     data = training_data(description.name, world.train, world.val)
     kind: type[Recommender] = getattr(module, description.class_name)
     recommender = build(kind, data, kind.params_type(**section), 0)
-    fit(recommender, data, TrainParams(batch_size=128, max_epochs=60, patience=10), Steps(0.01))
+    fit(recommender, data, TrainParams(batch_size=128, max_epochs=60, patience=10), LearningRateDecay(0.01))
     users, items = (table.detach() for table in recommender.eval().embeddings())
     assert evaluate(users, items, world.test, world.train)["recall@20"] >= 0.9

@@ -19,7 +19,8 @@ from mmprep.models.recommenders.base import Recommender, RecommenderParams, Trai
 from mmprep.models.recommenders.catalogue import CATALOGUE, describe
 from mmprep.models.training.evaluator import evaluate
 from mmprep.models.training.params import TrainParams
-from mmprep.models.training.trainer import Steps, build, fit
+from mmprep.models.training.progress_state import LearningRateDecay
+from mmprep.models.training.trainer import build, fit
 
 Index = npt.NDArray[np.int64]
 
@@ -121,7 +122,7 @@ def test_learning_rate_of_zero_changes_no_parameter(name: str) -> None:
     data = random_data(name)
     recommender = make(name, data)
     before = {key: value.clone() for key, value in recommender.named_parameters()}
-    fit(recommender, data, TrainParams(batch_size=16, max_epochs=2), Steps(0.0))
+    fit(recommender, data, TrainParams(batch_size=16, max_epochs=2), LearningRateDecay(0.0))
     assert all(torch.equal(value, before[key]) for key, value in recommender.named_parameters())
 
 
@@ -251,7 +252,7 @@ def test_saved_and_loaded_recommender_is_the_same(name: str, tmp_path: Path) -> 
     kind = describe(name).load()
     params = small(name)
     trained = build(kind, data, params, 0)
-    fit(trained, data, TrainParams(batch_size=16, max_epochs=3), Steps(0.01))
+    fit(trained, data, TrainParams(batch_size=16, max_epochs=3), LearningRateDecay(0.01))
     save_file(trained.state_dict(), tmp_path / "checkpoint.safetensors")
     loaded = build(kind, data, params, 1)
     loaded.load_state_dict(load_file(tmp_path / "checkpoint.safetensors"))
@@ -269,7 +270,7 @@ def test_val_interactions_change_nothing_that_is_trained(name: str) -> None:
     for each in (data, other):
         recommender = make(name, each)
         # With a single epoch, validation chooses nothing.
-        result = fit(recommender, each, TrainParams(batch_size=16, max_epochs=1), Steps(0.01))
+        result = fit(recommender, each, TrainParams(batch_size=16, max_epochs=1), LearningRateDecay(0.01))
         losses = {key: value for key, value in result.history[0].items() if key.startswith("loss")}
         states.append((losses, recommender.state_dict()))
     assert states[0][0] == states[1][0]
@@ -305,7 +306,7 @@ def test_two_groups_of_users_are_told_apart(name: str) -> None:
     data = training_data(name, world.train, world.val, world.features)
     kind = describe(name).load()
     recommender = build(kind, data, small(name, 16), 0)
-    fit(recommender, data, TrainParams(batch_size=128, max_epochs=100, patience=10), Steps(0.01))
+    fit(recommender, data, TrainParams(batch_size=128, max_epochs=100, patience=10), LearningRateDecay(0.01))
     with torch.no_grad():
         users, items = recommender.eval().embeddings()
         scores = users @ items.T
@@ -323,7 +324,7 @@ def test_random_test_interactions_are_not_predicted(name: str) -> None:
     test = binary([(user, int(i)) for user in range(200) for i in rng.permutation(left[user])[:4]], (200, 100))
     kind = describe(name).load()
     recommender = build(kind, data, small(name, 16), 0)
-    fit(recommender, data, TrainParams(batch_size=512, max_epochs=20), Steps(0.02))
+    fit(recommender, data, TrainParams(batch_size=512, max_epochs=20), LearningRateDecay(0.02))
     with torch.inference_mode():
         users, items = recommender.eval().embeddings()
     # 20 of the 92 items that are not in train; the deviation over 800 draws is 0.015.

@@ -155,7 +155,7 @@ def test_dropout_keeps_the_given_share_of_incidences() -> None:
 def test_without_global_part_and_features_it_is_lightgcn() -> None:
     given = {"image": np.zeros((ITEMS, 3), dtype=np.float32)}
     recommender = made(given, alpha=0.0).eval()
-    torch.testing.assert_close(torch.cat(recommender.embeddings()), recommender.parts()[0], **EXACT)
+    torch.testing.assert_close(torch.cat(recommender.embeddings()), recommender.encode_views()[0], **EXACT)
 
 
 def test_raw_features_are_trained_only_when_asked() -> None:

@@ -15,9 +15,9 @@ from worlds import Floats, binary, token_source, training_data, two_groups
 from mmprep.models.recommenders.base import TrainingData
 from mmprep.models.recommenders.lightgcn import LightGCN, LightGCNParams
 from mmprep.models.recommenders.mdr_chca import MDRCHCA, MDRCHCAParams
-from mmprep.models.training.checkpoint import UnfinishedFile
+from mmprep.models.training.checkpoint import ResumeFile
 from mmprep.models.training.params import TrainParams
-from mmprep.models.training.progress_state import Steps
+from mmprep.models.training.progress_state import LearningRateDecay
 from mmprep.models.training.trainer import build, fit
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.graphs.edges import interaction_graphs
@@ -451,7 +451,7 @@ def test_negatives_of_the_batch_are_regions_of_other_items() -> None:
     assert not alone.any()
 
 
-def trained(epochs: int, file: UnfinishedFile, pretrain: int) -> MDRCHCA:
+def trained(epochs: int, file: ResumeFile, pretrain: int) -> MDRCHCA:
     world = two_groups()
     data = training_data("mdr_chca", world.train, world.val, world.features)
     section = MDRCHCAParams(embedding_size=8, cc_items_per_step=20, pretrain_epochs=pretrain)
@@ -461,16 +461,16 @@ def trained(epochs: int, file: UnfinishedFile, pretrain: int) -> MDRCHCA:
         recommender,
         data,
         TrainParams(batch_size=200, max_epochs=epochs, checkpoint_every=1),
-        Steps(0.01),
-        unfinished=file,
+        LearningRateDecay(0.01),
+        resume_file=file,
     )
     return recommender
 
 
 @pytest.mark.parametrize("pretrain", [0, 2])
 def test_unfinished_training_ends_as_one_that_was_not_interrupted(tmp_path: Path, pretrain: int) -> None:
-    whole = trained(4, UnfinishedFile(tmp_path / "a", {}), pretrain)
-    broken = UnfinishedFile(tmp_path / "b", {})
+    whole = trained(4, ResumeFile(tmp_path / "a", {}), pretrain)
+    broken = ResumeFile(tmp_path / "b", {})
     trained(3, broken, pretrain)
     states = [each.state_dict() for each in (whole, trained(4, broken, pretrain))]
     assert states[0].keys() == states[1].keys()

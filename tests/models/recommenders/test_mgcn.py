@@ -24,7 +24,8 @@ from toy_views import (
 from worlds import Floats, binary, training_data
 
 from mmprep.models.recommenders.mgcn import MGCN, MGCNParams
-from mmprep.models.training.trainer import Steps, build
+from mmprep.models.training.progress_state import LearningRateDecay
+from mmprep.models.training.trainer import build
 
 
 def made(given: Mapping[str, Floats], **params: object) -> MGCN:
@@ -87,7 +88,7 @@ def test_purifiers_that_are_wide_open_make_modalities_with_equal_graphs_agree() 
     recommender = made({"image": vectors, "text": vectors})
     for purifier in recommender.purifiers.values():
         torch.nn.init.constant_(purifier.gate.bias, 100.0)
-    image, text = torch.split(recommender.parts()[0], SIZE, dim=1)
+    image, text = torch.split(recommender.encode_views()[0], SIZE, dim=1)
     torch.testing.assert_close(image, text, **EXACT)
 
 
@@ -115,7 +116,7 @@ def test_defaults_are_mgcns_own_but_for_trained_features_and_repeated_ids() -> N
 
 
 def test_learning_rate_falls_by_four_per_cent_in_fifty_epochs() -> None:
-    steps = Steps.of(MGCNParams())
+    steps = LearningRateDecay.of(MGCNParams())
     assert steps.in_epoch(1) == 1e-3
     assert steps.in_epoch(51) == pytest.approx(0.96e-3)
 

@@ -6,7 +6,8 @@ from mmprep.models.layers.losses import bpr
 from mmprep.models.recommenders.base import TrainingData
 from mmprep.models.recommenders.vbpr import VBPR, VBPRParams
 from mmprep.models.training.params import TrainParams
-from mmprep.models.training.trainer import Steps, build, fit
+from mmprep.models.training.progress_state import LearningRateDecay
+from mmprep.models.training.trainer import build, fit
 
 IMAGE = np.array([[1, 0, 2], [0, 1, 0], [3, 1, 1]], dtype=np.float32)
 TEXT = np.array([[5, 6], [7, 8], [9, 0]], dtype=np.float32)
@@ -60,7 +61,7 @@ def test_items_that_nobody_has_yet_are_ranked_by_their_features() -> None:
     train[:, new] = 0
     data = TrainingData(binary(zip(*train.nonzero(), strict=True), train.shape), world.val, world.features)
     recommender = build(VBPR, data, VBPRParams(embedding_size=16), 0)
-    fit(recommender, data, TrainParams(batch_size=128, max_epochs=15, patience=15), Steps(0.01))
+    fit(recommender, data, TrainParams(batch_size=128, max_epochs=15, patience=15), LearningRateDecay(0.01))
     users, items = (table.detach() for table in recommender.embeddings())
     scores = users @ items[new].T
     own = torch.arange(len(users))[:, None] // GROUP_USERS == torch.tensor(new) // GROUP_ITEMS

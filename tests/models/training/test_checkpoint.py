@@ -16,13 +16,13 @@ from worlds import training_data, two_groups
 
 from mmprep.models.recommenders.base import Recommender, RecommenderParams
 from mmprep.models.recommenders.catalogue import CATALOGUE, describe
-from mmprep.models.training.checkpoint import TrainingState, UnfinishedFile, write_tensors
+from mmprep.models.training.checkpoint import ResumeFile, TrainingState, write_tensors
 from mmprep.models.training.params import TrainParams
-from mmprep.models.training.progress_state import Steps
-from mmprep.models.training.trainer import Fit, build, fit
+from mmprep.models.training.progress_state import LearningRateDecay
+from mmprep.models.training.trainer import FitResult, build, fit
 
 PARAMS = TrainParams(batch_size=128, max_epochs=6, patience=6, seed=3, checkpoint_every=2)
-STEPS = Steps(0.02, lr_decay=0.5, lr_decay_epochs=2)
+STEPS = LearningRateDecay(0.02, lr_decay=0.5, lr_decay_epochs=2)
 ORIGIN = {"params": {"layers": 2}, "inputs": {"a": "1"}}
 
 
@@ -30,7 +30,7 @@ class Killed(BaseException):
     """Ends a training where it stands."""
 
 
-def train(name: str, unfinished: UnfinishedFile | None = None, stop_in: int = 0) -> tuple[Recommender, Fit]:
+def train(name: str, resume_file: ResumeFile | None = None, stop_in: int = 0) -> tuple[Recommender, FitResult]:
     """Train on two groups; with `stop_in`, until the validation of that epoch."""
     world = two_groups()
     data = training_data(name, world.train, world.val, world.features)
@@ -38,7 +38,7 @@ def train(name: str, unfinished: UnfinishedFile | None = None, stop_in: int = 0)
     recommender = build(kind, data, kind.params_type(embedding_size=8), PARAMS.seed)
     if stop_in:
         stop(recommender, stop_in)
-    return recommender, fit(recommender, data, PARAMS, STEPS, unfinished=unfinished)
+    return recommender, fit(recommender, data, PARAMS, STEPS, resume_file=resume_file)
 
 
 def stop(recommender: Recommender, epoch: int) -> None:
@@ -55,44 +55,42 @@ def stop(recommender: Recommender, epoch: int) -> None:
 
 
 @pytest.fixture
-def unfinished(tmp_path: Path) -> UnfinishedFile:
-    return UnfinishedFile(tmp_path / "run" / ".unfinished.safetensors", ORIGIN)
+def resume_file(tmp_path: Path) -> ResumeFile:
+    return ResumeFile(tmp_path / "run" / ".resume.safetensors", ORIGIN)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
 @pytest.mark.parametrize("epoch", [3, 6])
-def test_training_that_is_taken_up_again_equals_an_unbroken_one(
-    unfinished: UnfinishedFile, name: str, epoch: int
-) -> None:
+def test_training_that_is_taken_up_again_equals_an_unbroken_one(resume_file: ResumeFile, name: str, epoch: int) -> None:
     whole, expected = train(name)
     with pytest.raises(Killed):
-        train(name, unfinished, stop_in=epoch)
-    again, found = train(name, unfinished)
+        train(name, resume_file, stop_in=epoch)
+    again, found = train(name, resume_file)
     assert found == expected
     assert save(again.state_dict()) == save(whole.state_dict())
 
 
-def test_epochs_before_the_saved_one_are_not_trained_again(unfinished: UnfinishedFile) -> None:
+def test_epochs_before_the_saved_one_are_not_trained_again(resume_file: ResumeFile) -> None:
     with pytest.raises(Killed):
-        train("bpr", unfinished, stop_in=6)
+        train("bpr", resume_file, stop_in=6)
     with pytest.raises(Killed):
-        train("bpr", unfinished, stop_in=2)  # 4 are saved, so the 2nd that is trained is the 6th
-    _, result = train("bpr", unfinished, stop_in=3)
+        train("bpr", resume_file, stop_in=2)  # 4 are saved, so the 2nd that is trained is the 6th
+    _, result = train("bpr", resume_file, stop_in=3)
     assert len(result.history) == 6
 
 
-def test_saving_changes_nothing_of_a_training(unfinished: UnfinishedFile) -> None:
-    plain, saving = train("bpr"), train("bpr", unfinished)
+def test_saving_changes_nothing_of_a_training(resume_file: ResumeFile) -> None:
+    plain, saving = train("bpr"), train("bpr", resume_file)
     assert plain[1] == saving[1]
     assert save(plain[0].state_dict()) == save(saving[0].state_dict())
 
 
 def test_state_is_saved_every_so_many_epochs_and_never_after_the_last(
-    unfinished: UnfinishedFile, monkeypatch: pytest.MonkeyPatch
+    resume_file: ResumeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[int] = []
-    monkeypatch.setattr(UnfinishedFile, "write", lambda _, state: saved.append(state.epoch))
-    train("bpr", unfinished)
+    monkeypatch.setattr(ResumeFile, "write", lambda _, state: saved.append(state.epoch))
+    train("bpr", resume_file)
     assert saved == [2, 4]
 
 
@@ -112,10 +110,10 @@ def a_state(**changed: Any) -> TrainingState:  # noqa: ANN401 - any field
     return replace(whole, **changed)
 
 
-def test_state_is_read_as_it_was_written(unfinished: UnfinishedFile) -> None:
+def test_state_is_read_as_it_was_written(resume_file: ResumeFile) -> None:
     state = a_state()
-    unfinished.write(state)
-    found = unfinished.read(state.model)
+    resume_file.write(state)
+    found = resume_file.read(state.model)
     assert found is not None
     told = [(each.history, each.seconds, each.best_epoch) for each in (found, state)]
     assert told[0] == told[1]
@@ -124,16 +122,16 @@ def test_state_is_read_as_it_was_written(unfinished: UnfinishedFile) -> None:
         read, written = getattr(found, kind), getattr(state, kind)
         assert read.keys() == written.keys()
         assert all(torch.equal(read[name], value) for name, value in written.items())
-    unfinished.remove()
-    unfinished.remove()
-    assert list(unfinished.path.parent.iterdir()) == []
+    resume_file.remove()
+    resume_file.remove()
+    assert list(resume_file.path.parent.iterdir()) == []
 
 
 def test_state_that_is_half_written_leaves_the_old_one(
-    unfinished: UnfinishedFile, monkeypatch: pytest.MonkeyPatch
+    resume_file: ResumeFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = a_state()
-    unfinished.write(state)
+    resume_file.write(state)
 
     def half(_: object, path: Path, *__: object) -> None:
         path.write_bytes(b"half")
@@ -141,11 +139,11 @@ def test_state_that_is_half_written_leaves_the_old_one(
 
     monkeypatch.setattr("mmprep.models.training.checkpoint.save_file", half)
     with pytest.raises(Killed):
-        unfinished.write(a_state(best_epoch=2))
-    found = unfinished.read(state.model)
+        resume_file.write(a_state(best_epoch=2))
+    found = resume_file.read(state.model)
     assert found is not None
     assert found.best_epoch == 1
-    assert list(unfinished.path.parent.iterdir()) == [unfinished.path]
+    assert list(resume_file.path.parent.iterdir()) == [resume_file.path]
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -179,18 +177,18 @@ def test_tensors_are_written_from_any_layout_with_texts(tmp_path: Path) -> None:
 
 
 def test_where_nothing_was_saved_training_begins_without_a_word(
-    unfinished: UnfinishedFile, caplog: pytest.LogCaptureFixture
+    resume_file: ResumeFile, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        assert unfinished.read({}) is None
+        assert resume_file.read({}) is None
     assert caplog.messages == []
 
 
-def read_refused(unfinished: UnfinishedFile, state: TrainingState, caplog: pytest.LogCaptureFixture) -> str:
+def read_refused(resume_file: ResumeFile, state: TrainingState, caplog: pytest.LogCaptureFixture) -> str:
     """The one line in which a state is refused."""
-    assert unfinished.read(state.model) is None
+    assert resume_file.read(state.model) is None
     (message,) = caplog.messages
-    start, end = f"{unfinished.path}: ", "; training starts anew"
+    start, end = f"{resume_file.path}: ", "; training starts anew"
     assert message.startswith(start)
     assert message.endswith(end)
     return message.removeprefix(start).removesuffix(end)
@@ -205,32 +203,30 @@ def read_refused(unfinished: UnfinishedFile, state: TrainingState, caplog: pytes
     ],
 )
 def test_state_of_another_training_is_told_by_what_differs(
-    unfinished: UnfinishedFile, caplog: pytest.LogCaptureFixture, origin: Mapping[str, Any], told: str
+    resume_file: ResumeFile, caplog: pytest.LogCaptureFixture, origin: Mapping[str, Any], told: str
 ) -> None:
     state = a_state()
-    unfinished.write(state)
-    refused = read_refused(replace(unfinished, made_from=origin), state, caplog)
+    resume_file.write(state)
+    refused = read_refused(replace(resume_file, made_from=origin), state, caplog)
     assert refused == f"left by a training with other {told}"
 
 
 @pytest.mark.parametrize("place", ["start", "header", "tensors", "cut", "empty"])
-def test_damaged_state_is_not_taken_up(
-    unfinished: UnfinishedFile, caplog: pytest.LogCaptureFixture, place: str
-) -> None:
+def test_damaged_state_is_not_taken_up(resume_file: ResumeFile, caplog: pytest.LogCaptureFixture, place: str) -> None:
     state = a_state()
-    unfinished.write(state)
-    content = bytearray(unfinished.path.read_bytes())
+    resume_file.write(state)
+    content = bytearray(resume_file.path.read_bytes())
     at = {"start": 0, "header": content.index(b"best_epoch") + 15, "tensors": len(content) - 3}.get(place)
     if at is not None:
         content[at] ^= 1
-    unfinished.path.write_bytes(content[: {"cut": -4, "empty": 0}.get(place)])
-    assert read_refused(unfinished, state, caplog).startswith("damaged (")
+    resume_file.path.write_bytes(content[: {"cut": -4, "empty": 0}.get(place)])
+    assert read_refused(resume_file, state, caplog).startswith("damaged (")
 
 
-def test_file_of_somebody_else_is_not_taken_up(unfinished: UnfinishedFile, caplog: pytest.LogCaptureFixture) -> None:
-    unfinished.path.parent.mkdir()
-    save_file({"users": torch.zeros(3)}, unfinished.path)
-    assert read_refused(unfinished, a_state(), caplog).startswith("damaged (")
+def test_file_of_somebody_else_is_not_taken_up(resume_file: ResumeFile, caplog: pytest.LogCaptureFixture) -> None:
+    resume_file.path.parent.mkdir()
+    save_file({"users": torch.zeros(3)}, resume_file.path)
+    assert read_refused(resume_file, a_state(), caplog).startswith("damaged (")
 
 
 @pytest.mark.parametrize(
@@ -244,46 +240,46 @@ def test_file_of_somebody_else_is_not_taken_up(unfinished: UnfinishedFile, caplo
     ],
 )
 def test_state_that_does_not_fit_the_recommender_is_not_taken_up(
-    unfinished: UnfinishedFile, caplog: pytest.LogCaptureFixture, changed: dict[str, Any]
+    resume_file: ResumeFile, caplog: pytest.LogCaptureFixture, changed: dict[str, Any]
 ) -> None:
-    unfinished.write(a_state(**changed))
-    assert read_refused(unfinished, a_state(), caplog).startswith("left by ")
+    resume_file.write(a_state(**changed))
+    assert read_refused(resume_file, a_state(), caplog).startswith("left by ")
 
 
 def test_state_of_an_older_mmprep_is_not_taken_up(
-    unfinished: UnfinishedFile, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    resume_file: ResumeFile, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "mmprep.models.training.checkpoint.json.dumps",
         lambda told: json.JSONEncoder().encode({key: value for key, value in told.items() if key != "seconds"}),
     )
-    unfinished.write(a_state())
+    resume_file.write(a_state())
     monkeypatch.undo()
-    assert read_refused(unfinished, a_state(), caplog) == "left by another version of mmprep, without 'seconds'"
+    assert read_refused(resume_file, a_state(), caplog) == "left by another version of mmprep, without 'seconds'"
 
 
-def test_file_is_plain_data_and_tells_what_made_it(unfinished: UnfinishedFile) -> None:
-    unfinished.write(a_state())
-    with safe_open(unfinished.path, "pt") as file:
+def test_file_is_plain_data_and_tells_what_made_it(resume_file: ResumeFile) -> None:
+    resume_file.write(a_state())
+    with safe_open(resume_file.path, "pt") as file:
         assert json.loads(file.metadata()["state"])["made_from"] == ORIGIN
 
 
-def test_refused_state_leads_to_the_same_training_as_none(unfinished: UnfinishedFile) -> None:
+def test_refused_state_leads_to_the_same_training_as_none(resume_file: ResumeFile) -> None:
     with pytest.raises(Killed):
-        train("lightgcn", unfinished, stop_in=5)
-    again, found = train("lightgcn", replace(unfinished, made_from={}))
+        train("lightgcn", resume_file, stop_in=5)
+    again, found = train("lightgcn", replace(resume_file, made_from={}))
     whole, expected = train("lightgcn")
     assert found == expected
     assert save(again.state_dict()) == save(whole.state_dict())
 
 
 def test_recommender_with_other_parameters_is_trained_anew(
-    unfinished: UnfinishedFile, caplog: pytest.LogCaptureFixture
+    resume_file: ResumeFile, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(Killed):
-        train("bpr", unfinished, stop_in=5)
+        train("bpr", resume_file, stop_in=5)
     world = two_groups()
     data = training_data("bpr", world.train, world.val)
     params: RecommenderParams = describe("bpr").load().params_type(embedding_size=9)
-    fit(build(describe("bpr").load(), data, params, 0), data, PARAMS, STEPS, unfinished=unfinished)
+    fit(build(describe("bpr").load(), data, params, 0), data, PARAMS, STEPS, resume_file=resume_file)
     assert [message for message in caplog.messages if "starts anew" in message]

@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from worlds import binary
 
-from mmprep.models.training.evaluator import Found, Ranking, compare
+from mmprep.models.training.evaluator import Hits, Ranking, match_hits
 from mmprep.models.training.group_metrics import POPULARITY, UNSEEN, metrics_by_group, names_of, popularity
 from mmprep.models.training.metrics import ranking_metrics
 
 Lists = dict[int, list[int]]
 
 
-def found_in(lists: Lists, truth: csr_array) -> Found:
+def found_in(lists: Lists, truth: csr_array) -> Hits:
     """What lists of equal length hold of the truth."""
     items = np.array(list(lists.values()))
-    return compare(Ranking(np.array(list(lists)), items, np.zeros(items.shape, dtype=np.float32)), truth)
+    return match_hits(Ranking(np.array(list(lists)), items, np.zeros(items.shape, dtype=np.float32)), truth)
 
 
 def counted(counts: list[int], users: int) -> csr_array:

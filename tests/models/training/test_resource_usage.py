@@ -7,10 +7,10 @@ from worlds import two_groups
 
 from mmprep.models.recommenders.base import TrainingData
 from mmprep.models.recommenders.bpr import BPR, BPRParams
-from mmprep.models.training.checkpoint import UnfinishedFile
+from mmprep.models.training.checkpoint import ResumeFile
 from mmprep.models.training.params import TrainParams
-from mmprep.models.training.progress_state import Course, Steps
-from mmprep.models.training.resource_usage import Cost, peak_resident_bytes
+from mmprep.models.training.progress_state import LearningRateDecay, TrainingProgress
+from mmprep.models.training.resource_usage import TrainingCost, peak_resident_bytes
 from mmprep.models.training.trainer import build, fit
 
 CPU = torch.device("cpu")
@@ -18,7 +18,7 @@ PARAMS = TrainParams(batch_size=64, max_epochs=4, patience=4, checkpoint_every=1
 
 
 def test_seconds_are_the_median_and_the_device_is_named() -> None:
-    cost = Cost.of([9.0, 2.0, 4.0], CPU)
+    cost = TrainingCost.of([9.0, 2.0, 4.0], CPU)
     assert (cost.device, cost.epoch_seconds) == ("cpu", 4.0)
     assert cost.peak_memory_mb == pytest.approx(peak_resident_bytes() / 1e6, rel=0.1)
 
@@ -26,7 +26,7 @@ def test_seconds_are_the_median_and_the_device_is_named() -> None:
 def test_gpu_tells_its_name_and_the_most_that_tensors_had(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.get_device_name", lambda device: f"GPU {device.index}")
     monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda device: 3_000_000 + device.index)
-    assert Cost.of([1.0], torch.device("cuda", 0)) == Cost("GPU 0", 1.0, 3.0)
+    assert TrainingCost.of([1.0], torch.device("cuda", 0)) == TrainingCost("GPU 0", 1.0, 3.0)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to compare with")
@@ -56,23 +56,23 @@ def test_seconds_are_those_of_training_alone(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("mmprep.models.training.trainer.time.perf_counter", lambda: now)
     monkeypatch.setattr("mmprep.models.training.trainer.train_epoch", lambda *_: moves(2.0, {"loss_bpr": 1.0}))
     monkeypatch.setattr("mmprep.models.training.trainer.validate", lambda *_: moves(100.0, {"recall@20": 0.1}))
-    found = fit(build(BPR, data(), BPRParams(embedding_size=4), 0), data(), PARAMS, Steps(0.01))
+    found = fit(build(BPR, data(), BPRParams(embedding_size=4), 0), data(), PARAMS, LearningRateDecay(0.01))
     assert found.cost.epoch_seconds == 2.0
 
 
 def test_epochs_before_a_training_was_killed_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[float]] = []
 
-    def of(seconds: list[float], device: torch.device) -> Cost:
+    def of(seconds: list[float], device: torch.device) -> TrainingCost:
         seen.append(list(seconds))
-        return Cost(device.type, 1.0, 1.0)
+        return TrainingCost(device.type, 1.0, 1.0)
 
-    monkeypatch.setattr(Cost, "of", of)
-    recommender, file = build(BPR, data(), BPRParams(embedding_size=4), 0), UnfinishedFile(tmp_path / "state", {})
-    course = Course(recommender, Steps(0.01))
+    monkeypatch.setattr(TrainingCost, "of", of)
+    recommender, file = build(BPR, data(), BPRParams(embedding_size=4), 0), ResumeFile(tmp_path / "state", {})
+    course = TrainingProgress(recommender, LearningRateDecay(0.01))
     for seconds in (7.0, 8.0):
         course.add({}, {"recall@20": seconds / 100}, seconds)
     file.write(course.state())
-    fit(build(BPR, data(), BPRParams(embedding_size=4), 0), data(), PARAMS, Steps(0.01), unfinished=file)
+    fit(build(BPR, data(), BPRParams(embedding_size=4), 0), data(), PARAMS, LearningRateDecay(0.01), resume_file=file)
     assert seen[0][:2] == [7.0, 8.0]
     assert len(seen[0]) == 4

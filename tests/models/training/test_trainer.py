@@ -14,10 +14,10 @@ from worlds import binary, two_groups
 from mmprep.models.recommenders.base import Recommender, RecommenderParams, TrainingData, embedding_table
 from mmprep.models.recommenders.bpr import BPR, BPRParams
 from mmprep.models.training.batches import Batches
-from mmprep.models.training.checkpoint import UnfinishedFile
+from mmprep.models.training.checkpoint import ResumeFile
 from mmprep.models.training.params import TrainParams
-from mmprep.models.training.progress_state import Steps, make_adam
-from mmprep.models.training.trainer import DivergedError, Fit, build, fit, require_finite_steps, train_epoch
+from mmprep.models.training.progress_state import LearningRateDecay, make_adam
+from mmprep.models.training.trainer import DivergedError, FitResult, build, fit, require_finite_steps, train_epoch
 from mmprep.pipeline.errors import DataError
 
 PARAMS = TrainParams(batch_size=64, max_epochs=6, patience=3, seed=1)
@@ -28,10 +28,10 @@ def toy_data() -> TrainingData:
     return TrainingData(world.train, world.val)
 
 
-def train(params: TrainParams = PARAMS, learning_rate: float = 0.02) -> tuple[Recommender, Fit]:
+def train(params: TrainParams = PARAMS, learning_rate: float = 0.02) -> tuple[Recommender, FitResult]:
     data = toy_data()
     recommender = build(BPR, data, BPRParams(embedding_size=8), params.seed)
-    return recommender, fit(recommender, data, params, Steps(learning_rate))
+    return recommender, fit(recommender, data, params, LearningRateDecay(learning_rate))
 
 
 class Noisy(Recommender):
@@ -94,7 +94,7 @@ def test_noise_inside_a_recommender_depends_on_the_seed_alone() -> None:
     for state in (5, 6):
         torch.manual_seed(state)
         recommender = build(Noisy, data, RecommenderParams(), 3)
-        results.append((fit(recommender, data, PARAMS, Steps(0.01)), save(recommender.state_dict())))
+        results.append((fit(recommender, data, PARAMS, LearningRateDecay(0.01)), save(recommender.state_dict())))
     assert results[0] == results[1]
 
 
@@ -103,7 +103,7 @@ def test_callers_generators_are_left_alone() -> None:
     before = torch.get_rng_state()
     data = toy_data()
     recommender = build(Noisy, data, RecommenderParams(), 3)
-    fit(recommender, data, PARAMS, Steps(0.01))
+    fit(recommender, data, PARAMS, LearningRateDecay(0.01))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -118,7 +118,7 @@ def test_threads_do_not_change_the_result() -> None:
         runs = []
         for _ in range(2):
             recommender = build(BPR, data, BPRParams(embedding_size=16), 0)
-            fit(recommender, data, TrainParams(batch_size=4096, max_epochs=3), Steps(0.05))
+            fit(recommender, data, TrainParams(batch_size=4096, max_epochs=3), LearningRateDecay(0.05))
             runs.append(save(recommender.state_dict()))
     finally:
         torch.set_num_threads(before)
@@ -137,7 +137,7 @@ class Undetermined(Noisy):
 def test_recommender_whose_result_depends_on_threads_is_refused_and_the_callers_choice_restored() -> None:
     data = toy_data()
     with pytest.raises(RuntimeError, match="deterministic"):
-        fit(build(Undetermined, data, RecommenderParams(), 0), data, PARAMS, Steps(0.01))
+        fit(build(Undetermined, data, RecommenderParams(), 0), data, PARAMS, LearningRateDecay(0.01))
     assert not torch.are_deterministic_algorithms_enabled()
 
 
@@ -213,7 +213,7 @@ class Observing(Noisy):
 def test_history_has_the_mean_of_what_is_observed_beside_the_losses() -> None:
     data = toy_data()
     recommender = build(Observing, data, RecommenderParams(), 0)
-    result = fit(recommender, data, PARAMS.model_copy(update={"max_epochs": 2}), Steps(0.01))
+    result = fit(recommender, data, PARAMS.model_copy(update={"max_epochs": 2}), LearningRateDecay(0.01))
     steps = len(Batches(data, PARAMS, torch.device("cpu")).of_epoch(1))
     assert list(result.history[0])[:4] == ["epoch", "loss_noisy", "step", "once"]
     assert [row.get("once") for row in result.history] == [3.0, None]
@@ -230,7 +230,7 @@ class Doubting(Noisy):
 
 def test_what_is_observed_may_be_no_number() -> None:
     data = toy_data()
-    result = fit(build(Doubting, data, RecommenderParams(), 0), data, PARAMS, Steps(0.01))
+    result = fit(build(Doubting, data, RecommenderParams(), 0), data, PARAMS, LearningRateDecay(0.01))
     assert np.isnan([row["nothing"] for row in result.history]).all()
 
 
@@ -240,7 +240,7 @@ def test_loss_that_is_no_number_is_reported_with_its_name_and_epoch() -> None:
     recommender = build(Exploding, data, RecommenderParams(), 0)
     one_step = PARAMS.model_copy(update={"batch_size": 10_000})
     with pytest.raises(DataError) as caught:
-        fit(recommender, data, one_step, Steps(0.01))
+        fit(recommender, data, one_step, LearningRateDecay(0.01))
     assert str(caught.value) == "training diverged: loss second is not finite in epoch 3; lower learning_rate"
 
 
@@ -253,7 +253,7 @@ def test_nothing_to_validate_on_is_reported() -> None:
     data = replace(toy_data(), val=binary([], (40, 60)))
     recommender = build(BPR, data, BPRParams(), 0)
     with pytest.raises(DataError, match="nothing to evaluate"):
-        fit(recommender, data, PARAMS, Steps(0.01))
+        fit(recommender, data, PARAMS, LearningRateDecay(0.01))
 
 
 def test_training_cannot_see_the_test_split() -> None:
@@ -312,7 +312,7 @@ def test_progress_advances_by_one_an_epoch_and_tells_the_best() -> None:
         yield lambda units, remark: seen.append((units, remark))
 
     data = toy_data()
-    result = fit(build(BPR, data, BPRParams(), 0), data, PARAMS, Steps(0.02), progress)
+    result = fit(build(BPR, data, BPRParams(), 0), data, PARAMS, LearningRateDecay(0.02), progress)
     assert [units for units, _ in seen] == [1] * len(result.history)
     assert seen[-1][1] == f"best recall@20 {result.best['recall@20']:.4f} in epoch {result.best_epoch}"
 
@@ -338,7 +338,7 @@ def test_gradient_that_is_no_number_stops_training_in_its_epoch_and_is_named() -
     data = toy_data()
     recommender = build(Rooted, data, RecommenderParams(), 0)
     with pytest.raises(DivergedError) as caught:
-        fit(recommender, data, PARAMS, Steps(0.01))
+        fit(recommender, data, PARAMS, LearningRateDecay(0.01))
     assert str(caught.value) == (
         "training diverged: the gradient of items is not finite in epoch 2; lower learning_rate"
     )
@@ -355,7 +355,7 @@ class Infinite(Noisy):
 def test_embedding_that_is_no_number_stops_training() -> None:
     data = toy_data()
     with pytest.raises(DivergedError) as caught:
-        fit(build(Infinite, data, RecommenderParams(), 0), data, PARAMS, Steps(0.01))
+        fit(build(Infinite, data, RecommenderParams(), 0), data, PARAMS, LearningRateDecay(0.01))
     assert str(caught.value) == "training diverged: an embedding is not finite; lower learning_rate"
 
 
@@ -386,7 +386,7 @@ def test_learning_rate_falls_by_its_factor_in_so_many_epochs(
     monkeypatch.setattr("mmprep.models.training.trainer.require_finite_steps", lambda *_: None)
     data = toy_data()
     params = PARAMS.model_copy(update={"max_epochs": 5, "patience": 5, "batch_size": 10_000})
-    steps = Steps.of(BPRParams(learning_rate=0.1, lr_decay=decay, lr_decay_epochs=2))
+    steps = LearningRateDecay.of(BPRParams(learning_rate=0.1, lr_decay=decay, lr_decay_epochs=2))
     fit(build(BPR, data, BPRParams(), 0), data, params, steps)
     assert rates == pytest.approx(expected, rel=1e-12)
 
@@ -417,8 +417,8 @@ def test_progress_of_a_training_that_continues_begins_where_it_stopped(tmp_path:
         yield lambda units, _: seen.append(units)
 
     data = toy_data()
-    unfinished = UnfinishedFile(tmp_path / "state", {})
+    resume_file = ResumeFile(tmp_path / "state", {})
     params = PARAMS.model_copy(update={"patience": 6, "checkpoint_every": 4})
     for _ in range(2):
-        fit(build(BPR, data, BPRParams(), 0), data, params, Steps(0.02), progress, unfinished)
+        fit(build(BPR, data, BPRParams(), 0), data, params, LearningRateDecay(0.02), progress, resume_file)
     assert seen == [1] * 6 + [4, 1, 1]

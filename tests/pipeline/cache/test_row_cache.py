@@ -27,9 +27,9 @@ from mmprep.pipeline.cache.packing import from_stored, stored_type, to_stored
 from mmprep.pipeline.cache.row_cache import LostRows, RowCache, cache_place
 from mmprep.pipeline.cache.shards import GROUP_BYTES, NAME, Rows, ShardReader, ShardWriter, shard_schema, to_keys
 from mmprep.pipeline.errors import DataError
-from mmprep.pipeline.storage.local_store import LocalPlace
+from mmprep.pipeline.storage.local_store import LocalStore
 from mmprep.pipeline.storage.open_store import open_store
-from mmprep.pipeline.storage.store import Entry, Place, PlaceError
+from mmprep.pipeline.storage.store import FileInfo, Store, StoreError
 from mmprep.pipeline.storage.temporary import temporary_name
 
 ROOT = Path(__file__).parents[3]
@@ -60,14 +60,14 @@ def numbers_of(batches: Sequence[pa.RecordBatch]) -> list[int]:
     return [int(number) for vector in vectors for number in vector[:, 0]]
 
 
-def open_cache(place: Place | Path) -> RowCache:
+def open_cache(place: Store | Path) -> RowCache:
     """As another process would."""
     cache = RowCache(open_store(place) if isinstance(place, Path) else place, FINGERPRINT, VALUES)
     cache.refresh()
     return cache
 
 
-def fill(place: Place | Path, batches: int = 4, size: int = 5) -> list[int]:
+def fill(place: Store | Path, batches: int = 4, size: int = 5) -> list[int]:
     """Several batches, a shard each; returns their numbers."""
     with open_cache(place) as cache:
         for start in range(0, batches * size, size):
@@ -75,7 +75,7 @@ def fill(place: Place | Path, batches: int = 4, size: int = 5) -> list[int]:
     return list(range(batches * size))
 
 
-def gathered(place: Place | Path, numbers: Sequence[int]) -> list[int]:
+def gathered(place: Store | Path, numbers: Sequence[int]) -> list[int]:
     with open_cache(place) as cache:
         return numbers_of(list(cache.gather(keys(numbers))))
 
@@ -95,14 +95,14 @@ def flip(path: Path, position: int, bit: int = 0) -> None:
 
 
 @pytest.fixture(params=["local", "remote"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty cache of each kind."""
     yield open_store(tmp_path / "cache" if request.param == "local" else "memory://team/cache")
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
-def test_rows_come_back_in_any_order_and_as_often_as_asked(place: Place) -> None:
+def test_rows_come_back_in_any_order_and_as_often_as_asked(place: Store) -> None:
     numbers = fill(place)
     asked: list[int] = np.random.default_rng(0).choice(numbers, 100).tolist()
     with open_cache(place) as cache:
@@ -117,7 +117,7 @@ def test_rows_come_back_in_any_order_and_as_often_as_asked(place: Place) -> None
         assert batch.schema.equals(VALUES)
 
 
-def test_rows_can_be_gathered_at_once_by_the_one_who_adds_them(place: Place) -> None:
+def test_rows_can_be_gathered_at_once_by_the_one_who_adds_them(place: Store) -> None:
     with RowCache(place, FINGERPRINT, VALUES) as cache:
         cache.add(keys([1, 2]), rows([1, 2]))
         cache.add([], rows([]))
@@ -255,7 +255,7 @@ def test_of_a_key_in_several_shards_the_smallest_name_counts(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("where", [0.0, 0.02, 0.3, 0.6, 0.9, 0.999])
-def test_a_flipped_byte_anywhere_is_never_served(place: Place, where: float, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_flipped_byte_anywhere_is_never_served(place: Store, where: float, caplog: pytest.LogCaptureFixture) -> None:
     numbers = fill(place)
     cache_folder = place.child(folder_name(FINGERPRINT))
     bad = next(entry for entry in cache_folder.entries() if NAME.fullmatch(entry.name))
@@ -406,13 +406,13 @@ def test_a_lost_network_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with monkeypatch.context() as patch, open_cache(place) as cache:
         patch.setattr(MemoryFileSystem, "get_file", lost)
-        with pytest.raises(PlaceError, match=r"cannot be read \(connection reset\)"):
+        with pytest.raises(StoreError, match=r"cannot be read \(connection reset\)"):
             list(cache.gather(keys(numbers)))
     assert gathered(place, numbers) == numbers
     MemoryFileSystem.store.clear()
 
 
-def test_another_fingerprint_in_the_folder_is_refused(place: Place) -> None:
+def test_another_fingerprint_in_the_folder_is_refused(place: Store) -> None:
     fill(place, batches=1)
     inner = place.child(folder_name(FINGERPRINT))
     assert json.loads(inner.read("fingerprint.json")) == FINGERPRINT
@@ -475,12 +475,12 @@ def test_damage_in_a_cache_that_may_only_be_read_is_not_served(
     read_only: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     bad = shards(read_only)[0].name
-    right = LocalPlace.fetch
+    right = LocalStore.local_copy
     with tempfile.TemporaryDirectory() as temporary:
         copy = Path(temporary) / bad
         copy.write_bytes((folder(read_only) / bad).read_bytes())
         flip(copy, 300)
-        monkeypatch.setattr(LocalPlace, "fetch", lambda place, name: copy if name == bad else right(place, name))
+        monkeypatch.setattr(LocalStore, "fetch", lambda place, name: copy if name == bad else right(place, name))
         with open_cache(read_only) as cache, pytest.raises(LostRows) as lost:
             list(cache.gather(keys(range(10))))
         assert len(lost.value.keys) == 5
@@ -490,7 +490,7 @@ def test_damage_in_a_cache_that_may_only_be_read_is_not_served(
 # Compaction and company
 
 
-def test_compaction_merges_small_shards_and_keeps_every_row(place: Place) -> None:
+def test_compaction_merges_small_shards_and_keeps_every_row(place: Store) -> None:
     numbers = fill(place, batches=12)
     with open_cache(place) as cache:
         cache.add(keys([0, 100]), rows([0, 100]))
@@ -551,7 +551,7 @@ def test_a_compaction_killed_before_it_tidies_up_loses_nothing(tmp_path: Path, m
 
     for method in ("put", "delete"):
         with monkeypatch.context() as patch, open_cache(tmp_path) as cache:
-            patch.setattr(LocalPlace, method, killed)
+            patch.setattr(LocalStore, method, killed)
             with pytest.raises(KilledError):
                 cache.compact()
         assert gathered(tmp_path, numbers) == numbers
@@ -578,7 +578,7 @@ def test_a_merge_between_listing_and_reading_hides_no_rows(
     numbers = fill(tmp_path)
     listing = CacheFolder.shards
 
-    def then_merged(where: CacheFolder, *, note_use: bool = False) -> list[Entry]:
+    def then_merged(where: CacheFolder, *, note_use: bool = False) -> list[FileInfo]:
         found = listing(where, note_use=note_use)
         monkeypatch.setattr(CacheFolder, "shards", listing)
         with open_cache(tmp_path) as other:
@@ -598,7 +598,7 @@ def test_a_listing_that_others_change_meanwhile_loses_no_rows(tmp_path: Path, mo
     listing = CacheFolder.shards
     torn: list[slice] = []
 
-    def listed(where: CacheFolder, *, note_use: bool = False) -> list[Entry]:
+    def listed(where: CacheFolder, *, note_use: bool = False) -> list[FileInfo]:
         part = torn.pop(0) if torn else slice(None)
         return listing(where, note_use=note_use)[part]
 
@@ -655,11 +655,11 @@ def test_compaction_removes_leftovers_of_the_dead_only(tmp_path: Path) -> None:
     assert not (folder(tmp_path) / dead).exists()
 
 
-def test_a_use_is_noted_but_not_all_the_time(place: Place) -> None:
+def test_a_use_is_noted_but_not_all_the_time(place: Store) -> None:
     fill(place, batches=1)
     inner = place.child(folder_name(FINGERPRINT))
     assert [entry.size for entry in inner.entries() if entry.name == "used"] == [0]
-    if isinstance(inner, LocalPlace):
+    if isinstance(inner, LocalStore):
         used = inner.folder / "used"
         for age, is_noted in ((1800, False), (4000, True)):
             before = time.time() - age

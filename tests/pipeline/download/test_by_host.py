@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mmprep.pipeline.download.by_host import work_by_host
+from mmprep.pipeline.download.by_host import run_per_host
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Meter:
             self.now[key] -= 1
 
     def run(self, jobs: list[Visit], in_all: int, per_host: int) -> None:
-        asyncio.run(work_by_host(jobs, self.work, in_all, per_host))
+        asyncio.run(run_per_host(jobs, self.work, in_all, per_host))
 
 
 @pytest.mark.parametrize(("in_all", "per_host"), [(1, 1), (4, 1), (4, 2), (8, 3), (3, 8), (100, 100)])
@@ -78,5 +78,5 @@ def test_an_error_ends_the_others_and_is_told() -> None:
             raise
 
     with pytest.raises(OSError, match="disk full"):
-        asyncio.run(work_by_host([Visit("a", n) for n in range(5)], work, 4, 4))
+        asyncio.run(run_per_host([Visit("a", n) for n in range(5)], work, 4, 4))
     assert sorted(ended) == [0, 1, 3]

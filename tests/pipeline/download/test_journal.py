@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmprep.pipeline.download.journal import open_ledger
+from mmprep.pipeline.download.journal import open_manifest
 from mmprep.pipeline.download.outcomes import Outcome, Status, count_statuses, is_final
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
@@ -28,7 +28,7 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def record(layout: Layout, *outcomes: Outcome) -> None:
-    with open_ledger(layout, PROVENANCE) as ledger:
+    with open_manifest(layout, PROVENANCE) as ledger:
         for outcome in outcomes:
             ledger.record(outcome)
 
@@ -56,7 +56,7 @@ def test_a_later_outcome_replaces_the_earlier_one_of_the_item_or_of_the_raw_url(
 
 def test_an_earlier_outcome_is_found_by_item_and_url(layout: Layout) -> None:
     record(layout, GONE)
-    with open_ledger(layout, PROVENANCE) as ledger:
+    with open_manifest(layout, PROVENANCE) as ledger:
         assert ledger.find("B1", GONE.url) == GONE
         assert isinstance(ledger.find("B1", GONE.url).status, Status)  # type: ignore[union-attr]
         assert ledger.find("B1", "http://elsewhere.example/") is None
@@ -64,7 +64,7 @@ def test_an_earlier_outcome_is_found_by_item_and_url(layout: Layout) -> None:
 
 
 def test_an_interrupted_block_leaves_the_table(layout: Layout) -> None:
-    with pytest.raises(KeyboardInterrupt), open_ledger(layout, PROVENANCE) as ledger:
+    with pytest.raises(KeyboardInterrupt), open_manifest(layout, PROVENANCE) as ledger:
         ledger.record(PHOTO)
         raise KeyboardInterrupt
     assert rows(layout) == [tuple(PHOTO)]
@@ -76,9 +76,9 @@ def test_a_killed_process_leaves_all_that_it_noted(layout: Layout) -> None:
         "import os, signal, sys; from pathlib import Path\n"
         "sys.path.insert(0, sys.argv[2])\n"
         "from mmprep.pipeline.download.outcomes import Outcome, Status; from mmprep.pipeline.layout import Layout\n"
-        "from mmprep.pipeline.download.journal import open_ledger\n"
+        "from mmprep.pipeline.download.journal import open_manifest\n"
         "from mmprep.pipeline.tables.provenance import Provenance\n"
-        "with open_ledger(Layout(Path(sys.argv[1]), 'toys'), Provenance('download', {}, {}, {}, {})) as ledger:\n"
+        "with open_manifest(Layout(Path(sys.argv[1]), 'toys'), Provenance('download', {}, {}, {}, {})) as ledger:\n"
         "    for n in range(100):\n"
         "        ledger.record(Outcome(f'http://a.example/{n}', f'i{n:02}', None, Status.TIMED_OUT))\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -106,16 +106,16 @@ def test_lines_of_a_journal_that_are_none_are_left_out(layout: Layout, line: str
 def test_after_a_line_that_was_cut_off_the_journal_goes_on_with_a_new_one(layout: Layout) -> None:
     layout.download_journal.parent.mkdir(parents=True)
     layout.download_journal.write_text('["http://a.example/half", "h0", nu')
-    with open_ledger(layout, PROVENANCE) as ledger:
+    with open_manifest(layout, PROVENANCE) as ledger:
         ledger.record(PHOTO)
         assert json.loads(layout.download_journal.read_text().splitlines()[-1]) == list(PHOTO)
 
 
 def test_two_downloads_of_a_dataset_exclude_each_other(layout: Layout) -> None:
-    with open_ledger(layout, PROVENANCE):
-        with pytest.raises(DataError) as caught, open_ledger(layout, PROVENANCE):
+    with open_manifest(layout, PROVENANCE):
+        with pytest.raises(DataError) as caught, open_manifest(layout, PROVENANCE):
             pass
-        with open_ledger(Layout(layout.root, "books"), PROVENANCE):
+        with open_manifest(Layout(layout.root, "books"), PROVENANCE):
             pass
     assert str(caught.value) == (
         f"{layout.raw}: another `mmprep download` of this dataset is running; wait for it or stop it"
@@ -127,7 +127,7 @@ def test_a_download_by_an_earlier_version_is_kept_out_of_too(layout: Layout) -> 
     layout.download_journal.parent.mkdir(parents=True)
     with layout.download_journal.open("a+") as journal:
         fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with pytest.raises(DataError, match="another `mmprep download`"), open_ledger(layout, PROVENANCE):
+        with pytest.raises(DataError, match="another `mmprep download`"), open_manifest(layout, PROVENANCE):
             pass
     record(layout, PHOTO)
     assert [path.name for path in layout.download_journal.parent.iterdir() if path.name.startswith(".")] == [
@@ -138,7 +138,7 @@ def test_a_download_by_an_earlier_version_is_kept_out_of_too(layout: Layout) -> 
 def test_a_damaged_table_is_told(layout: Layout) -> None:
     record(layout, PHOTO)
     layout.downloads.write_bytes(b"PAR1")
-    with pytest.raises(DataError, match="remove it and run `mmprep download`"), open_ledger(layout, PROVENANCE):
+    with pytest.raises(DataError, match="remove it and run `mmprep download`"), open_manifest(layout, PROVENANCE):
         pass
 
 

@@ -7,7 +7,7 @@ import httpcore
 import pytest
 
 from mmprep.pipeline.download import public_addresses as networks
-from mmprep.pipeline.download.public_addresses import Address, CheckedBackend, RefusedAddressError, is_public
+from mmprep.pipeline.download.public_addresses import Address, PrivateAddressError, PublicOnlyBackend, is_public
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ class Recorder(httpcore.AsyncNetworkBackend):
         return httpcore.AsyncMockStream([])
 
 
-def checked(allow_private: bool = False, deaf: int = 0) -> tuple[CheckedBackend, Recorder]:
+def checked(allow_private: bool = False, deaf: int = 0) -> tuple[PublicOnlyBackend, Recorder]:
     """A backend and what it connects with."""
-    backend, recorder = CheckedBackend(allow_private), Recorder(deaf)
+    backend, recorder = PublicOnlyBackend(allow_private), Recorder(deaf)
     backend.inner = recorder
     return backend, recorder
 
 
-def connect(backend: CheckedBackend, host: str = "photos.example", seconds: float | None = 6) -> None:
+def connect(backend: PublicOnlyBackend, host: str = "photos.example", seconds: float | None = 6) -> None:
     asyncio.run(backend.connect_tcp(host, 80, seconds))
 
 
@@ -87,7 +87,7 @@ def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest
 def test_a_name_with_any_private_address_is_refused(monkeypatch: pytest.MonkeyPatch, addresses: list[str]) -> None:
     answers(monkeypatch, *addresses)
     backend, recorder = checked()
-    with pytest.raises(RefusedAddressError) as caught:
+    with pytest.raises(PrivateAddressError) as caught:
         connect(backend)
     assert str(caught.value) == f"photos.example leads to {addresses[-1]}: no public address"
     assert recorder.connected == []
@@ -118,7 +118,7 @@ def test_when_no_address_answers_the_last_failure_is_told(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "localhost", "::1"])
 def test_the_system_reads_odd_forms_of_loopback_and_they_are_refused(host: str) -> None:
     backend, recorder = checked()
-    with pytest.raises(RefusedAddressError):
+    with pytest.raises(PrivateAddressError):
         connect(backend, host)
     assert recorder.connected == []
 
@@ -126,7 +126,7 @@ def test_the_system_reads_odd_forms_of_loopback_and_they_are_refused(host: str) 
 @pytest.mark.parametrize("host", ["a..b", "x" * 70 + ".example"])
 def test_a_name_that_cannot_be_looked_up_cannot_be_connected_to(host: str) -> None:
     with pytest.raises(httpcore.ConnectError):
-        connect(CheckedBackend(allow_private=True), host)
+        connect(PublicOnlyBackend(allow_private=True), host)
 
 
 def test_a_look_up_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,4 +136,4 @@ def test_a_look_up_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(networks, "look_up", look_up)
     with pytest.raises(httpcore.ConnectTimeout, match=r"^no address of photos.example in 0.05 seconds$"):
-        connect(CheckedBackend(allow_private=False), seconds=0.05)
+        connect(PublicOnlyBackend(allow_private=False), seconds=0.05)

@@ -8,7 +8,7 @@ from email.utils import format_datetime
 import pytest
 
 from mmprep.pipeline.download.outcomes import DownloadParams, Outcome, Status
-from mmprep.pipeline.download.retry import FetchError, pause, persevere, seconds_to_wait
+from mmprep.pipeline.download.retry import FetchError, pause, retry, seconds_to_wait
 
 QUICK = DownloadParams(retries=3, backoff=0.001, max_wait=0.01)
 
@@ -22,7 +22,7 @@ def try_to(fail: list[FetchError], params: DownloadParams = QUICK) -> tuple[str,
             raise left.pop(0)
         return "done"
 
-    return asyncio.run(persevere(attempt, params))
+    return asyncio.run(retry(attempt, params))
 
 
 def passing(**more: float) -> FetchError:
@@ -53,7 +53,7 @@ def test_other_errors_are_not_caught() -> None:
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        asyncio.run(persevere(attempt, QUICK))
+        asyncio.run(retry(attempt, QUICK))
 
 
 def test_the_pauses_double_within_their_jitter_and_are_capped() -> None:

@@ -8,7 +8,7 @@ from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.features.pseudo_tokens import PseudoTokens, piece_width, token_vectors
 from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.features.token_reader import TokenFeatures
-from mmprep.pipeline.features.vectors import Rows, Shape
+from mmprep.pipeline.features.vectors import FeatureSpec, VectorBatch
 from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.layout import Layout
 
@@ -48,8 +48,8 @@ def test_pieces_follow_each_other_as_in_the_vector_in_the_order_asked_for(layout
 
 def test_real_patches_stay_what_they_are(layout: Layout) -> None:
     folder = layout.features("patches")
-    with write_features(folder, Shape("patches", 4), made_by_hand(layout, [], missing="mean")) as writer:
-        writer.append(np.array([1], dtype=np.int32), Rows(np.ones((2, 4), dtype=np.float32), np.array([2])))
+    with write_features(folder, FeatureSpec("patches", 4), made_by_hand(layout, [], missing="mean")) as writer:
+        writer.append(np.array([1], dtype=np.int32), VectorBatch(np.ones((2, 4), dtype=np.float32), np.array([2])))
     assert isinstance(token_vectors(FeatureSet.open(folder), pseudo_tokens=True), TokenFeatures)
 
 

@@ -11,7 +11,7 @@ import pytest
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.features import writer as feature_writer
 from mmprep.pipeline.features.reader import Features, FeatureSet, part_paths
-from mmprep.pipeline.features.vectors import Rows, Shape
+from mmprep.pipeline.features.vectors import FeatureSpec, VectorBatch
 from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import Provenance, read_provenance
@@ -28,9 +28,9 @@ def some_vectors(n: int, dimension: int = 8) -> tuple[Items, Vectors]:
 
 
 def write(folder: Path, items: Items, vectors: Vectors, batch: int = 4) -> None:
-    with write_features(folder, Shape("vector", vectors.shape[1]), PROVENANCE) as writer:
+    with write_features(folder, FeatureSpec("vector", vectors.shape[1]), PROVENANCE) as writer:
         for start in range(0, len(items), batch):
-            writer.append(items[start : start + batch], Rows(vectors[start : start + batch]))
+            writer.append(items[start : start + batch], VectorBatch(vectors[start : start + batch]))
         assert writer.rows == len(items)
 
 
@@ -80,8 +80,8 @@ def test_equal_vectors_give_equal_bytes_however_many_are_appended_at_a_time(tmp_
 
 def test_vectors_of_f16_are_stored_so_and_come_back_as_f32(tmp_path: Path) -> None:
     items, vectors = some_vectors(13)
-    with write_features(tmp_path / "vgg16", Shape("vector", 8, "f16"), PROVENANCE) as writer:
-        writer.append(items, Rows(vectors))
+    with write_features(tmp_path / "vgg16", FeatureSpec("vector", 8, "f16"), PROVENANCE) as writer:
+        writer.append(items, VectorBatch(vectors))
     (part,) = part_paths(tmp_path / "vgg16")
     assert pq.read_schema(part).field("vector").type.value_type == pa.float16()
     found = FeatureSet.open(tmp_path / "vgg16").vectors().vectors
@@ -90,8 +90,8 @@ def test_vectors_of_f16_are_stored_so_and_come_back_as_f32(tmp_path: Path) -> No
 
 
 def test_patches_are_refused_where_one_vector_an_item_is_read(tmp_path: Path) -> None:
-    with write_features(tmp_path / "patches", Shape("patches", 2), PROVENANCE) as writer:
-        writer.append(np.array([0], dtype=np.int32), Rows(np.ones((3, 2), dtype=np.float32), np.array([3])))
+    with write_features(tmp_path / "patches", FeatureSpec("patches", 2), PROVENANCE) as writer:
+        writer.append(np.array([0], dtype=np.int32), VectorBatch(np.ones((3, 2), dtype=np.float32), np.array([3])))
     with pytest.raises(DataError) as caught:
         FeatureSet.open(tmp_path / "patches").vectors()
     assert str(caught.value) == (
@@ -100,8 +100,8 @@ def test_patches_are_refused_where_one_vector_an_item_is_read(tmp_path: Path) ->
 
 
 def test_no_vectors_come_back_as_none_with_their_provenance(tmp_path: Path) -> None:
-    with write_features(tmp_path / "vgg16", Shape("vector", 8), PROVENANCE) as writer:
-        writer.append(np.array([], dtype=np.int32), Rows(np.zeros((0, 8), dtype=np.float32)))
+    with write_features(tmp_path / "vgg16", FeatureSpec("vector", 8), PROVENANCE) as writer:
+        writer.append(np.array([], dtype=np.int32), VectorBatch(np.zeros((0, 8), dtype=np.float32)))
     found = FeatureSet.open(tmp_path / "vgg16").vectors()
     assert found.items.shape == (0,)
     assert found.vectors.shape == (0, 8)
@@ -114,10 +114,10 @@ def test_no_vectors_come_back_as_none_with_their_provenance(tmp_path: Path) -> N
 def test_items_out_of_order_are_refused_and_nothing_is_written(tmp_path: Path, batches: list[list[int]]) -> None:
     with (
         pytest.raises(ValueError, match="in the order of items"),
-        write_features(tmp_path / "vgg16", Shape("vector", 2), PROVENANCE) as writer,
+        write_features(tmp_path / "vgg16", FeatureSpec("vector", 2), PROVENANCE) as writer,
     ):
         for batch in batches:
-            writer.append(np.array(batch, dtype=np.int32), Rows(np.ones((len(batch), 2), dtype=np.float32)))
+            writer.append(np.array(batch, dtype=np.int32), VectorBatch(np.ones((len(batch), 2), dtype=np.float32)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -128,9 +128,9 @@ def test_a_vector_that_is_not_finite_is_refused_and_the_old_ones_stay(tmp_path: 
     write(folder, items, vectors)
     bad = np.ones((3, 8), dtype=np.float32)
     bad[1, 5] = value
-    with pytest.raises(DataError) as caught, write_features(folder, Shape("vector", 8), PROVENANCE) as writer:
-        writer.append(items, Rows(vectors))
-        writer.append(np.array([20, 21, 22], dtype=np.int32), Rows(bad))
+    with pytest.raises(DataError) as caught, write_features(folder, FeatureSpec("vector", 8), PROVENANCE) as writer:
+        writer.append(items, VectorBatch(vectors))
+        writer.append(np.array([20, 21, 22], dtype=np.int32), VectorBatch(bad))
     assert str(caught.value) == "found NaN or infinite numbers for item 21; nothing was written"
     np.testing.assert_array_equal(FeatureSet.open(folder).vectors().vectors, vectors)
     assert [path.name for path in tmp_path.iterdir()] == ["vgg16"]
@@ -139,9 +139,9 @@ def test_a_vector_that_is_not_finite_is_refused_and_the_old_ones_stay(tmp_path: 
 def test_vectors_of_another_length_are_refused(tmp_path: Path) -> None:
     with (
         pytest.raises(ValueError, match="length"),
-        write_features(tmp_path / "vgg16", Shape("vector", 8), PROVENANCE) as writer,
+        write_features(tmp_path / "vgg16", FeatureSpec("vector", 8), PROVENANCE) as writer,
     ):
-        writer.append(np.array([0, 1], dtype=np.int32), Rows(np.ones((2, 7), dtype=np.float32)))
+        writer.append(np.array([0, 1], dtype=np.int32), VectorBatch(np.ones((2, 7), dtype=np.float32)))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,7 +11,7 @@ from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.features import writer as feature_writer
 from mmprep.pipeline.features.reader import FeatureSet, part_paths
 from mmprep.pipeline.features.token_reader import TokenFeatures
-from mmprep.pipeline.features.vectors import Form, Rows, Shape
+from mmprep.pipeline.features.vectors import FeatureSpec, Form, VectorBatch
 from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.tables.provenance import Provenance
 
@@ -19,7 +19,7 @@ PROVENANCE = Provenance("extract", {}, {}, {}, {"missing": "mean"})
 ITEMS = np.arange(1, 120, 3, dtype=np.int32)
 LENGTHS = np.random.default_rng(0).integers(1, 6, size=len(ITEMS))
 TOTAL = int(LENGTHS.sum())
-TOKENS = Rows(
+TOKENS = VectorBatch(
     np.random.default_rng(1).normal(size=(TOTAL, 4)).astype(np.float16),
     LENGTHS,
     np.arange(2 * TOTAL, dtype=np.int32).reshape(-1, 2),
@@ -30,11 +30,11 @@ TOKENS = Rows(
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty items in parts of eight and row groups of four."""
     folder = tmp_path_factory.mktemp("features") / "minilm_tokens"
-    item_bytes = Shape("tokens", 4, "f16").item_bytes
+    item_bytes = FeatureSpec("tokens", 4, "f16").item_bytes
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feature_writer, "GROUP_BYTES", 4 * item_bytes)
         patch.setattr(feature_writer, "PART_BYTES", 8 * item_bytes)
-        with write_features(folder, Shape("tokens", 4, "f16"), PROVENANCE) as writer:
+        with write_features(folder, FeatureSpec("tokens", 4, "f16"), PROVENANCE) as writer:
             for start in range(0, len(ITEMS), 7):
                 part = np.arange(start, min(start + 7, len(ITEMS)))
                 writer.append(ITEMS[part], TOKENS.take(part), [f"text {item}" for item in ITEMS[part]])
@@ -42,8 +42,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write(folder: Path, form: Form, rows: Rows) -> None:
-    with write_features(folder, Shape(form, rows.dimension), PROVENANCE) as writer:
+def write(folder: Path, form: Form, rows: VectorBatch) -> None:
+    with write_features(folder, FeatureSpec(form, rows.dimension), PROVENANCE) as writer:
         writer.append(np.arange(len(rows), dtype=np.int32), rows, ["a"] * len(rows))
 
 
@@ -87,7 +87,7 @@ def test_an_item_without_vectors_is_named(folder: Path, item: int) -> None:
 
 
 def test_patches_have_no_places_in_a_text(tmp_path: Path) -> None:
-    patches = Rows(np.arange(12, dtype=np.float32).reshape(6, 2), np.array([3, 3]))
+    patches = VectorBatch(np.arange(12, dtype=np.float32).reshape(6, 2), np.array([3, 3]))
     write(tmp_path / "patches", "patches", patches)
     found = TokenFeatures(FeatureSet.open(tmp_path / "patches")).gather([1])
     assert found.spans is None
@@ -97,14 +97,14 @@ def test_patches_have_no_places_in_a_text(tmp_path: Path) -> None:
 
 
 def test_features_of_no_items_can_be_opened(tmp_path: Path) -> None:
-    with write_features(tmp_path / "patches", Shape("patches", 2), PROVENANCE):
+    with write_features(tmp_path / "patches", FeatureSpec("patches", 2), PROVENANCE):
         pass
     found = TokenFeatures(FeatureSet.open(tmp_path / "patches")).gather([])
     assert (len(found), found.vectors.shape) == (0, (0, 2))
 
 
 def test_one_vector_an_item_is_refused(tmp_path: Path) -> None:
-    write(tmp_path / "vgg16", "vector", Rows(np.ones((2, 3), dtype=np.float32)))
+    write(tmp_path / "vgg16", "vector", VectorBatch(np.ones((2, 3), dtype=np.float32)))
     with pytest.raises(DataError, match="found one vector an item, expected patches or tokens"):
         TokenFeatures(FeatureSet.open(tmp_path / "vgg16"))
 
@@ -116,7 +116,7 @@ def test_a_folder_without_parts_names_the_command(tmp_path: Path) -> None:
 
 def test_a_flipped_bit_in_a_vector_is_noticed(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(600, 2)).astype(np.float32)
-    write(tmp_path / "patches", "patches", Rows(vectors, np.full(200, 3)))
+    write(tmp_path / "patches", "patches", VectorBatch(vectors, np.full(200, 3)))
     tokens = TokenFeatures(FeatureSet.open(tmp_path / "patches"))
     (part,) = part_paths(tmp_path / "patches")
     damaged = bytearray(part.read_bytes())
@@ -131,7 +131,7 @@ def test_a_flipped_bit_in_a_vector_is_noticed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep", [0, 50, -1])
 def test_a_part_that_is_cut_off_is_noticed(tmp_path: Path, keep: int) -> None:
-    write(tmp_path / "patches", "patches", Rows(np.ones((6, 2), dtype=np.float32), np.array([3, 3])))
+    write(tmp_path / "patches", "patches", VectorBatch(np.ones((6, 2), dtype=np.float32), np.array([3, 3])))
     (part,) = part_paths(tmp_path / "patches")
     part.write_bytes(part.read_bytes()[:keep])
     with pytest.raises(DataError, match="damaged features"):

@@ -15,7 +15,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.sparse import csr_array, random_array
 
 from mmprep.pipeline.graphs.common_counts import blocks_of
-from mmprep.pipeline.graphs.cooccurrence import Cooccurrence, co_bought, co_bought_share, common_neighbours
+from mmprep.pipeline.graphs.cooccurrence import Cooccurrence, co_bought, co_bought_share, cooccurrence_graph
 from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.graphs.packed_ranks import Ranks
 from mmprep.pipeline.graphs.params import CooccurrenceParams, UserUserParams
@@ -57,7 +57,7 @@ def shop(users: int = 300, items: int = 80, seed: int = 0) -> csr_array:
 
 
 def joined(interactions: csr_array, **changed: int) -> Cooccurrence:
-    return common_neighbours(interactions, CooccurrenceParams(**changed))
+    return cooccurrence_graph(interactions, CooccurrenceParams(**changed))
 
 
 @thorough
@@ -72,7 +72,7 @@ def test_cooccurrence_is_that_of_a_double_loop(
     interactions: Matrix, min_count: int, k: int, max_degree: int, block_entries: int
 ) -> None:
     params = CooccurrenceParams(min_count=min_count, k=k, max_degree=max_degree)
-    found = common_neighbours(csr_array(interactions), params, block_entries=block_entries)
+    found = cooccurrence_graph(csr_array(interactions), params, block_entries=block_entries)
     short = interactions[interactions.sum(axis=1) <= max_degree]
     ranked = ranked_by_double_loop(short, min_count)
     assert as_tuples(found.edges) == [edge for row in ranked for edge in row[:k]]
@@ -102,9 +102,9 @@ def test_blocks_and_threads_change_nothing(
     block_entries: int, cores: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     params = CooccurrenceParams(min_count=1, k=12)
-    expected = common_neighbours(shop(), params)
+    expected = cooccurrence_graph(shop(), params)
     monkeypatch.setattr("mmprep.pipeline.graphs.common_counts.cpu_count", lambda: cores)
-    found = common_neighbours(shop(), params, block_entries=block_entries)
+    found = cooccurrence_graph(shop(), params, block_entries=block_entries)
     assert as_tuples(found.edges) == as_tuples(expected.edges)
     assert (found.cut, found.tied) == (expected.cut, expected.tied)
     assert expected.cut > expected.tied > 0
@@ -160,7 +160,7 @@ def test_rows_beyond_max_degree_are_told_in_one_line_with_the_key_to_raise(caplo
 
 
 def test_joining_users_names_items_and_their_own_key(caplog: pytest.LogCaptureFixture) -> None:
-    common_neighbours(csr_array(shop().T), UserUserParams(max_degree=80))
+    cooccurrence_graph(csr_array(shop().T), UserUserParams(max_degree=80))
     assert "of 80 items have more than 80 train" in caplog.text
     assert "raise graphs.user_user.max_degree" in caplog.text
 
@@ -175,7 +175,7 @@ def test_a_user_of_many_items_does_not_cost_the_memory_of_their_pairs() -> None:
     interactions = csr_array(np.ones((1, items), dtype=np.float32))
     params = CooccurrenceParams(min_count=1, k=2, max_degree=items)
     tracemalloc.start()
-    found = common_neighbours(interactions, params, block_entries=4 * items)
+    found = cooccurrence_graph(interactions, params, block_entries=4 * items)
     share = co_bought_share(interactions, block_entries=4 * items)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -195,7 +195,7 @@ def test_progress_is_of_all_pairs_and_comes_in_pieces() -> None:
         yield lambda units, _: shown.append(units)
 
     pairs = int((np.diff(shop().indptr) ** 2).sum())
-    common_neighbours(shop(), CooccurrenceParams(), progress, block_entries=500)
+    cooccurrence_graph(shop(), CooccurrenceParams(), progress, block_entries=500)
     assert totals == [pairs]
     assert sum(shown) == pairs
     assert len(shown) > 5

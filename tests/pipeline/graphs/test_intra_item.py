@@ -18,7 +18,7 @@ from mmprep.models.encoders.params import ExtractParams, TextEncoderParams
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.features.token_reader import TokenFeatures
-from mmprep.pipeline.features.vectors import Rows, Shape, StoredAs
+from mmprep.pipeline.features.vectors import FeatureSpec, StorageDtype, VectorBatch
 from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.graphs import intra_item as within
 from mmprep.pipeline.graphs.catalogue import GraphName
@@ -53,8 +53,8 @@ def random_patches(lengths: Sequence[int], dimension: int = 24, seed: int = 0) -
     return [rng.normal(size=(length, dimension)).astype(np.float32) for length in lengths]
 
 
-def together(patches: Sequence[Vectors]) -> Rows:
-    return Rows(np.concatenate(patches), np.array([len(vectors) for vectors in patches]))
+def together(patches: Sequence[Vectors]) -> VectorBatch:
+    return VectorBatch(np.concatenate(patches), np.array([len(vectors) for vectors in patches]))
 
 
 def one_by_one(patches: Sequence[Vectors], k: int) -> list[Edge]:
@@ -84,11 +84,13 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def write_patches(
-    layout: Layout, patches: Sequence[Vectors], items: Sequence[int] | None = None, stored_as: StoredAs = "f16"
+    layout: Layout, patches: Sequence[Vectors], items: Sequence[int] | None = None, stored_as: StorageDtype = "f16"
 ) -> None:
     rows = together(patches)
     provenance = made_by_hand(layout, [layout.items], missing="mean")
-    with write_features(layout.features("patches"), Shape("patches", rows.dimension, stored_as), provenance) as writer:
+    with write_features(
+        layout.features("patches"), FeatureSpec("patches", rows.dimension, stored_as), provenance
+    ) as writer:
         writer.append(np.array(range(len(patches)) if items is None else items, dtype=np.int32), rows)
 
 
@@ -199,7 +201,7 @@ def build(layout: Layout, encoder: str, params: IntraItemParams, progress: Progr
 
 
 @pytest.mark.parametrize("stored_as", ["f16", "f32"])
-def test_the_graph_of_a_dataset_is_written_and_measured(layout: Layout, stored_as: StoredAs) -> None:
+def test_the_graph_of_a_dataset_is_written_and_measured(layout: Layout, stored_as: StorageDtype) -> None:
     patches = some_patches([6, 1, 0, 5])
     patches[3][4] = 0
     write_patches(layout, patches, [0, 1, 3, 4], stored_as)
@@ -247,7 +249,7 @@ def test_the_graph_of_real_tokens_joins_each_to_its_nearest(layout: Layout) -> N
     tokens = TokenFeatures(FeatureSet.open(layout.features("minilm_tokens")))
     rows, frame = tokens.gather(tokens.items), INTRA_EDGES.read(layout.graph("intra_item/minilm_tokens"))
     assert rows.lengths is not None
-    vectors = np.split(rows.vectors.astype(np.float32), rows.ends()[1:-1])
+    vectors = np.split(rows.vectors.astype(np.float32), rows.offsets()[1:-1])
     expected = [(int(tokens.items[item]), *edge) for item, *edge in one_by_one(vectors, 3)]
     assert [edge[:3] for edge in frame.rows()] == [edge[:3] for edge in expected]
     np.testing.assert_allclose(frame["weight"], [edge[3] for edge in expected], atol=1e-7)
@@ -316,7 +318,7 @@ def test_features_of_other_items_are_refused(layout: Layout) -> None:
 
 def test_features_of_no_item_are_refused(layout: Layout) -> None:
     with write_features(
-        layout.features("patches"), Shape("patches", 2), made_by_hand(layout, [layout.items], missing="mean")
+        layout.features("patches"), FeatureSpec("patches", 2), made_by_hand(layout, [layout.items], missing="mean")
     ):
         pass
     assert refused(layout) == (
@@ -337,7 +339,7 @@ def test_numbers_that_are_not_finite_name_their_item(
     patches[1][2, 5] = number
     with monkeypatch.context() as patch:
         # mmprep itself writes none.
-        patch.setattr(Rows, "stored", lambda self, _stored_as, _names: self)
+        patch.setattr(VectorBatch, "stored", lambda self, _stored_as, _names: self)
         write_patches(layout, patches, [0, 2, 4], "f32")
     assert refused(layout) == (
         f"{layout.features('patches')}: found NaN or infinite numbers for item 2, expected finite ones; "

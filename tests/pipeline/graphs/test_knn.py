@@ -14,7 +14,7 @@ from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.graphs import knn as neighbors
 from mmprep.pipeline.graphs.cosine import Cosines
 from mmprep.pipeline.graphs.edges import Edges
-from mmprep.pipeline.graphs.knn import candidates, consistent, nearest, thin
+from mmprep.pipeline.graphs.knn import candidates, consistent, drop_excess_duplicates, nearest
 from mmprep.pipeline.progress import Advance
 
 Vectors = npt.NDArray[np.float32]
@@ -191,9 +191,9 @@ def test_many_equal_items_are_thinned_before_they_are_compared(monkeypatch: pyte
 
 def test_thinning_keeps_the_first_of_each_kind() -> None:
     rows, columns = np.array([0, 0, 0, 0, 1, 1]), np.array([5, 2, 3, 1, 3, 1])
-    kept = thin(rows, columns, np.array([9, 4, 4, 4, 9, 7]), 2)
+    kept = drop_excess_duplicates(rows, columns, np.array([9, 4, 4, 4, 9, 7]), 2)
     assert sorted(zip(*(each.tolist() for each in kept), strict=True)) == [(0, 1), (0, 2), (0, 5), (1, 1), (1, 3)]
-    assert thin(rows, columns, None, 2)[0] is rows
+    assert drop_excess_duplicates(rows, columns, None, 2)[0] is rows
 
 
 def test_ties_at_the_cut_are_counted() -> None:

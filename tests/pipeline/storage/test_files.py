@@ -15,7 +15,7 @@ from mmprep.pipeline.storage.files import (
     atomic_folder,
     read_json,
     remove,
-    require,
+    require_exists,
     sha256,
     temporary_folder,
     write_json,
@@ -162,10 +162,10 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
 def test_require_names_the_command_that_makes_the_file(tmp_path: Path) -> None:
     path = tmp_path / "core.parquet"
     with pytest.raises(MissingInputError) as caught:
-        require(path, "mmprep filter")
+        require_exists(path, "mmprep filter")
     assert str(caught.value) == f"{path}: not found; run `mmprep filter` first"
     path.touch()
-    assert require(path, "mmprep filter") == path
+    assert require_exists(path, "mmprep filter") == path
 
 
 def test_write_json_is_indented_and_ends_with_a_newline(tmp_path: Path) -> None:

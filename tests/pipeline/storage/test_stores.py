@@ -11,14 +11,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from mmprep.pipeline.errors import ParamsError
 from mmprep.pipeline.storage import remote_store as remote_places
-from mmprep.pipeline.storage.local_store import LocalPlace
+from mmprep.pipeline.storage.local_store import LocalStore
 from mmprep.pipeline.storage.open_store import open_store
-from mmprep.pipeline.storage.remote_store import RemotePlace, changed
-from mmprep.pipeline.storage.store import Place, PlaceError
+from mmprep.pipeline.storage.remote_store import RemoteStore, changed
+from mmprep.pipeline.storage.store import Store, StoreError
 
 
 @pytest.fixture(params=["local", "remote"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty place of each kind."""
     place = open_store(tmp_path / "place" if request.param == "local" else "memory://places/place")
     yield place
@@ -27,11 +27,11 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
-def names(place: Place) -> list[str]:
+def names(place: Store) -> list[str]:
     return [entry.name for entry in place.entries()]
 
 
-def test_what_is_written_is_listed_and_read(place: Place) -> None:
+def test_what_is_written_is_listed_and_read(place: Store) -> None:
     assert (names(place), place.folders()) == ([], [])
     place.write("b", b"content")
     place.write("a", b"")
@@ -43,7 +43,7 @@ def test_what_is_written_is_listed_and_read(place: Place) -> None:
     assert (place.read("b"), place.read("b", 3), place.read("b", 1, 3)) == (b"content", b"tent", b"on")
 
 
-def test_a_file_is_replaced_moved_and_deleted(place: Place) -> None:
+def test_a_file_is_replaced_moved_and_deleted(place: Store) -> None:
     place.write("a", b"old")
     place.write("a", b"new")
     place.move("a", "aside/a")
@@ -54,43 +54,43 @@ def test_a_file_is_replaced_moved_and_deleted(place: Place) -> None:
     assert place.folders() == []
 
 
-def test_a_folder_with_something_in_it_stays(place: Place) -> None:
+def test_a_folder_with_something_in_it_stays(place: Store) -> None:
     place.write("a", b"a")
     place.remove_if_empty()
     assert names(place) == ["a"]
 
 
-def test_a_file_that_is_not_there_is_told_apart_from_trouble(place: Place) -> None:
-    for call in (lambda: place.read("a"), lambda: place.fetch("a"), lambda: place.move("a", "b")):
+def test_a_file_that_is_not_there_is_told_apart_from_trouble(place: Store) -> None:
+    for call in (lambda: place.read("a"), lambda: place.local_copy("a"), lambda: place.move("a", "b")):
         with pytest.raises(FileNotFoundError):
             call()
 
 
-def test_a_scratch_file_takes_its_place_and_is_gone(place: Place) -> None:
+def test_a_scratch_file_takes_its_place_and_is_gone(place: Store) -> None:
     scratch = place.scratch()
     scratch.write_bytes(b"content")
     assert "a" not in names(place)
-    place.put(scratch, "a")
+    place.upload(scratch, "a")
     assert not scratch.exists()
     assert (names(place), place.read("a")) == (["a"], b"content")
 
 
-def test_a_fetched_file_is_local_and_its_copy_goes_with_close(place: Place) -> None:
+def test_a_fetched_file_is_local_and_its_copy_goes_with_close(place: Store) -> None:
     place.write("a", b"content")
-    path = place.fetch("a")
+    path = place.local_copy("a")
     assert path.read_bytes() == b"content"
     place.close()
-    assert path.exists() == isinstance(place, LocalPlace)
-    assert place.fetch("a").read_bytes() == b"content"
+    assert path.exists() == isinstance(place, LocalStore)
+    assert place.local_copy("a").read_bytes() == b"content"
 
 
-def test_a_copy_is_made_again_once_discarded(place: Place) -> None:
+def test_a_copy_is_made_again_once_discarded(place: Store) -> None:
     place.write("a", b"old")
-    place.fetch("a")
+    place.local_copy("a")
     place.write("a", b"new")
     if place.discard_copy("a"):
-        assert isinstance(place, RemotePlace)
-    assert place.fetch("a").read_bytes() == b"new"
+        assert isinstance(place, RemoteStore)
+    assert place.local_copy("a").read_bytes() == b"new"
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(PlaceError, match=r"cannot be written \(No space left on device\)"):
+    with pytest.raises(StoreError, match=r"cannot be written \(No space left on device\)"):
         place.write("a", b"new")
     assert (names(place), place.read("a")) == (["a"], b"old")
 
@@ -136,9 +136,9 @@ def test_files_have_the_rights_that_the_user_gives_files(tmp_path: Path) -> None
 def test_a_file_in_the_place_of_the_folder_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     place = open_store(tmp_path / "file")
-    with pytest.raises(PlaceError, match=r"file: cannot be listed \(Not a directory\)"):
+    with pytest.raises(StoreError, match=r"file: cannot be listed \(Not a directory\)"):
         place.entries()
-    with pytest.raises(PlaceError, match=r"file: cannot be written \(File exists\)"):
+    with pytest.raises(StoreError, match=r"file: cannot be written \(File exists\)"):
         place.write("a", b"")
 
 
@@ -184,7 +184,7 @@ def test_trouble_with_a_store_is_one_clear_line(monkeypatch: pytest.MonkeyPatch)
     place = open_store("memory://bucket")
     calls = (place.entries, lambda: place.read("a"), lambda: place.write("a", b""), lambda: place.delete("a"))
     for call, verb in zip(calls, ("listed", "read", "written", "changed"), strict=True):
-        with pytest.raises(PlaceError) as caught:
+        with pytest.raises(StoreError) as caught:
             call()
         assert str(caught.value) == f"memory://bucket: cannot be {verb} (Unable to locate credentials)"
 
@@ -194,7 +194,7 @@ def test_a_missing_bucket_is_told_when_writing(monkeypatch: pytest.MonkeyPatch) 
         raise FileNotFoundError("bucket")
 
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", missing)
-    with pytest.raises(PlaceError, match=r"memory://bucket: a cannot be written \(no such bucket or folder\)"):
+    with pytest.raises(StoreError, match=r"memory://bucket: a cannot be written \(no such bucket or folder\)"):
         open_store("memory://bucket").write("a", b"")
 
 

@@ -13,10 +13,10 @@ from mmprep.pipeline.tables import schemas
 from mmprep.pipeline.tables import table as tables
 from mmprep.pipeline.tables.provenance import Provenance, digest_of, read_provenance
 from mmprep.pipeline.tables.schemas import (
-    CORE,
     EDGES,
     INTERACTIONS,
     ITEMS,
+    KCORE,
     RAW_ITEMS,
     RECOMMENDATIONS,
     REJECTS,
@@ -100,7 +100,7 @@ def test_a_null_is_refused_where_every_row_needs_a_value(tmp_path: Path, table: 
         (INTERACTIONS, {"rating", "timestamp", "split"}),
         (RAW_ITEMS, {"image", "image_url"}),
         (REJECTS, {"line"}),
-        (CORE, {"rating", "timestamp", "split"}),
+        (KCORE, {"rating", "timestamp", "split"}),
         (USERS, set()),
         (ITEMS, {"image", "image_url"}),
         (SPLIT_INTERACTIONS, {"rating", "timestamp"}),
@@ -125,7 +125,7 @@ def test_columns_beyond_the_table_are_not_written(tmp_path: Path) -> None:
 
 def test_a_missing_file_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(MissingInputError) as caught:
-        CORE.read(tmp_path / "core.parquet")
+        KCORE.read(tmp_path / "core.parquet")
     assert str(caught.value) == f"{tmp_path}/core.parquet: not found; run `mmprep filter` first"
 
 
@@ -133,7 +133,7 @@ def test_another_table_is_refused_with_both_schemas(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     USERS.write(rows_of(USERS), path, PROVENANCE)
     with pytest.raises(DataError) as caught:
-        CORE.read(path)
+        KCORE.read(path)
     assert str(caught.value) == (
         f"{path}: not a table of k-core interactions: found (user int32, user_id large_string), "
         "expected (user int32, item int32, rating float or null, timestamp int64 or null, split large_string or null)"
@@ -190,7 +190,7 @@ def test_a_write_that_fails_keeps_the_old_file(tmp_path: Path) -> None:
 
 
 def test_tables_in_the_order_of_the_raw_files_are_known_by_their_rows() -> None:
-    assert [table for table in ALL if table.known_by_rows] == [INTERACTIONS, RAW_ITEMS]
+    assert [table for table in ALL if table.has_content_digest] == [INTERACTIONS, RAW_ITEMS]
 
 
 @pytest.mark.parametrize("table", [INTERACTIONS, RAW_ITEMS], ids=by_name)
@@ -220,6 +220,6 @@ def test_rows_come_back_in_pieces_as_they_were_written(
 ) -> None:
     table.write(rows_of(table), tmp_path / "t.parquet", PROVENANCE)
     monkeypatch.setattr(tables, "PIECE", 2)
-    pieces = list(table.pieces(tmp_path / "t.parquet"))
+    pieces = list(table.iter_batches(tmp_path / "t.parquet"))
     assert [len(piece) for piece in pieces] == [2, 2, 1]
     assert_frame_equal(pl.concat(pieces), rows_of(table), check_exact=True)

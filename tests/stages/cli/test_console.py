@@ -17,7 +17,7 @@ from mmprep.stages.cli.console import (
     show_finding,
     timed,
 )
-from mmprep.stages.explore.denoise import Doubt
+from mmprep.stages.explore.denoise import DoubtfulInteraction
 from mmprep.stages.maintenance.cache import FolderStats
 from mmprep.stages.maintenance.verify import Finding
 
@@ -103,7 +103,7 @@ def test_what_is_cached_is_shown_with_what_is_damaged(capsys: pytest.CaptureFixt
 
 
 def test_a_finding_says_what_to_run(capsys: pytest.CaptureFixture[str]) -> None:
-    show_finding(Finding(Path("a"), "sound"))
+    show_finding(Finding(Path("a"), "ok"))
     show_finding(Finding(Path("b"), "stale", "made of another a; run `mmprep filter`"))
     assert capsys.readouterr().out.splitlines() == [
         "sound    a",
@@ -113,7 +113,9 @@ def test_a_finding_says_what_to_run(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_interactions_that_are_believed_least_are_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    show_doubts([Doubt("u7", "i1", "Mug [red]", 0.41234, 0.3), Doubt("u8", "i2", "Cup", 0.5, 0.0)])
+    show_doubts(
+        [DoubtfulInteraction("u7", "i1", "Mug [red]", 0.41234, 0.3), DoubtfulInteraction("u8", "i2", "Cup", 0.5, 0.0)]
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "least reliable: 2"
     shown = [[cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")] for line in lines]

@@ -25,9 +25,9 @@ from worlds import write_vectors
 from mmprep.models.encoders.catalogue import CATALOGUE
 from mmprep.pipeline.cache.row_cache import RowCache, cache_place
 from mmprep.pipeline.errors import MmprepError
-from mmprep.pipeline.features.vectors import PACKED, Rows
+from mmprep.pipeline.features.vectors import PACKED_SCHEMA, VectorBatch
 from mmprep.pipeline.layout import Layout
-from mmprep.pipeline.storage.store import PlaceError
+from mmprep.pipeline.storage.store import StoreError
 from mmprep.pipeline.tables.schemas import ITEMS, SPLIT_INTERACTIONS, USERS
 from mmprep.stages.cli.group import EXIT_CODES
 from mmprep.stages.cli.main import main
@@ -448,8 +448,8 @@ def test_a_damaged_shard_of_the_cache_is_named(cached: Path) -> None:
 def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A row cache with two rows."""
     monkeypatch.setenv("MMPREP_CACHE", str(tmp_path / "cache"))
-    with RowCache(cache_place(os.environ), {"encoder": "toy", "weights": "none"}, PACKED) as cache:
-        cache.add([b"a" * 32, b"b" * 32], Rows(np.ones((2, 3), dtype=np.float32)).pack())
+    with RowCache(cache_place(os.environ), {"encoder": "toy", "weights": "none"}, PACKED_SCHEMA) as cache:
+        cache.add([b"a" * 32, b"b" * 32], VectorBatch(np.ones((2, 3), dtype=np.float32)).pack())
     return tmp_path / "cache"
 
 
@@ -481,7 +481,7 @@ def test_a_cache_that_cannot_be_used_counts_as_bad_data(tmp_path: Path, monkeypa
 
 def test_an_error_of_a_narrower_kind_has_its_kinds_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_: object) -> None:
-        raise PlaceError("the disk is gone")
+        raise StoreError("the disk is gone")
 
     monkeypatch.setattr("mmprep.stages.maintenance.cache.stats", broken)
     assert failure(4, "cache", "stats") == "the disk is gone"
@@ -562,7 +562,7 @@ def test_version_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nothing"], ["filter", "--nothing"], ["inspect"], ["extract", "--modality", "sound"]]
+    "arguments", [["nothing"], ["filter", "--nothing"], ["inspect"], ["extract", "--modality", "ok"]]
 )
 def test_a_command_line_that_is_wrong_shows_the_usage(arguments: list[str]) -> None:
     result = mmprep(*arguments)

@@ -9,7 +9,7 @@ from fake_place import FakePlace
 from mmprep.pipeline.errors import ParamsError
 from mmprep.stages.cli.main import main
 from mmprep.stages.experiments import experiment
-from mmprep.stages.experiments.experiment import Asked, run_at
+from mmprep.stages.experiments.experiment import ExperimentRequest, run_at
 
 TABLE = """
 paper: P
@@ -76,14 +76,14 @@ def test_what_training_takes_is_printed_in_seconds_and_megabytes(place: FakePlac
 
 
 def test_the_seed_of_the_parameters_is_taken_where_none_is_asked_for(place: FakePlace) -> None:
-    found = run_at(place, Asked("p-table1", ("VBPR",), picture=False))
+    found = run_at(place, ExperimentRequest("p-table1", ("VBPR",), picture=False))
     assert [line.means for line in found.table] == [(0.02, 0.01)]
     assert found.written == [Path("data/experiments/toys/p-table1.csv")]
 
 
 def test_the_papers_settings_are_taken_on_request_alone(place: FakePlace) -> None:
-    run_at(place, Asked("p-table1", ("VBPR",), like="baby", picture=False))
-    run_at(place, Asked("p-table1", ("VBPR",), like="baby", as_published=True, picture=False))
+    run_at(place, ExperimentRequest("p-table1", ("VBPR",), like="baby", picture=False))
+    run_at(place, ExperimentRequest("p-table1", ("VBPR",), like="baby", as_published=True, picture=False))
     assert ["++train.patience=8" in overrides for _, overrides, _ in place.ran] == [False, True]
 
 
@@ -102,9 +102,9 @@ def test_no_picture_is_drawn_without_the_library(place: FakePlace, monkeypatch: 
 
     monkeypatch.setattr(experiment, "require_matplotlib", missing)
     with pytest.raises(ParamsError, match=r"^experiments/p-table1.yaml: give --no-picture, or install it"):
-        run_at(place, Asked("p-table1"))
+        run_at(place, ExperimentRequest("p-table1"))
     assert place.ran == []
-    run_at(place, Asked("p-table1", picture=False))
+    run_at(place, ExperimentRequest("p-table1", picture=False))
 
 
 @pytest.mark.usefixtures("place")

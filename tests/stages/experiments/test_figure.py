@@ -12,11 +12,11 @@ from mmprep.stages.experiments import figure as experiment_picture
 from mmprep.stages.experiments.figure import draw
 from mmprep.stages.experiments.runner import Result
 from mmprep.stages.experiments.spec import load, points
-from mmprep.stages.experiments.table import Line, lines
+from mmprep.stages.experiments.table import TableRow, lines
 from mmprep.stages.explore.figures import require_matplotlib
 
 
-def table(name: str, dataset: str = "toys", like: str | None = None) -> list[Line]:
+def table(name: str, dataset: str = "toys", like: str | None = None) -> list[TableRow]:
     file = load(ROOT / "experiments" / f"{name}.yaml")
     runs = tuple(dict.fromkeys(file.metrics, seed / 10) for seed in (1, 3))
     return lines(file, [Result(point, runs if point.recommender else ()) for point in points(file)], dataset, like)

@@ -8,11 +8,11 @@ from mmprep.pipeline.errors import DataError, MissingInputError, ParamsError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.params import parse_section
 from mmprep.stages.experiments.runner import Result, hydra, run_points, slug
-from mmprep.stages.experiments.spec import ExperimentFile, points
+from mmprep.stages.experiments.spec import ExperimentSpec, points
 from mmprep.stages.experiments.table import lines, notes, write_table
 
 FILE = parse_section(
-    ExperimentFile,
+    ExperimentSpec,
     {
         "paper": "P",
         "source": "Table 1",
@@ -42,7 +42,7 @@ def layout(in_folder: Path) -> Layout:
     return Layout(Path("data"), "toys")
 
 
-def run(place: FakePlace, layout: Layout, *seeds: int, file: ExperimentFile = VALID) -> list[Result]:
+def run(place: FakePlace, layout: Layout, *seeds: int, file: ExperimentSpec = VALID) -> list[Result]:
     return run_points(points(file), seeds or (0,), VALUES, "p-table1", place, layout)
 
 

@@ -7,7 +7,16 @@ from mmprep.models.recommenders.catalogue import CATALOGUE
 from mmprep.pipeline.errors import ParamsError
 from mmprep.pipeline.params import read_yaml
 from mmprep.stages.experiments.runner import checked
-from mmprep.stages.experiments.spec import ExperimentFile, Point, chosen, find, likeness, load, points, settings
+from mmprep.stages.experiments.spec import (
+    ExperimentPoint,
+    ExperimentSpec,
+    find,
+    load,
+    match_paper_dataset,
+    points,
+    select_rows,
+    settings,
+)
 
 SHIPPED = sorted((ROOT / "experiments").glob("*.yaml"))
 VALUES = read_yaml(ROOT / "params.yaml")
@@ -36,13 +45,13 @@ rows:
 """
 
 
-def parse(text: str, folder: Path) -> ExperimentFile:
+def parse(text: str, folder: Path) -> ExperimentSpec:
     path = folder / "file.yaml"
     path.write_text(text)
     return load(path)
 
 
-def runnable() -> list[tuple[Path, Point]]:
+def runnable() -> list[tuple[Path, ExperimentPoint]]:
     """The experiments of all shipped files whose recommender is in the catalogue."""
     return [(path, point) for path in SHIPPED for point in points(load(path)) if point.recommender in CATALOGUE]
 
@@ -63,7 +72,7 @@ def test_each_seed_draws_its_own_noise() -> None:
 @pytest.mark.parametrize(
     ("path", "point"), [pytest.param(*each, id=f"{each[0].stem}-{each[1].label}") for each in runnable()]
 )
-def test_every_row_makes_valid_parameters(path: Path, point: Point) -> None:
+def test_every_row_makes_valid_parameters(path: Path, point: ExperimentPoint) -> None:
     checked(point, VALUES, path.stem)
 
 
@@ -120,17 +129,17 @@ def test_a_sweep_is_a_point_a_value_of_all_its_keys(tmp_path: Path) -> None:
 def test_a_dataset_is_like_the_papers_that_its_name_has_as_a_word(
     tmp_path: Path, dataset: str, wanted: str | None, found: str | None
 ) -> None:
-    assert likeness(parse(TABLE, tmp_path), dataset, wanted) == found
+    assert match_paper_dataset(parse(TABLE, tmp_path), dataset, wanted) == found
 
 
 def test_rows_are_chosen_by_label(tmp_path: Path) -> None:
     file = parse(TABLE, tmp_path)
-    assert [row.label for row in chosen(file, ["MICRO"]).rows] == ["MICRO"]
-    assert chosen(file, []) == file
+    assert [row.label for row in select_rows(file, ["MICRO"]).rows] == ["MICRO"]
+    assert select_rows(file, []) == file
     with pytest.raises(ParamsError, match=r"^rows: found 'BRP', expected a row; did you mean BPR"):
-        chosen(file, ["BRP"])
+        select_rows(file, ["BRP"])
     with pytest.raises(ParamsError, match=r"^like: found 'tiktok', expected a dataset of the paper"):
-        likeness(file, "toys", "tiktok")
+        match_paper_dataset(file, "toys", "tiktok")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,14 @@ from imports import ROOT
 
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout
-from mmprep.stages.experiments.workspace import MADE, PLACE, ExperimentError, ProjectCopy, experiments, opened
+from mmprep.stages.experiments.workspace import (
+    MADE,
+    PLACE,
+    ExperimentError,
+    ExperimentWorkspace,
+    experiments,
+    open_workspace,
+)
 
 # Notes what it is asked, writes what a stage would, and records an experiment as DVC does: a commit under refs/exps.
 DVC = """#!{python}
@@ -77,8 +84,8 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def copy(project: Path) -> Iterator[ProjectCopy]:
-    with opened(project, stand_in(project)) as found:
+def copy(project: Path) -> Iterator[ExperimentWorkspace]:
+    with open_workspace(project, stand_in(project)) as found:
         yield found
 
 
@@ -93,14 +100,14 @@ def stand_in(project: Path) -> list[str]:
     return [str(path)]
 
 
-def run(copy: ProjectCopy, name: str = "a", target: str = "evaluate@bpr") -> dict[str, object]:
+def run(copy: ExperimentWorkspace, name: str = "a", target: str = "evaluate@bpr") -> dict[str, object]:
     log = copy.project / "data" / "logs" / f"{name}.log"
     copy.run(name, ["++train.seed=1"], target, log)
     told: dict[str, object] = json.loads(log.read_text())
     return told
 
 
-def test_an_experiment_sees_the_files_as_they_are_and_leaves_them_so(copy: ProjectCopy) -> None:
+def test_an_experiment_sees_the_files_as_they_are_and_leaves_them_so(copy: ExperimentWorkspace) -> None:
     status = git(copy.project, "status", "--porcelain")
     copy.prepare()
     told = run(copy)
@@ -113,23 +120,23 @@ def test_an_experiment_sees_the_files_as_they_are_and_leaves_them_so(copy: Proje
     assert (copy.folder / ".dvc" / "config.local").read_text() == str(copy.project / ".dvc" / "cache")
 
 
-def test_the_next_experiment_begins_with_the_same_files_and_what_was_half_done(copy: ProjectCopy) -> None:
+def test_the_next_experiment_begins_with_the_same_files_and_what_was_half_done(copy: ExperimentWorkspace) -> None:
     copy.prepare()
     assert run(copy)["left"] is False
     told = run(copy, "b")
     assert (told["params"], told["left"]) == ("new", True)
 
 
-def test_a_file_that_dvc_does_not_know_is_taken_once(copy: ProjectCopy) -> None:
+def test_a_file_that_dvc_does_not_know_is_taken_once(copy: ExperimentWorkspace) -> None:
     copy.prepare()
-    left = copy.folder / "data" / "runs" / "cost.json"
+    left = copy.folder / "data" / "runs" / "training_cost.json"
     left.parent.mkdir(parents=True)
     left.write_text("{}")
-    assert [copy.take(Path("data/runs/cost.json")) for _ in range(2)] == [b"{}", None]
+    assert [copy.pop_file(Path("data/runs/training_cost.json")) for _ in range(2)] == [b"{}", None]
     assert not left.exists()
 
 
-def test_experiments_are_handed_to_the_project_and_found_by_their_digest(copy: ProjectCopy) -> None:
+def test_experiments_are_handed_to_the_project_and_found_by_their_digest(copy: ExperimentWorkspace) -> None:
     copy.prepare()
     run(copy, "row-12345678")
     found = copy.find("12345678")
@@ -139,7 +146,7 @@ def test_experiments_are_handed_to_the_project_and_found_by_their_digest(copy: P
     assert experiments(copy.folder) == []
 
 
-def test_one_that_was_killed_before_it_was_handed_over_is_not_run_again(copy: ProjectCopy) -> None:
+def test_one_that_was_killed_before_it_was_handed_over_is_not_run_again(copy: ExperimentWorkspace) -> None:
     copy.prepare()
     git(copy.folder, "update-ref", f"refs/exps/{copy.baseline[:2]}/{copy.baseline[2:]}/a", copy.baseline)
     log = copy.project / "a.log"
@@ -147,7 +154,7 @@ def test_one_that_was_killed_before_it_was_handed_over_is_not_run_again(copy: Pr
     assert not log.exists()
 
 
-def test_what_dvc_notes_of_a_killed_experiment_is_forgotten(copy: ProjectCopy) -> None:
+def test_what_dvc_notes_of_a_killed_experiment_is_forgotten(copy: ExperimentWorkspace) -> None:
     copy.prepare()
     run(copy)
     assert "EXEC_HEAD" in git(copy.folder, "for-each-ref")
@@ -155,7 +162,7 @@ def test_what_dvc_notes_of_a_killed_experiment_is_forgotten(copy: ProjectCopy) -
     assert "EXEC_HEAD" not in git(copy.folder, "for-each-ref")
 
 
-def test_a_failure_tells_the_stages_own_words_and_where_the_rest_is(copy: ProjectCopy) -> None:
+def test_a_failure_tells_the_stages_own_words_and_where_the_rest_is(copy: ExperimentWorkspace) -> None:
     copy.prepare()
     with pytest.raises(ExperimentError, match=r"^loss is not finite \(all of it: .*a\.log\)$"):
         run(copy, target="broken")
@@ -163,7 +170,7 @@ def test_a_failure_tells_the_stages_own_words_and_where_the_rest_is(copy: Projec
 
 def test_a_digest_changes_with_parameters_raw_files_and_what_is_asked_and_else_stays(project: Path) -> None:
     def digest(*asked: object) -> str:
-        with opened(project, stand_in(project)) as copy:
+        with open_workspace(project, stand_in(project)) as copy:
             return copy.digest("toys", *asked)
 
     first = digest("x")
@@ -182,16 +189,16 @@ def test_a_digest_changes_with_parameters_raw_files_and_what_is_asked_and_else_s
 
 
 def test_a_project_that_was_moved_gets_a_new_copy(project: Path) -> None:
-    with opened(project, stand_in(project)) as copy:
+    with open_workspace(project, stand_in(project)) as copy:
         copy.prepare()
     moved = project.rename(project.parent / "moved")
-    with opened(moved, stand_in(moved)) as copy:
+    with open_workspace(moved, stand_in(moved)) as copy:
         copy.prepare()
         assert run(copy)["raw"] == "good"
 
 
-def test_two_commands_do_not_run_at_once(copy: ProjectCopy) -> None:
-    with pytest.raises(DataError, match="experiments are running here"), opened(copy.project):
+def test_two_commands_do_not_run_at_once(copy: ExperimentWorkspace) -> None:
+    with pytest.raises(DataError, match="experiments are running here"), open_workspace(copy.project):
         pass
 
 
@@ -209,7 +216,7 @@ def test_dvc_that_lost_its_parent_keeps_others_out(project: Path) -> None:
             time.sleep(0.05)
         parent.kill()
     number = int(note.read_text())
-    with pytest.raises(DataError, match="experiments are running here"), opened(project):
+    with pytest.raises(DataError, match="experiments are running here"), open_workspace(project):
         pass
     os.kill(number, signal.SIGKILL)
     wait_for_the_lock(project)
@@ -217,7 +224,7 @@ def test_dvc_that_lost_its_parent_keeps_others_out(project: Path) -> None:
 
 def wait_for_the_lock(project: Path) -> None:
     for _ in range(200):
-        with suppress(DataError), opened(project):
+        with suppress(DataError), open_workspace(project):
             return
         time.sleep(0.05)
     pytest.fail("the lock outlived the process")
@@ -226,14 +233,14 @@ def wait_for_the_lock(project: Path) -> None:
 def test_a_project_without_dvc_or_commits_is_told_what_to_do(tmp_path: Path) -> None:
     with (
         pytest.raises(MissingInputError, match=r"no \.dvc folder; run `git init` and `dvc init` first"),
-        opened(tmp_path),
+        open_workspace(tmp_path),
     ):
         pass
     (tmp_path / ".dvc").mkdir()
-    with pytest.raises(MissingInputError, match="no commit, on which experiments are based"), opened(tmp_path):
+    with pytest.raises(MissingInputError, match="no commit, on which experiments are based"), open_workspace(tmp_path):
         pass
     git(tmp_path, "init", "-q")
-    with pytest.raises(MissingInputError, match="no commit, on which experiments are based"), opened(tmp_path):
+    with pytest.raises(MissingInputError, match="no commit, on which experiments are based"), open_workspace(tmp_path):
         pass
     assert not (tmp_path / PLACE).exists()
 

@@ -16,7 +16,7 @@ from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import RELIABILITIES
-from mmprep.stages.explore.denoise import Doubt, least_reliable, recommender_of, run
+from mmprep.stages.explore.denoise import DoubtfulInteraction, least_reliable, recommender_of, run
 from mmprep.stages.maintenance.verify import run as verify
 from mmprep.stages.training import train
 from mmprep.stages.training.load_run import load_run
@@ -101,13 +101,15 @@ def test_least_reliable_come_first_with_their_titles(layout: Layout) -> None:
     found = least_reliable(layout, 7)
     assert [each.f - each.g for each in found] == pytest.approx(np.sort(margin)[:7].tolist())
     item = rows["item"][worst]
-    assert found[0] == Doubt(f"u{rows['user'][worst]}", f"i{item}", f"Item {item}", rows["f"][worst], rows["g"][worst])
+    assert found[0] == DoubtfulInteraction(
+        f"u{rows['user'][worst]}", f"i{item}", f"Item {item}", rows["f"][worst], rows["g"][worst]
+    )
     assert found[0].row() == (found[0].user_id, f"i{item}", f"Item {item}", f"{found[0].f:.4f}", f"{found[0].g:.4f}")
     assert len(least_reliable(layout, 10**6)) == WORLD.train.nnz
 
 
 def test_titles_that_would_steer_a_terminal_are_shown_as_escapes() -> None:
-    assert Doubt("u", "i", "a\x1b[2J", 0.5, 0.1).row()[2] == "a\\x1b[2J"
+    assert DoubtfulInteraction("u", "i", "a\x1b[2J", 0.5, 0.1).row()[2] == "a\\x1b[2J"
 
 
 def test_verify_knows_the_table(layout: Layout) -> None:

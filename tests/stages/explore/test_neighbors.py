@@ -9,7 +9,7 @@ import pytest
 from worlds import World, binary, made_by_hand, write_items, write_world
 
 from mmprep.pipeline.errors import DataError, MissingInputError, ParamsError
-from mmprep.pipeline.features.vectors import Rows, Shape
+from mmprep.pipeline.features.vectors import FeatureSpec, VectorBatch
 from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.layout import Layout
@@ -36,8 +36,8 @@ def layout(tmp_path: Path) -> Layout:
 
 def write_encoder(layout: Layout, name: str, seed: int | None = None, value: float = 1) -> None:
     provenance = made_by_hand(layout, [layout.items], encoder={"pretrained": seed is None, "seed": seed})
-    with write_features(layout.features(name), Shape("vector", 2), provenance) as writer:
-        writer.append(np.arange(5, dtype=np.int32), Rows(np.full((5, 2), value, dtype=np.float32)))
+    with write_features(layout.features(name), FeatureSpec("vector", 2), provenance) as writer:
+        writer.append(np.arange(5, dtype=np.int32), VectorBatch(np.full((5, 2), value, dtype=np.float32)))
 
 
 def parts(layout: Layout, encoder: str) -> list[Path]:

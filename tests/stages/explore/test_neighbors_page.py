@@ -17,10 +17,10 @@ from mmprep.pipeline.photos.folder import PhotoFiles
 from mmprep.stages.explore.item_lookup import Item
 from mmprep.stages.explore.neighbors import GraphNeighbours, ItemNeighbours, Neighbour
 from mmprep.stages.explore.neighbors_page import POLICY, write_page
-from mmprep.stages.graphs.item_graphs import Weighing
+from mmprep.stages.graphs.item_graphs import EdgeWeightMeaning
 
-COSINE = Weighing("cosine", "weights are cosine similarities of the vectors", full=1)
-COMMON = Weighing("common users", "weights are users who have both items in train", digits=0)
+COSINE = EdgeWeightMeaning("cosine", "weights are cosine similarities of the vectors", full=1)
+COMMON = EdgeWeightMeaning("common users", "weights are users who have both items in train", digits=0)
 HOSTILE = """<script src="https://evil.example/x.js">alert('1')</script>" onload="alert(2)&amp;"""
 
 
@@ -80,7 +80,7 @@ def item(number: int, image: str | None = None, title: str | None = None) -> Ite
 
 
 def graph(
-    neighbours: list[tuple[Item, float]], name: str = "knn/minilm", weighing: Weighing = COSINE
+    neighbours: list[tuple[Item, float]], name: str = "knn/minilm", weighing: EdgeWeightMeaning = COSINE
 ) -> GraphNeighbours:
     found = tuple(Neighbour(*each) for each in neighbours)
     lack = "" if found else "has no edge of this item"

@@ -7,7 +7,7 @@ import pytest
 from configs import CONFIG, DAMAGES
 
 from mmprep.pipeline.errors import DataError, MissingInputError
-from mmprep.pipeline.features.vectors import Shape
+from mmprep.pipeline.features.vectors import FeatureSpec
 from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import Provenance
@@ -25,7 +25,7 @@ def write_run(layout: Layout, name: str, metrics: dict[str, float]) -> None:
 def write_encoder(layout: Layout, name: str, pretrained: bool) -> None:
     encoder = {"pretrained": pretrained, "seed": None if pretrained else 3}
     provenance = Provenance("extract", {}, {}, {}, {"encoder": encoder})
-    with write_features(layout.features(name), Shape("vector", 4), provenance):
+    with write_features(layout.features(name), FeatureSpec("vector", 4), provenance):
         pass
 
 
@@ -39,7 +39,7 @@ def test_the_metrics_of_every_evaluated_recommender_are_collected_by_name(tmp_pa
     assert list(found.metrics) == ["bpr", "vbpr"]
     assert found.metrics["bpr"]["recall@10"] == 0.5
     assert found.places == [("recommendations", layout.run(name).recommendations) for name in ("bpr", "vbpr")]
-    assert found.cautions == []
+    assert found.warnings == []
 
 
 def test_features_and_graphs_are_listed(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_random_weights_are_cautioned_against(tmp_path: Path) -> None:
     write_run(layout, "bpr", NUMBERS)
     write_encoder(layout, "minilm", pretrained=True)
     write_encoder(layout, "vgg16", pretrained=False)
-    assert collect(layout).cautions == ["vgg16 has random weights (seed 3): its features carry no learned meaning"]
+    assert collect(layout).warnings == ["vgg16 has random weights (seed 3): its features carry no learned meaning"]
 
 
 def test_pieces_of_vectors_are_cautioned_against(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_pieces_of_vectors_are_cautioned_against(tmp_path: Path) -> None:
         write_run(layout, name, NUMBERS)
         layout.run(name).config.write_text(json.dumps(CONFIG | more))
     expected = "mdr_chca read pieces of the vectors of vgg16 and minilm for patches or tokens: a trial, not the model"
-    assert collect(layout).cautions == [expected]
+    assert collect(layout).warnings == [expected]
 
 
 @pytest.mark.parametrize("kind", DAMAGES)

@@ -14,7 +14,7 @@ from mmprep.models.encoders.base import Identity
 from mmprep.models.encoders.params import ExtractParams, TextEncoderParams
 from mmprep.pipeline.cache.row_cache import RowCache
 from mmprep.pipeline.errors import DataError, WeightsError
-from mmprep.pipeline.features.vectors import Rows
+from mmprep.pipeline.features.vectors import VectorBatch
 from mmprep.pipeline.layout import Layout
 from mmprep.stages.extract.encode import BATCHES_AHEAD, chunks, map_ahead, reader_pool
 from mmprep.stages.extract.extract import run
@@ -85,7 +85,7 @@ def test_an_encoder_that_fails_ends_the_run_at_once(layout: Layout, monkeypatch:
             time.sleep(0.02)
             return prepared[-1]
 
-        def encode(self, batch: list[Seen]) -> Rows:
+        def encode(self, batch: list[Seen]) -> VectorBatch:
             raise RuntimeError(f"out of memory at {len(batch)}")
 
     monkeypatch.setattr("mmprep.stages.extract.encode.load_encoder", Failing().load)
@@ -135,7 +135,7 @@ def test_reader_is_at_most_some_batches_ahead_of_the_encoder(layout: Layout, mon
             prepared.append(super().prepare(source))
             return prepared[-1]
 
-        def encode(self, batch: list[Seen]) -> Rows:
+        def encode(self, batch: list[Seen]) -> VectorBatch:
             rows = super().encode(batch)
             lead.append(len(prepared) - len(self.seen))
             return rows

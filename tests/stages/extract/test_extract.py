@@ -22,7 +22,7 @@ from mmprep.models.encoders.params import (
 from mmprep.pipeline.errors import DataError, MissingInputError, WeightsError
 from mmprep.pipeline.features.reader import FeatureSet, part_paths
 from mmprep.pipeline.features.token_reader import TokenFeatures
-from mmprep.pipeline.features.vectors import Rows
+from mmprep.pipeline.features.vectors import VectorBatch
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import read_provenance
@@ -282,7 +282,7 @@ def test_extraction_that_ends_in_the_middle_leaves_the_old_features(
     before = digests(folder)
     encode = FakeEncoder.encode
 
-    def failing(self: FakeEncoder, batch: list[Seen]) -> Rows:
+    def failing(self: FakeEncoder, batch: list[Seen]) -> VectorBatch:
         if len(self.batches) == 6:  # four before, and two of the new weights
             raise error
         return encode(self, batch)
@@ -312,7 +312,7 @@ def test_numbers_that_cannot_be_kept_are_refused_and_never_cached(
 ) -> None:
     encode = FakeEncoder.encode
 
-    def broken(self: FakeEncoder, batch: list[Seen]) -> Rows:
+    def broken(self: FakeEncoder, batch: list[Seen]) -> VectorBatch:
         return encode(self, [value if level == 30 else level for level in batch])
 
     monkeypatch.setattr(FakeEncoder, "encode", broken)
@@ -372,9 +372,9 @@ def test_replaced_photos_reach_the_features_and_are_counted(layout: Layout) -> N
 
 
 def test_reduced_patches_lie_in_their_basis_which_is_kept(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    def encode(_: FakeEncoder, batch: list[Seen]) -> Rows:
+    def encode(_: FakeEncoder, batch: list[Seen]) -> VectorBatch:
         made = np.random.default_rng([int(level) for level in batch if isinstance(level, float)])
-        return Rows(made.normal(size=(3 * len(batch), 768)).astype(np.float32), np.full(len(batch), 3))
+        return VectorBatch(made.normal(size=(3 * len(batch), 768)).astype(np.float32), np.full(len(batch), 3))
 
     monkeypatch.setattr(FakeEncoder, "encode", encode)
     params = PatchEncoderParams(weights="random:3", batch_size=3)

@@ -56,8 +56,8 @@ def test_a_photo_is_named_by_the_bytes_of_its_file_wherever_it_lies(tmp_path: Pa
 
 def test_texts_come_in_an_order_of_their_own_and_photos_in_that_of_items() -> None:
     texts = [text_inputs().keyed(Source(n, text)) for n, text in enumerate(["aa", "bbbb", "cc", "ddd"])]
-    ranked = [keyed.source.what for keyed in sorted(texts, key=text_inputs().rank)]
+    ranked = [keyed.source.content_ref for keyed in sorted(texts, key=text_inputs().rank)]
     assert sorted(ranked) == ["aa", "bbbb", "cc", "ddd"]
-    assert ranked == [keyed.source.what for keyed in sorted([*texts[2:], *texts[:2]], key=text_inputs().rank)]
+    assert ranked == [keyed.source.content_ref for keyed in sorted([*texts[2:], *texts[:2]], key=text_inputs().rank)]
     photos = sorted(texts, key=photo_inputs(PhotoFiles(Path())).rank)
     assert [keyed.source.item for keyed in photos] == [0, 1, 2, 3]

@@ -68,7 +68,7 @@ def test_minilm_tokens_are_as_many_as_the_text_has_and_tell_their_places(layout:
     tokens = TokenFeatures(FeatureSet.open(layout.features("minilm_tokens")))
     rows, texts = tokens.gather([2, 0, 1]), tokens.texts([2, 0, 1])
     assert rows.lengths is not None and rows.spans is not None
-    ends = rows.ends()
+    ends = rows.offsets()
     words = [[text[start:end] for start, end in rows.spans[ends[at] : ends[at + 1]]] for at, text in enumerate(texts)]
     assert words[1] == ["A", "red", "shoe"]
     assert ["".join(each) for each in words] == [text.replace(" ", "") for text in texts]

@@ -22,8 +22,8 @@ from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.photos.folder import PhotoFiles
 from mmprep.pipeline.storage.files import sha256
-from mmprep.pipeline.storage.local_store import LocalPlace
-from mmprep.pipeline.storage.store import PlaceError
+from mmprep.pipeline.storage.local_store import LocalStore
+from mmprep.pipeline.storage.store import StoreError
 from mmprep.stages.extract.extract import run
 from mmprep.stages.maintenance.cache import stats, verify
 
@@ -248,11 +248,11 @@ def test_a_cache_that_may_not_be_written_says_so_but_serves(layout: Layout, monk
     cost(layout, "vgg16", PHOTOS)
     before = digests(layout, "vgg16")
 
-    def refuse(self: LocalPlace, *_: object) -> None:
-        raise PlaceError(f"{self}: cannot be written (Read-only file system)")
+    def refuse(self: LocalStore, *_: object) -> None:
+        raise StoreError(f"{self}: cannot be written (Read-only file system)")
 
     for name in ("write", "scratch", "put", "move", "delete"):
-        monkeypatch.setattr(LocalPlace, name, refuse)
+        monkeypatch.setattr(LocalStore, name, refuse)
     assert cost(layout, "vgg16", PHOTOS) == 0
     assert digests(layout, "vgg16") == before
     write_photos(layout, list(range(9)))

@@ -8,8 +8,8 @@ import pytest
 
 from mmprep.pipeline.reject_reasons import Reason
 from mmprep.stages.ingest.amazon_2023 import RATINGS, REVIEWS, item_in, rating_parser, review_in
-from mmprep.stages.ingest.base import Head
-from mmprep.stages.ingest.line_reader import Piece
+from mmprep.stages.ingest.base import FileHead
+from mmprep.stages.ingest.line_reader import LineBlock
 from mmprep.stages.ingest.records import Item, Parse, Review
 
 REVIEW = {
@@ -56,14 +56,14 @@ def item(**changes: Any) -> Item:  # noqa: ANN401
 
 
 def parser(name: str) -> Parse:
-    return rating_parser(Head(Path(name), (), ()))
+    return rating_parser(FileHead(Path(name), (), ()))
 
 
 def test_a_review_belongs_to_the_parent_and_its_time_is_in_seconds() -> None:
     expected = Review("AGKHLEW2SOWHNMFQIJGBECAF7INQ", "B00YQ6X8EP", 5.0, 1_588_687_728)
     assert review_in(line(REVIEW)) == expected
-    assert REVIEWS.quick is not None
-    frame = REVIEWS.quick(Piece(1, line(REVIEW) + b"\n" + line(REVIEW)))
+    assert REVIEWS.parse_block is not None
+    frame = REVIEWS.parse_block(LineBlock(1, line(REVIEW) + b"\n" + line(REVIEW)))
     assert frame is not None
     assert frame.rows() == [expected, expected]
 
@@ -86,8 +86,8 @@ def test_a_review_belongs_to_the_parent_and_its_time_is_in_seconds() -> None:
 )
 def test_a_review_that_cannot_be_used_gives_its_reason(changes: dict[str, Any], reason: Reason) -> None:
     assert review_in(line(REVIEW, **changes)) is reason
-    assert REVIEWS.quick is not None
-    assert REVIEWS.quick(Piece(1, line(REVIEW, **changes))) is None
+    assert REVIEWS.parse_block is not None
+    assert REVIEWS.parse_block(LineBlock(1, line(REVIEW, **changes))) is None
 
 
 def test_an_item_is_cleaned() -> None:
@@ -164,7 +164,7 @@ def test_the_name_of_a_benchmark_file_says_its_split(name: str, split: str | Non
 def test_headers_are_no_rows() -> None:
     assert parser("x.csv")(b"user_id,parent_asin,rating,timestamp") == []
     assert parser("x.csv")(b"user_id,parent_asin,rating,timestamp,history") == []
-    assert not RATINGS.fits(Head(Path("x.csv"), (), ()))
+    assert not RATINGS.matches(FileHead(Path("x.csv"), (), ()))
 
 
 @pytest.mark.parametrize(

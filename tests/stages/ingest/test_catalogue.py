@@ -10,7 +10,7 @@ import zstandard
 from mmprep.pipeline.reject_reasons import Reason
 from mmprep.stages.ingest import amazon_2014, amazon_2018, amazon_2023, given_splits
 from mmprep.stages.ingest.base import Format
-from mmprep.stages.ingest.catalogue import FORMATS, recognise
+from mmprep.stages.ingest.catalogue import FORMATS, detect_format
 
 EXAMPLES: list[tuple[Format, bytes]] = [
     (
@@ -56,7 +56,7 @@ UNKNOWN = [
 def recognised(folder: Path, content: bytes, name: str = "file.json") -> Format | Reason:
     path = folder / name
     path.write_bytes(content)
-    found = recognise(path)
+    found = detect_format(path)
     return found if isinstance(found, Reason) else found[0]
 
 

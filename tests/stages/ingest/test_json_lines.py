@@ -15,7 +15,7 @@ from mmprep.pipeline.tables.schemas import INTERACTIONS, REJECTS
 from mmprep.stages.ingest.amazon_2018 import REVIEWS
 from mmprep.stages.ingest.ingest import IngestParams, run
 from mmprep.stages.ingest.json_lines import is_object_a_line, quick_reviews
-from mmprep.stages.ingest.line_reader import Piece
+from mmprep.stages.ingest.line_reader import LineBlock
 
 Rows = list[tuple[str, str, float, int]]
 Rejects = list[tuple[int, str]]
@@ -170,10 +170,10 @@ def test_the_number_of_a_bad_line_is_right_deep_in_a_file() -> None:
 
 
 def test_sound_lines_are_read_at_once() -> None:
-    assert REVIEWS.quick is not None
+    assert REVIEWS.parse_block is not None
     for end in (b"\n", b"\r\n"):
         for last in (b"", end):
-            frame = REVIEWS.quick(Piece(1, end.join([GOOD] * 3) + last))
+            frame = REVIEWS.parse_block(LineBlock(1, end.join([GOOD] * 3) + last))
             assert frame is not None
             assert frame.drop("split").rows() == [TAKEN] * 3
             assert frame.schema["rating"] == pl.Float32
@@ -181,7 +181,7 @@ def test_sound_lines_are_read_at_once() -> None:
 
 def test_times_are_divided_to_seconds() -> None:
     line = json.dumps({"u": "A", "i": "B", "r": 1, "t": 1_400_000_000_999}).encode()
-    frame = quick_reviews("u", "i", "r", "t", divisor=1000)(Piece(1, line))
+    frame = quick_reviews("u", "i", "r", "t", divisor=1000)(LineBlock(1, line))
     assert frame is not None
     assert frame.row(0) == ("A", "B", 1.0, 1_400_000_000, None)
 
@@ -202,4 +202,4 @@ def test_times_are_divided_to_seconds() -> None:
     ],
 )
 def test_objects_are_counted_by_lines(chunk: bytes, objects: int, whole: bool) -> None:
-    assert is_object_a_line(Piece(1, chunk), objects) == whole
+    assert is_object_a_line(LineBlock(1, chunk), objects) == whole

@@ -11,7 +11,7 @@ import zstandard
 
 from mmprep.pipeline.reject_reasons import Reason, Reject
 from mmprep.stages.ingest import line_reader as lines
-from mmprep.stages.ingest.line_reader import MAX_LINE_BYTES, Piece, ahead, read_lines, read_pieces
+from mmprep.stages.ingest.line_reader import MAX_LINE_BYTES, LineBlock, prefetch, read_blocks, read_lines
 
 Pack = Callable[[bytes], bytes]
 PACKINGS = [bytes, gzip.compress, zstandard.compress]
@@ -117,21 +117,21 @@ def test_pieces_are_of_whole_lines_and_together_the_file(
     path = saved(tmp_path, pack(content))
     for size in (1, 7, 100, 1 << 20):
         monkeypatch.setattr(lines, "PIECE_BYTES", size)
-        pieces = [piece for piece in read_pieces(path, "file") if isinstance(piece, Piece)]
+        pieces = [piece for piece in read_blocks(path, "file") if isinstance(piece, LineBlock)]
         assert b"".join(piece.content for piece in pieces) == content
         assert all(piece.content.endswith(b"\n") for piece in pieces[:-1])
         assert [number for piece in pieces for number, _ in piece.lines()] == [*range(1, 501), 503]
-        assert list(ahead(read_pieces(path, "file"))) == pieces
+        assert list(prefetch(read_blocks(path, "file"))) == pieces
 
 
 def test_halves_of_a_piece_keep_its_numbers() -> None:
-    piece = Piece(7, b"one\ntwo\nthree three three three\n")
+    piece = LineBlock(7, b"one\ntwo\nthree three three three\n")
     halves = piece.halves()
     assert halves is not None
     assert [line for half in halves for line in half.lines()] == list(piece.lines())
-    assert Piece(1, b"one").halves() is None
-    assert Piece(1, b"one\n").halves() is None
-    assert Piece(1, b"one\n" + b"x" * 99).halves() == (Piece(1, b"one\n"), Piece(2, b"x" * 99))
+    assert LineBlock(1, b"one").halves() is None
+    assert LineBlock(1, b"one\n").halves() is None
+    assert LineBlock(1, b"one\n" + b"x" * 99).halves() == (LineBlock(1, b"one\n"), LineBlock(2, b"x" * 99))
 
 
 def test_cut_off_gzip_keeps_every_line_before_the_cut(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_what_is_read_ahead_comes_in_order_and_its_error_too() -> None:
 
     found: list[int] = []
     with pytest.raises(ValueError, match="the disk is gone"):
-        found.extend(ahead(steps()))
+        found.extend(prefetch(steps()))
     assert found == list(range(100))
 
 
@@ -205,7 +205,7 @@ def test_reading_ahead_stops_with_whoever_reads(taken: int) -> None:
             begun.append(number)
             yield number
 
-    reading = ahead(steps())
+    reading = prefetch(steps())
     assert [next(reading) for _ in range(taken)] == list(range(taken))
     reading.close()  # type: ignore[attr-defined]
     assert len(begun) <= taken + 2 * (lines.STEPS_AHEAD + 2)

@@ -16,7 +16,7 @@ from mmprep.pipeline.photos.folder import PhotoFiles
 from mmprep.pipeline.progress import silent
 from mmprep.pipeline.reject_reasons import Reason
 from mmprep.stages.ingest import photos as ingest_photos
-from mmprep.stages.ingest.photos import Intake, check_photos, with_photos
+from mmprep.stages.ingest.photos import InputTally, check_photos, with_photos
 
 
 def jpeg(colour: str = "red", side: int = 24) -> bytes:
@@ -41,7 +41,7 @@ def raw(tmp_path: Path) -> Path:
 
 def taken(raw: Path, *item_ids: str) -> tuple[dict[str, str | None], list[tuple[str, Reason]], int]:
     """Each item's photo, what was rejected and why, and how many were looked at."""
-    intake = Intake("photos")
+    intake = InputTally("photos")
     items = with_photos(pl.DataFrame({"item_id": item_ids}), raw, intake, silent)
     assert items.schema["image"] == pl.String
     assert all((reject.line, reject.excerpt) == (None, "") for reject in intake.rejects.whole_files())

@@ -13,9 +13,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from mmprep.pipeline.cache.folder import folder_name
 from mmprep.pipeline.cache.row_cache import RowCache
-from mmprep.pipeline.storage.local_store import LocalPlace
+from mmprep.pipeline.storage.local_store import LocalStore
 from mmprep.pipeline.storage.open_store import open_store
-from mmprep.pipeline.storage.store import Place
+from mmprep.pipeline.storage.store import Store
 from mmprep.pipeline.storage.temporary import temporary_name
 from mmprep.stages.maintenance.cache import DAY, Pruned, Verified, prune, stats, verify
 
@@ -24,14 +24,14 @@ CLIP = {"encoder": "clip", "weights": "abc", "pretrained": True, "precision": "f
 BERT = {"encoder": "bert", "weights": "def", "pretrained": False, "precision": "float16"}
 
 
-def fill(place: Place, fingerprint: dict[str, object], batches: int = 3) -> None:
+def fill(place: Store, fingerprint: dict[str, object], batches: int = 3) -> None:
     with RowCache(place, fingerprint, VALUES) as cache:
         for number in range(batches):
             rows = pa.record_batch([pa.array([[number, 1], [number, 2]], VALUES.field(0).type)], schema=VALUES)
             cache.add([hashlib.sha256(b"%d %d" % (number, row)).digest() for row in range(2)], rows)
 
 
-def count(place: Place, fingerprint: dict[str, object]) -> int:
+def count(place: Store, fingerprint: dict[str, object]) -> int:
     """How many rows can be gathered."""
     keys = [hashlib.sha256(b"%d %d" % (number, row)).digest() for number in range(3) for row in range(2)]
     with RowCache(place, fingerprint, VALUES) as cache:
@@ -68,20 +68,20 @@ def foreign(tmp_path: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(params=["local", "remote"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty cache of each kind."""
     yield open_store(tmp_path / "cache" if request.param == "local" else "memory://team/cache")
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
 
 
-def test_an_empty_cache_has_nothing_to_tell(place: Place) -> None:
+def test_an_empty_cache_has_nothing_to_tell(place: Store) -> None:
     assert stats(place) == []
     assert verify(place) == Verified(0, 0, [])
     assert prune(place, unused_days=0) == Pruned([], 0)
 
 
-def test_each_folder_tells_what_it_holds(place: Place) -> None:
+def test_each_folder_tells_what_it_holds(place: Store) -> None:
     fill(place, CLIP)
     fill(place, BERT, batches=1)
     bert, clip = stats(place)
@@ -102,7 +102,7 @@ def test_looking_is_no_use(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
-def test_a_whole_cache_is_verified(place: Place) -> None:
+def test_a_whole_cache_is_verified(place: Store) -> None:
     fill(place, CLIP)
     fill(place, BERT)
     assert verify(place) == Verified(6, 12, [])
@@ -139,7 +139,7 @@ def test_what_others_put_there_is_passed_over_and_stays(tmp_path: Path, foreign:
     assert tree(tmp_path) == foreign | {str(inner.relative_to(tmp_path)): b"mine"}
 
 
-def test_prune_tidies_up_and_keeps_every_row(place: Place) -> None:
+def test_prune_tidies_up_and_keeps_every_row(place: Store) -> None:
     fill(place, CLIP)
     inner = place.child(folder_name(CLIP))
     dead = temporary_name("x").replace(f".{os.getpid()}.", ".999999999.")
@@ -154,7 +154,7 @@ def test_prune_tidies_up_and_keeps_every_row(place: Place) -> None:
     assert count(place, CLIP) == 6
 
 
-def test_prune_removes_an_encoders_folders(place: Place) -> None:
+def test_prune_removes_an_encoders_folders(place: Store) -> None:
     fill(place, CLIP)
     fill(place, CLIP | {"precision": "float16"})
     fill(place, BERT)
@@ -192,17 +192,17 @@ def test_reading_keeps_a_folder(tmp_path: Path) -> None:
 def test_a_removal_that_was_cut_short_is_finished_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = open_store(tmp_path)
     fill(place, CLIP)
-    delete = LocalPlace.delete
+    delete = LocalStore.delete
     left = [2]
 
-    def killed(where: LocalPlace, name: str) -> None:
+    def killed(where: LocalStore, name: str) -> None:
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
         delete(where, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalPlace, "delete", killed)
+        patch.setattr(LocalStore, "delete", killed)
         with pytest.raises(KeyboardInterrupt):
             prune(place, encoder="clip")
     assert len(list((tmp_path / folder_name(CLIP)).iterdir())) == 3

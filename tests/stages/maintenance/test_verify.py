@@ -100,7 +100,7 @@ def single_threaded() -> Iterator[None]:
 
 def unsound(layout: Layout) -> dict[str, Finding]:
     """What is not sound, by its path below the data folder; every reason is one line that says what to run."""
-    found = {layout.relative(finding.path): finding for finding in run(layout) if finding.state != "sound"}
+    found = {layout.relative(finding.path): finding for finding in run(layout) if finding.state != "ok"}
     for finding in found.values():
         assert "\n" not in finding.what
         assert "run `mmprep " in finding.what or "run `dvc repro`" in finding.what, finding.what
@@ -154,7 +154,7 @@ def test_what_the_stages_have_written_is_sound(layout: Layout) -> None:
     ]
     expected = [*INTERIM, *CORE, SPLIT, *FEATURES, *GRAPHS, *runs, *METRICS]
     assert [layout.relative(finding.path) for finding in findings] == expected
-    assert {(finding.state, finding.what) for finding in findings} == {("sound", "")}
+    assert {(finding.state, finding.what) for finding in findings} == {("ok", "")}
 
 
 @pytest.mark.parametrize(

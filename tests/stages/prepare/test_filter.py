@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.provenance import Provenance, digest_of, read_provenance
-from mmprep.pipeline.tables.schemas import CORE, INTERACTIONS, ITEMS, RAW_ITEMS, SPLITS, USERS
+from mmprep.pipeline.tables.schemas import INTERACTIONS, ITEMS, KCORE, RAW_ITEMS, SPLITS, USERS
 from mmprep.stages.prepare.filter import FilterParams, distinct, k_core, run
 
 PROVENANCE = Provenance("test", {}, {}, {}, {})
@@ -62,7 +62,7 @@ def ingested(
 def kept_by(layout: Layout) -> set[Row]:
     """What `filter` has kept, under published ids."""
     users, items = USERS.read(layout.users), ITEMS.read(layout.items)
-    named = CORE.read(layout.core).join(users, on="user").join(items, on="item")
+    named = KCORE.read(layout.core).join(users, on="user").join(items, on="item")
     return set(named.select(*SCHEMA).rows())
 
 
@@ -145,7 +145,7 @@ def test_tables_are_read_in_pieces_as_at_once(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("mmprep.pipeline.tables.table.PIECE", 3)
     run(params, layout)
     assert [path.read_bytes() for path in (layout.core, layout.users, layout.items)] == whole
-    assert len(CORE.read(layout.core)) == 30
+    assert len(KCORE.read(layout.core)) == 30
 
 
 def test_rows_are_counted_in_pieces_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_the_core_holds_what_the_reviews_said(tmp_path: Path) -> None:
     ]
     layout = ingested(tmp_path, reviews)
     metrics = run(FilterParams(k_core=3), layout)
-    core = CORE.read(layout.core)
+    core = KCORE.read(layout.core)
     assert kept_by(layout) == by_every_rule([(*review, None) for review in reviews], Rules(3, None, "last", None, ()))
     assert core.rows() == sorted(core.rows()), "by user, then item"
     assert core["user"].unique().sort().to_list() == list(range(metrics["users"]))

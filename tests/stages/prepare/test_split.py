@@ -18,7 +18,7 @@ from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import Provenance, read_provenance
-from mmprep.pipeline.tables.schemas import CORE, SPLIT_INTERACTIONS, SPLITS
+from mmprep.pipeline.tables.schemas import KCORE, SPLIT_INTERACTIONS, SPLITS
 from mmprep.stages.ingest import ingest
 from mmprep.stages.ingest.ingest import IngestParams
 from mmprep.stages.prepare import filter as filter_stage
@@ -50,7 +50,7 @@ def users_of(counts: list[int]) -> npt.NDArray[np.int32]:
 def core_of(
     counts: list[int], times: list[int | None] | None = None, splits: list[str | None] | None = None
 ) -> pl.DataFrame:
-    """Table CORE, in which user n has `counts[n]` items."""
+    """Table KCORE, in which user n has `counts[n]` items."""
     users = users_of(counts)
     columns = {
         "user": users,
@@ -69,7 +69,7 @@ def splits_of(core: pl.DataFrame, rule: Rule, seed: int = 0) -> npt.NDArray[np.s
 def filtered(folder: Path, counts: list[int], core: pl.DataFrame | None = None) -> Layout:
     """A dataset as `filter` leaves it, in which user n has `counts[n]` items."""
     layout = Layout(folder / "data", "toys")
-    CORE.write(core_of(counts) if core is None else core, layout.core, PROVENANCE)
+    KCORE.write(core_of(counts) if core is None else core, layout.core, PROVENANCE)
     write_users(layout, len(counts))
     write_items(layout, [{} for _ in range(max(counts, default=0))])
     return layout
@@ -145,7 +145,7 @@ def test_the_rows_keep_their_order_and_gain_a_split(tmp_path: Path) -> None:
     layout = filtered(tmp_path, [3, 12, 1, 20])
     run(SplitParams(), layout)
     interactions = SPLIT_INTERACTIONS.read(layout.interactions)
-    assert interactions.drop("split").equals(CORE.read(layout.core).drop("split"))
+    assert interactions.drop("split").equals(KCORE.read(layout.core).drop("split"))
     assert set(interactions["split"]) == {"train", "val", "test"}
 
 

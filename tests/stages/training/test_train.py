@@ -128,7 +128,7 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_others(layout: Layout) 
 
 def test_what_training_took_is_told_beside_the_run(layout: Layout) -> None:
     train(layout)
-    cost = json.loads(layout.run("bpr").cost.read_text())
+    cost = json.loads(layout.run("bpr").training_cost.read_text())
     assert cost.keys() == {"device", "epoch_seconds", "peak_memory_mb"}
     assert cost["device"] in {"cpu", *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))}
     assert 0 < cost["epoch_seconds"] < 60
@@ -161,7 +161,7 @@ def test_collaborative_recommender_needs_no_features(tmp_path: Path) -> None:
     assert layout_files(bare) == {
         "checkpoint.safetensors",
         "config.json",
-        "cost.json",
+        "training_cost.json",
         "embeddings.safetensors",
         "history.csv",
         "training.json",
@@ -255,11 +255,11 @@ def killed(layout: Layout, monkeypatch: pytest.MonkeyPatch, name: str = "bpr", t
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(f"mmprep.stages.training.write_run.{target}", kill)
         run(name, SLOW_PARAMS, params_of(name), layout)
-    assert layout.run(name).unfinished.exists()
+    assert layout.run(name).resume_file.exists()
 
 
 def anew(layout: Layout, caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [message for message in caplog.messages if message.startswith(f"{layout.run('bpr').unfinished}: ")]
+    return [message for message in caplog.messages if message.startswith(f"{layout.run('bpr').resume_file}: ")]
 
 
 @pytest.mark.parametrize("target", ["write_weights", "write_history", "write_json"])
@@ -272,7 +272,7 @@ def test_run_that_was_stopped_while_it_wrote_gives_the_same_bytes(
     killed(layout, monkeypatch, target=target)
     with caplog.at_level(logging.INFO):
         run("bpr", SLOW_PARAMS, params_of("bpr"), layout)
-    assert anew(layout, caplog) == [f"{layout.run('bpr').unfinished}: training continues after epoch 8"]
+    assert anew(layout, caplog) == [f"{layout.run('bpr').resume_file}: training continues after epoch 8"]
     assert result_of(layout, "bpr") == expected
 
 
@@ -297,7 +297,7 @@ def test_other_parameters_start_anew_and_say_so(
     expected = result_of(layout, "bpr")
     killed(layout, monkeypatch)
     run("bpr", params, recommender_params, layout)
-    path = layout.run("bpr").unfinished
+    path = layout.run("bpr").resume_file
     assert anew(layout, caplog) == [f"{path}: left by a training with other {told}; training starts anew"]
     assert result_of(layout, "bpr") == expected
 
@@ -308,7 +308,7 @@ def test_other_inputs_start_anew_and_say_so(
     killed(layout, monkeypatch)
     write_world(two_groups(seed=5), layout)
     run("bpr", SLOW_PARAMS, params_of("bpr"), layout)
-    path = layout.run("bpr").unfinished
+    path = layout.run("bpr").resume_file
     assert anew(layout, caplog) == [f"{path}: left by a training with other inputs; training starts anew"]
     found = result_of(layout, "bpr")
     run("bpr", SLOW_PARAMS, params_of("bpr"), layout)
@@ -327,7 +327,7 @@ def test_diverged_training_leaves_nothing_to_continue(layout: Layout, monkeypatc
     killed(layout, monkeypatch)
     with pytest.raises(DataError, match="training diverged"):
         run("bpr", SLOW_PARAMS, BPRParams(learning_rate=1e30), layout)
-    assert not layout.run("bpr").unfinished.exists()
+    assert not layout.run("bpr").resume_file.exists()
 
 
 # In the middle of the first epoch, of a later one, while a state is being written, after that, after the last epoch,
@@ -377,7 +377,7 @@ def test_training_killed_at_any_moment_continues(layout: Layout, monkeypatch: py
     # On a GPU this process and the other would not give the same bytes.
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with subprocess.Popen(command, env=child_environment()) as child:
-        while not files.unfinished.exists():
+        while not files.resume_file.exists():
             assert child.poll() is None, "the training ended before it saved anything"
             time.sleep(0.01)
         child.kill()

@@ -3,7 +3,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from mmprep.models.layers.camgr.edge_softmax import Neighbourhoods, Pattern, attended, edge_products
+from mmprep.models.layers.camgr.edge_softmax import EdgePattern, SparseAttention, edge_products, edge_softmax
 
 SOURCES, TARGETS, SIZE = 5, 4, 3
 # Source 1 has no edge, target 3 is nobody's.
@@ -12,8 +12,8 @@ MASK = torch.tensor(PLACES, dtype=torch.bool)
 EXACT = {"rtol": 0.0, "atol": 1e-12}
 
 
-def pattern() -> Pattern:
-    return Neighbourhoods(csr_array(MASK.double().numpy()))()
+def pattern() -> EdgePattern:
+    return SparseAttention(csr_array(MASK.double().numpy()))()
 
 
 def tensors(*shapes: tuple[int, ...]) -> list[Tensor]:
@@ -46,7 +46,7 @@ def test_products_at_edges_and_their_gradients_are_those_of_the_dense_product() 
 
 def test_mean_by_softmax_and_its_gradients_are_those_of_the_dense_softmax() -> None:
     logits, values = tensors((int(MASK.sum()),), (TARGETS, SIZE))
-    same_gradients(attended(pattern(), logits, values), dense_softmax(logits) @ values, [logits, values])
+    same_gradients(edge_softmax(pattern(), logits, values), dense_softmax(logits) @ values, [logits, values])
 
 
 def test_shares_of_each_source_sum_to_one() -> None:
@@ -57,7 +57,7 @@ def test_shares_of_each_source_sum_to_one() -> None:
 
 def test_large_logits_overflow_nothing() -> None:
     logits = torch.linspace(-2000, 2000, int(MASK.sum()), requires_grad=True)
-    mean = attended(pattern(), logits, torch.eye(TARGETS))
+    mean = edge_softmax(pattern(), logits, torch.eye(TARGETS))
     mean.sum().backward()
     assert mean.isfinite().all()
     assert logits.grad is not None
@@ -66,13 +66,13 @@ def test_large_logits_overflow_nothing() -> None:
 
 def test_source_without_edges_gets_zero() -> None:
     logits, values = tensors((int(MASK.sum()),), (TARGETS, SIZE))
-    assert not attended(pattern(), logits, values)[1].count_nonzero()
+    assert not edge_softmax(pattern(), logits, values)[1].count_nonzero()
 
 
 def test_graph_without_edges_gives_zeros() -> None:
-    empty = Neighbourhoods(csr_array((2, TARGETS)))()
+    empty = SparseAttention(csr_array((2, TARGETS)))()
     values = torch.ones(TARGETS, SIZE, requires_grad=True)
-    mean = attended(empty, edge_products(empty, torch.ones(2, SIZE), values), values)
+    mean = edge_softmax(empty, edge_products(empty, torch.ones(2, SIZE), values), values)
     mean.sum().backward()
     assert not mean.count_nonzero()
     assert values.grad is not None
@@ -90,11 +90,11 @@ def test_rows_of_some_sources_are_a_pattern_of_their_own(nodes: list[int]) -> No
 
 
 def test_weights_of_a_graph_are_not_read() -> None:
-    doubled = Neighbourhoods(csr_array(7 * MASK.double().numpy()))()
+    doubled = SparseAttention(csr_array(7 * MASK.double().numpy()))()
     assert torch.equal(doubled.targets, pattern().targets)
 
 
 def test_pattern_is_no_part_of_a_checkpoint_and_follows_its_module() -> None:
-    module = Neighbourhoods(csr_array(MASK.double().numpy()))
+    module = SparseAttention(csr_array(MASK.double().numpy()))
     assert not module.state_dict()
     assert module.to("meta")().targets.device.type == "meta"

@@ -2,7 +2,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from mmprep.models.layers.camgr.edge_softmax import Neighbourhoods
+from mmprep.models.layers.camgr.edge_softmax import SparseAttention
 from mmprep.models.layers.camgr.graph_attention import GraphAttention
 
 # Node 4 has no neighbour.
@@ -10,11 +10,11 @@ NEIGHBOURS = {0: [1, 2], 1: [0], 2: [0, 1, 3], 3: [2], 4: []}
 NODES, SIZE = 5, 3
 
 
-def joined() -> Neighbourhoods:
+def joined() -> SparseAttention:
     matrix = torch.zeros(NODES, NODES)
     for node, others in NEIGHBOURS.items():
         matrix[node, others] = 1
-    return Neighbourhoods(csr_array(matrix.numpy()))
+    return SparseAttention(csr_array(matrix.numpy()))
 
 
 def layer_and_nodes() -> tuple[GraphAttention, Tensor]:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmprep.models.layers.da_mrs.denoised_bpr import Denoising, Evidence, Form, denoised_bpr
+from mmprep.models.layers.da_mrs.denoised_bpr import Evidence, FeedbackDenoising, Form, denoised_bpr
 from mmprep.models.layers.losses import bpr
 
 ONES = torch.ones(9, dtype=torch.float64)
@@ -76,10 +76,10 @@ def test_reliabilities_are_those_of_the_equations() -> None:
     liked = 1 / (1 + torch.exp(-scores))
     mean = liked.sum(dim=0) / 3
     squares = ((liked - mean) ** 2).sum(dim=0)
-    f, g = Denoising("official", 1.5, 2.5, 1.25).reliabilities(scores, unobserved)
+    f, g = FeedbackDenoising("official", 1.5, 2.5, 1.25).reliabilities(scores, unobserved)
     torch.testing.assert_close(f, mean**1.5 * torch.exp(-squares / 2) ** 2.5, **EXACT)
     torch.testing.assert_close(g, torch.stack([torch.zeros(()).double(), (liked[2, 1] - 0.5) ** 1.25]), **EXACT)
-    f, g = Denoising("paper", 1.5, 2.5, 2.0).reliabilities(scores, unobserved)
+    f, g = FeedbackDenoising("paper", 1.5, 2.5, 2.0).reliabilities(scores, unobserved)
     torch.testing.assert_close(f, mean**1.5 * torch.exp(-squares / 3) ** 2.5, **EXACT)
     above = 1 / (1 + torch.exp(-(scores[2, 1] - 0.5)))
     torch.testing.assert_close(g, torch.stack([torch.zeros(()).double(), above**2]), **EXACT)
@@ -90,23 +90,23 @@ def test_reliabilities_are_those_of_the_equations() -> None:
 def test_reliabilities_are_probabilities(form: Form, scale: float) -> None:
     torch.manual_seed(1)
     scores = scale * torch.randn(3, 500)
-    for each in Denoising(form).reliabilities(scores, torch.tensor(0.51)):
+    for each in FeedbackDenoising(form).reliabilities(scores, torch.tensor(0.51)):
         assert (each >= 0).all()
         assert (each <= 1).all()
         assert len(each.unique()) > 10
 
 
 def test_view_below_unobserved_pairs_is_no_reason_to_doubt() -> None:
-    _, g = Denoising("official").reliabilities(torch.full((3, 4), -1.0), torch.tensor(0.5))
+    _, g = FeedbackDenoising("official").reliabilities(torch.full((3, 4), -1.0), torch.tensor(0.5))
     assert not g.any()
 
 
 @both_forms
 def test_each_of_the_two_can_be_left_out(form: Form) -> None:
     scores, unobserved = torch.randn(3, 40), torch.tensor(0.6)
-    f, g = Denoising(form).reliabilities(scores, unobserved)
-    without_f = Denoising(form, use_f=False).reliabilities(scores, unobserved)
-    without_g = Denoising(form, use_g=False).reliabilities(scores, unobserved)
+    f, g = FeedbackDenoising(form).reliabilities(scores, unobserved)
+    without_f = FeedbackDenoising(form, use_f=False).reliabilities(scores, unobserved)
+    without_g = FeedbackDenoising(form, use_g=False).reliabilities(scores, unobserved)
     torch.testing.assert_close(without_f, (torch.ones(40), g))
     torch.testing.assert_close(without_g, (f, torch.zeros(40)))
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmprep.models.layers.da_mrs.graded_contrast import Grades, graded_contrast
 from mmprep.models.layers.da_mrs.preference_alignment import preference_divergence
-from mmprep.models.layers.da_mrs.row_parallel import on_all_cores, rows_at_once
+from mmprep.models.layers.da_mrs.row_parallel import map_row_chunks, rows_per_block
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +24,7 @@ def test_parts_are_done_beside_each_other_on_a_core_each_and_given_in_order() ->
         both_at_work.wait()
         return part.tolist(), torch.get_num_threads(), (part * weight).requires_grad
 
-    assert on_all_cores(work, torch.arange(8)) == [([row], 1, False) for row in range(8)]
+    assert map_row_chunks(work, torch.arange(8)) == [([row], 1, False) for row in range(8)]
     assert torch.get_num_threads() == 2
 
 
@@ -35,15 +35,15 @@ def cores_of_new_threads() -> int:
 
 def test_failure_is_passed_on_and_leaves_the_cores_as_they_were() -> None:
     with pytest.raises(ZeroDivisionError):
-        on_all_cores(lambda part: 1 // part.item(), torch.arange(8))
+        map_row_chunks(lambda part: 1 // part.item(), torch.arange(8))
     assert torch.get_num_threads() == 2
     assert cores_of_new_threads() == 2
 
 
 @pytest.mark.parametrize(("device", "rows"), [("cpu", 4), ("cuda", 2**24 // 250)])
 def test_blocks_fill_a_cores_cache_or_what_a_gpu_wants(device: str, rows: int) -> None:
-    assert rows_at_once(250, 1000, torch.device(device)) == rows
-    assert rows_at_once(2**25, 1000, torch.device(device)) == 1
+    assert rows_per_block(250, 1000, torch.device(device)) == rows
+    assert rows_per_block(2**25, 1000, torch.device(device)) == 1
 
 
 def value_and_gradients(cores: int) -> list[Tensor]:

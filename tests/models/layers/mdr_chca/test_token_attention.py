@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmprep.models.layers.mdr_chca.token_attention import CrossAttention, Denoising, largest, self_attention
+from mmprep.models.layers.mdr_chca.token_attention import CrossAttention, SelfAttentionMix, largest, self_attention
 from mmprep.models.training.trainer import deterministic
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
@@ -28,7 +28,7 @@ def test_self_attention_is_that_of_each_item(lengths: list[int]) -> None:
 
 @pytest.mark.parametrize(("logit", "kept"), [(100.0, 1.0), (-100.0, 0.0)])
 def test_denoising_goes_from_the_vectors_to_their_attention(logit: float, kept: float) -> None:
-    layer, vectors, there = Denoising().double(), some_vectors(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
+    layer, vectors, there = SelfAttentionMix().double(), some_vectors(2, 3, 4), torch.ones(2, 3, dtype=torch.bool)
     torch.testing.assert_close(layer(vectors, there), (vectors + self_attention(vectors, there)) / 2, **EXACT)
     torch.nn.init.constant_(layer.kept, logit)
     expected = vectors if kept else self_attention(vectors, there)
