@@ -227,14 +227,17 @@ def test_diverged_training_is_reported_and_leaves_the_old_run(layout: Layout) ->
 def test_weights_that_are_half_written_leave_the_old_ones(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     train(layout)
     before = {path.name: sha256(path) for path in layout.run("bpr").folder.iterdir()}
+    written = []
 
-    def half(_: object, path: Path) -> None:
+    def half(_: object, path: Path, *__: object) -> None:
+        written.append(path.name)
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmprep.stages.training.write_run.save_file", half)
+    monkeypatch.setattr("mmprep.models.training.checkpoint.save_file", half)
     with pytest.raises(KeyboardInterrupt):
         run("bpr", PARAMS.model_copy(update={"seed": 2}), params_of("bpr"), layout)
+    assert written == ["checkpoint.safetensors"]
     assert {path.name: sha256(path) for path in layout.run("bpr").folder.iterdir()} == before
 
 
@@ -330,15 +333,15 @@ def test_diverged_training_leaves_nothing_to_continue(layout: Layout, monkeypatc
     assert not layout.run("bpr").resume_file.exists()
 
 
-# In the middle of the first epoch, of a later one, while a state is being written, after that, after the last epoch,
-# between two of the files that training gives.
+# In the middle of the first epoch, of a later one, while a state is being written, after that, while the weights are
+# being written, which come after the state of epoch 8, and between two of the files that training gives.
 POINTS = (
     "mmprep.models.training.trainer.require_finite_losses:1",
     "mmprep.models.training.checkpoint.save_file:1",
     "mmprep.models.training.trainer.validate:4",
     "mmprep.models.training.checkpoint.save_file:2",
     "mmprep.models.training.trainer.validate:3",
-    "mmprep.stages.training.write_run.save_file:1",
+    "mmprep.models.training.checkpoint.save_file:2",
     "mmprep.stages.training.write_run.write_history:1",
     "mmprep.stages.training.write_run.write_json:2",
 )
