@@ -1,7 +1,10 @@
 import shutil
+from collections.abc import Iterator
 from contextlib import chdir
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import grimp
 import pytest
@@ -10,6 +13,7 @@ from imports import FLOORS, ROOT
 from ruamel.yaml import YAML
 
 from mmprep.pipeline.errors import DataError
+from mmprep.stages.config import code_digests
 from mmprep.stages.config.code_digests import INSTALLED, SourceTree, entry_modules, require_current, run
 from mmprep.stages.config.load import load
 
@@ -28,25 +32,35 @@ def rooms() -> dict[str, str]:
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def each_source_is_parsed_once() -> Iterator[None]:
+    """Tests change one module of two hundred each time."""
+    with patch.object(code_digests, "imported_names", cache(code_digests.imported_names)):
+        yield
+
+
 @pytest.fixture(scope="module")
-def import_graph() -> grimp.ImportGraph:
-    """Imports as another library finds them."""
-    return grimp.build_graph("mmprep", exclude_type_checking_imports=True, cache_dir=None)
+def reached() -> dict[str, set[str]]:
+    """What each entry reaches by imports as another library finds them; packages, which hold nothing, are left out."""
+    graph = grimp.build_graph("mmprep", exclude_type_checking_imports=True, cache_dir=None)
+    ours = SourceTree(INSTALLED).paths.keys()
+    return {
+        key: {*modules}.union(*(graph.find_upstream_modules(module) for module in modules)) & ours
+        for key, modules in ENTRIES.items()
+    }
 
 
-def reached(modules: tuple[str, ...], graph: grimp.ImportGraph) -> set[str]:
-    """What some modules reach by that graph; packages, which hold nothing, are left out."""
-    found = {*modules}.union(*(graph.find_upstream_modules(module) for module in modules))
-    return found & SourceTree(INSTALLED).paths.keys()
+@pytest.fixture(scope="module")
+def tree() -> SourceTree:
+    return SourceTree(INSTALLED)
 
 
 @pytest.mark.parametrize("key", ENTRIES)
-def test_code_of_a_stage_is_what_its_modules_reach(key: str, import_graph: grimp.ImportGraph) -> None:
-    assert SourceTree(INSTALLED).closure(ENTRIES[key]) == reached(ENTRIES[key], import_graph)
+def test_code_of_a_stage_is_what_its_modules_reach(key: str, tree: SourceTree, reached: dict[str, set[str]]) -> None:
+    assert tree.closure(ENTRIES[key]) == reached[key]
 
 
-def test_what_is_loaded_by_name_is_in_no_other_closure() -> None:
-    tree = SourceTree(INSTALLED)
+def test_what_is_loaded_by_name_is_in_no_other_closure(tree: SourceTree) -> None:
     code = {key: tree.closure(modules) for key, modules in ENTRIES.items()}
     assert {key for key, modules in code.items() if "mmprep.pipeline.graphs.hnsw" in modules} == {"graph/knn"}
     assert "mmprep.pipeline.graphs.cooccurrence" not in code["train/bpr"] | code["graph/knn"]
@@ -139,9 +153,9 @@ def stages_of(key: str) -> set[str]:
 
 @pytest.mark.parametrize("module", rooms().values(), ids=rooms())
 def test_stage_runs_again_if_and_only_if_code_that_it_reaches_has_changed(
-    module: str, project: Project, import_graph: grimp.ImportGraph
+    module: str, project: Project, reached: dict[str, set[str]]
 ) -> None:
-    expected = [stages_of(key) for key, modules in ENTRIES.items() if module in reached(modules, import_graph)]
+    expected = [stages_of(key) for key, modules in reached.items() if module in modules]
     assert project.stages_after(module, b"", b"\nX = 1\n") == set().union(*expected)
 
 
