@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL.Image import Image
 
 from mmprep.pipeline.cache.row_cache import RowCache, cache_place
 from mmprep.pipeline.features.vectors import PACKED_SCHEMA, FeatureSpec, VectorBatch, concatenate, unpack
@@ -29,14 +28,14 @@ torch.manual_seed(0)
 network = torch.nn.Sequential(torch.nn.Conv2d(3, 48, 8, stride=8), torch.nn.AdaptiveMaxPool2d(1), torch.nn.Flatten())
 
 
-def transform(photo: Image) -> torch.Tensor:
-    """A photo in RGB to [3, 64, 64]."""
-    return torch.from_numpy(np.asarray(photo.resize((64, 64)), dtype=np.float32) / 255).permute(2, 0, 1)
+def transform(content: bytes) -> torch.Tensor:
+    """The bytes of a photo to [3, 64, 64]."""
+    return torch.from_numpy(np.asarray(decode_photo(content).resize((64, 64)), np.float32) / 255).permute(2, 0, 1)
 
 
 # The fingerprint: all that a vector depends on beside the photo's bytes. Another one is another folder of the cache.
-weights = sha256(b"".join(value.numpy().tobytes() for value in network.state_dict().values())).hexdigest()
-made_by = {"encoder": "own", "library": "torch", "transform": "64 x 64, bicubic", "weights": weights}
+made_by = {"encoder": "own", "library": "torch", "transform": "64 x 64", "precision": "fp32", "stored_as": "f32"}
+made_by["weights"] = sha256(b"".join(value.numpy().tobytes() for value in network.state_dict().values())).hexdigest()
 
 root, dataset = sys.argv[1:]
 layout = Layout(Path(root), dataset)
@@ -47,12 +46,12 @@ with PhotoFiles(layout.raw) as photos, RowCache(cache_place(os.environ), made_by
     missing = [(key, name) for key, name in dict(zip(keys, names, strict=True)).items() if key not in cache]
     for some in (missing[start : start + 32] for start in range(0, len(missing), 32)):
         with torch.inference_mode():
-            vectors = network(torch.stack([transform(decode_photo(photos.read(name))) for _, name in some]))
-        batch = VectorBatch(vectors.numpy()).cast_checked("f32", some)  # refuses NaN
-        cache.add([key for key, _ in some], batch.pack())
+            vectors = network(torch.stack([transform(photos.read(name)) for _, name in some]))
+        cache.add([key for key, _ in some], VectorBatch(vectors.numpy()).cast_checked("f32", some).pack())
+    cache.compact()  # merges the small shards that batches made
     features = concatenate([unpack(batch, "f32") for batch in cache.gather(keys)])
 contents = sha256(b"".join(item.to_bytes(4, "little") + key for item, key in zip(items, keys, strict=True))).hexdigest()
-form = {"pretrained": False, "seed": 0, "form": "vector", "dimension": features.dimension, "stored_as": "f32"}
+form = {"pretrained": False, "seed": 0, "form": "vector", "dimension": features.dimension}
 notes = {"encoder": {**made_by, **form}, "contents_sha256": contents, "missing": "mean", "replaced_by_noise": 0}
 provenance = record("extract", layout, Params(), [layout.items], ["torch"], **notes)
 with write_features(layout.features("own"), FeatureSpec("vector", features.dimension), provenance) as writer:
