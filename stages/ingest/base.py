@@ -36,10 +36,10 @@ class Format:
     Attributes:
         name: for messages.
         kind: whether it holds reviews or describes items.
-        fits: whether a file is of this format.
+        matches: whether a file is of this format.
         parser: makes the function that reads one line of a file.
-        quick: reads many whole lines at once if all of them are sound, and gives None otherwise; None if there is no
-            such way.
+        parse_block: reads many whole lines at once if all of them are sound, and gives None otherwise; None if there is
+            no such way.
     """
 
     name: str
