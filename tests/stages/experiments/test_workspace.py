@@ -204,8 +204,8 @@ def test_two_commands_do_not_run_at_once(copy: ExperimentWorkspace) -> None:
 
 def test_dvc_that_lost_its_parent_keeps_others_out(project: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mmprep.stages.experiments.workspace import opened\n"
-        "with opened(Path(sys.argv[1]), sys.argv[2:]) as copy:\n"
+        "import sys; from pathlib import Path; from mmprep.stages.experiments.workspace import open_workspace\n"
+        "with open_workspace(Path(sys.argv[1]), sys.argv[2:]) as copy:\n"
         "    copy.prepare()\n"
         "    copy.run('a', [], 'slow', Path(sys.argv[1]) / 'log')\n"
     )
