@@ -67,3 +67,31 @@ def alexnet_for_vgg16(folder: Path) -> None:
     """Encode photos by the network whose vectors are as long and that takes a tenth of the time."""
     path = folder / "params.yaml"
     path.write_text(path.read_text().replace("vgg16", "alexnet"))
+
+
+def copy(source: Path, target: Path) -> Path:
+    """A copy of a checkout that a test may change, with all that was run in it."""
+    shutil.copytree(source, target, symlinks=True)
+    return target
+
+
+def share(folder: Path, remote: str, *settings: tuple[str, str]) -> None:
+    """Push what the pipeline has made to a remote."""
+    run(folder, "dvc", "remote", "add", "-d", "team", remote)
+    for name, value in settings:
+        run(folder, "dvc", "remote", "modify", "team", name, value)
+    run(folder, "dvc", "push")
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-q", "-m", "features")
+
+
+def assert_second_clone_runs_nothing(first: Path, second: Path) -> None:
+    run(first, "git", "clone", "-q", str(first), str(second))
+    run(second, "dvc", "pull", "data/raw/tiny.dvc", "extract@minilm", "graph-cooccurrence", "--with-deps")
+    made = sorted(path.relative_to(first) for path in (first / "data/features/tiny/minilm").iterdir())
+    assert made
+    for path in made:
+        assert (second / path).read_bytes() == (first / path).read_bytes()
+    output = run(second, "dvc", "repro", "extract@minilm", "graph-cooccurrence")
+    assert "Running stage" not in output
+    assert "all" in run(second, "mmprep", "verify").splitlines()[-1]

@@ -6,7 +6,7 @@ import resource
 from pathlib import Path
 
 import pytest
-from checkout import add_tiny, change, check_out, run
+from checkout import add_tiny, assert_second_clone_runs_nothing, change, check_out, copy, run, share
 
 STAGES = {
     "code",
@@ -73,6 +73,13 @@ def test_git_sees_no_data_but_the_lock_file(project: Path) -> None:
     assert run(project, "git", "ls-files", "data/processed", "data/raw/tiny", "data/runs") == ""
 
 
+def test_a_second_clone_pulls_features_from_a_folder_and_runs_nothing(project: Path, tmp_path: Path) -> None:
+    first = copy(project, tmp_path / "first")
+    run(first, "dvc", "add", "data/raw/tiny")
+    share(first, str(tmp_path / "remote"))
+    assert_second_clone_runs_nothing(first, tmp_path / "second")
+
+
 def test_touching_one_encoder_reruns_only_what_depends_on_it(project: Path) -> None:
     change(project, "batch_size: 32", "batch_size: 8")
     status = json.loads(run(project, "dvc", "status", "--json"))
@@ -81,6 +88,7 @@ def test_touching_one_encoder_reruns_only_what_depends_on_it(project: Path) -> N
     assert stages_run(run(project, "dvc", "repro")) == {"code", "extract@minilm"}
 
 
+@pytest.mark.long  # half of all stages run again
 def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_more(project: Path) -> None:
     change(project, "template: all", 'template: "{title}"')
     graphs = {"graph@minilm", "graph-mixed", "graph-consistent", "homophily"}
@@ -89,6 +97,7 @@ def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_mor
     assert stages_run(run(project, "dvc", "repro")) == {"code", "extract@minilm", *graphs, *multimodal}
 
 
+@pytest.mark.long  # a quarter of all stages runs again
 def test_changing_a_graph_reruns_what_reads_it_and_no_more(project: Path) -> None:
     change(project, "image_weight: 0.1", "image_weight: 0.5")
     # da_mrs shares the deps of freedom but does not read the graph, so it becomes what it was, and nothing follows.

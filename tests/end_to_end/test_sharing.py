@@ -1,13 +1,14 @@
-"""Two clones of one team: what one of them has computed, the other one takes."""
+"""Two clones of one team at an S3 endpoint: what one has computed, the other takes. test_dvc.py has it by a folder."""
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkout import add_tiny, check_out, run
+from checkout import add_tiny, assert_second_clone_runs_nothing, check_out, copy, run, share
 from s3 import BUCKET, Endpoint, s3_endpoint
+
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -32,58 +33,16 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def computed(checkout: Path) -> Path:
-    """A copy of it in which the pipeline has run up to the features."""
-    folder = copy(checkout, checkout.parent / "computed")
-    run(folder, "dvc", "repro", "extract@minilm", "graph-cooccurrence")
-    return folder
-
-
-def copy(source: Path, target: Path) -> Path:
-    shutil.copytree(source, target, symlinks=True)
-    return target
-
-
-def share(folder: Path, remote: str, *settings: tuple[str, str]) -> None:
-    """Push what the pipeline has made to a remote."""
-    run(folder, "dvc", "remote", "add", "-d", "team", remote)
-    for name, value in settings:
-        run(folder, "dvc", "remote", "modify", "team", name, value)
-    run(folder, "dvc", "push")
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "commit", "-q", "-m", "features")
-
-
-def test_a_second_clone_pulls_features_from_a_folder_and_runs_nothing(computed: Path, tmp_path: Path) -> None:
-    first = copy(computed, tmp_path / "first")
-    share(first, str(tmp_path / "remote"))
-    assert_second_clone_runs_nothing(first, tmp_path / "second")
-
-
-@pytest.mark.long
 def test_a_second_clone_pulls_features_from_s3_and_runs_nothing(
-    computed: Path, tmp_path: Path, on_s3: Endpoint
+    checkout: Path, tmp_path: Path, on_s3: Endpoint
 ) -> None:
-    first = copy(computed, tmp_path / "first")
+    first = copy(checkout, tmp_path / "first")
+    run(first, "dvc", "repro", "extract@minilm", "graph-cooccurrence")
     share(first, f"s3://{BUCKET}/dvc", ("endpointurl", on_s3.url))
     assert any(key.startswith("dvc/files/md5/") for key in on_s3.object_names())
     assert_second_clone_runs_nothing(first, tmp_path / "second")
 
 
-def assert_second_clone_runs_nothing(first: Path, second: Path) -> None:
-    run(first, "git", "clone", "-q", str(first), str(second))
-    run(second, "dvc", "pull", "data/raw/tiny.dvc", "extract@minilm", "graph-cooccurrence", "--with-deps")
-    made = sorted(path.relative_to(first) for path in (first / "data/features/tiny/minilm").iterdir())
-    assert made
-    for path in made:
-        assert (second / path).read_bytes() == (first / path).read_bytes()
-    output = run(second, "dvc", "repro", "extract@minilm", "graph-cooccurrence")
-    assert "Running stage" not in output
-    assert "all" in run(second, "mmprep", "verify").splitlines()[-1]
-
-
-@pytest.mark.long
 def test_clones_without_dvc_share_a_row_cache_on_s3(
     checkout: Path, tmp_path: Path, on_s3: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
