@@ -195,7 +195,7 @@ def statistics(folder: Path) -> None:
     bought = co_bought(interactions, edges.source, edges.target).mean()
     print(f"{folder.name}: {interactions.nnz:,} train interactions of {users:,} users and {n_items:,} items")
     print(f"          {seconds:.2f} s; {(found.candidates == 0).mean():.1%} of the items without a neighbour")
-    print(f"          {found.candidates.mean():.1f} neighbours an item on average, before the cut by k = {params.k}")
+    print(f"          {found.candidates.mean():.1f} neighbours per item on average, before the cut by k = {params.k}")
     print(f"          {found.tied / found.cut:.1%} of the {found.cut:,} rows with more than k tied at the cut")
     print(f"          {bought:.1%} of the edges have a common user, {co_bought_share(interactions):.3%} of all pairs")
 

@@ -155,8 +155,8 @@ def cosines_of(made: Generated) -> dict[str, Cosines]:
 
 def build_mixed(made: Generated) -> Mapping[str, csr_array]:
     """The sum of the modalities' nearest neighbours."""
-    params, alone = MixedParams(), made.graphs("knn")
-    image, text = (normalised(weighted(alone[f"knn/{m}"], params.weight), params.normalise) for m in DIMENSIONS)
+    params, nearest_items = MixedParams(), made.graphs("knn")
+    image, text = (normalised(weighted(nearest_items[f"knn/{m}"], params.weight), params.normalise) for m in DIMENSIONS)
     return {"mixed": csr_array(image * np.float32(params.image_weight) + text * np.float32(1 - params.image_weight))}
 
 
@@ -215,7 +215,7 @@ def binary(users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], shape: tu
 
 
 def draw_features(n: int, dimension: int) -> npt.NDArray[np.float32]:
-    """Clustered vectors [n, dimension] without negative numbers, as after a ReLU."""
+    """Clustered non-negative vectors [n, dimension], as after a ReLU."""
     chance = np.random.default_rng(dimension)
     vectors = chance.standard_normal((n, dimension), dtype=np.float32)
     centres = chance.standard_normal((CLUSTERS, dimension), dtype=np.float32)

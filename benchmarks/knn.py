@@ -33,7 +33,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 def make_vectors(n: int, dimension: int) -> Vectors:
-    """Clustered vectors without negative numbers, as after a ReLU, generated in blocks."""
+    """Clustered non-negative vectors, as after a ReLU, generated in blocks."""
     chance = np.random.default_rng(0)
     centres = chance.standard_normal((CLUSTERS, dimension), dtype=np.float32)
     vectors = np.empty((n, dimension), dtype=np.float32)
@@ -149,7 +149,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=23_033, help="(default: Clothing's 23,033)")
-    parser.add_argument("--dimension", type=int, default=4096, help="numbers a vector (default: 4096)")
+    parser.add_argument("--dimension", type=int, default=4096, help="dimension of the vectors (default: 4096)")
     parser.add_argument(
         "--only", nargs="+", choices=STEPS[1:], default=list(STEPS[1:]), help="steps to run (default: all)"
     )

@@ -122,7 +122,7 @@ def compare(arguments: argparse.Namespace) -> None:
         print(f"{arguments.items:,} x {arguments.dimension} generated, {path.stat().st_size / 1e9:.2f} GB")
         print(
             f"index     HNSW, {approximate.LINKS} links, {approximate.BUILD_BREADTH} in view while building, "
-            f"{approximate.BREADTH_AT_A_MILLION} while searching a million, a byte a number; {os.cpu_count()} cores",
+            f"{approximate.BREADTH_AT_A_MILLION} while searching a million, 1 byte per number; {os.cpu_count()} cores",
             flush=True,
         )
         for _ in range(arguments.repeats):
@@ -140,8 +140,8 @@ def main() -> None:
     """Run the benchmark by the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=1_000_000, help="(default: 1 million)")
-    parser.add_argument("--dimension", type=int, default=384, help="numbers a vector (default: 384)")
-    parser.add_argument("--k", type=int, default=10, help="neighbours an item (default: 10)")
+    parser.add_argument("--dimension", type=int, default=384, help="dimension of the vectors (default: 384)")
+    parser.add_argument("--k", type=int, default=10, help="neighbours per item (default: 10)")
     parser.add_argument("--repeats", type=int, default=1, help="runs, which must give the same digest (default: 1)")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)

@@ -112,7 +112,7 @@ class TrainedRun:
         return train_command(self.recommender)
 
     def is_whole_result_of(self, provenance: Mapping[str, Any]) -> bool:
-        """Whether training with exactly this provenance wrote the weights that are there now.
+        """Whether training with exactly this provenance wrote the current weights.
 
         Raises:
             OSError: one of them is missing.

@@ -76,11 +76,11 @@ def run(
 
     Returns:
         `chosen` (the values), `best_epoch`, `epochs`, the validation metrics, the test metrics of the chosen
-        combination alone, the name of its `run`, and how many `combinations` there are.
+        combination only, the name of its `run`, and the number of `combinations`.
 
     Raises:
         ParamsError: a range has an unknown parameter or a value that it cannot have.
-        MissingInputError: the split interactions, the features or the graphs are not there.
+        MissingInputError: the split interactions, the features or the graphs are missing.
         DataError: every combination diverged, or there is nothing to validate or test on.
     """
     grid = combinations(ranges, recommender_params)

@@ -67,7 +67,7 @@ def run(
 
     Raises:
         ParamsError: there is no such recommender, or there are too few seeds.
-        MissingInputError: the split interactions, the features or the graphs are not there.
+        MissingInputError: the split interactions, the features or the graphs are missing.
         DataError: training diverged, or there is nothing to validate or test on.
     """
     if len(seeds) < 2:

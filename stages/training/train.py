@@ -32,7 +32,7 @@ def run(
 
     Raises:
         ParamsError: there is no such recommender.
-        MissingInputError: the split interactions or the features are not there.
+        MissingInputError: the split interactions or the features are missing.
         DataError: training diverged, or there is nothing to validate on.
     """
     return prepare(name, params, recommender_params, layout).run(layout.run(name), progress)
