@@ -1,18 +1,18 @@
-# Verbs for a fresh clone. VENV names the virtual environment, PYTHON the interpreter that makes it.
+# Commands for a fresh clone. VENV names the virtual environment, PYTHON the interpreter that creates it.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(abspath $(VENV))/bin
-# A change of what is installed gives another name, so that the set-up runs again, and only then.
+# The name changes with the dependencies, so that the set-up runs again only when they change.
 INSTALLED ?= $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 export PATH := $(BIN):$(PATH)
-# Containers often forbid bytecode; each of the hundreds of processes of a test run would compile all modules anew.
+# Containers often disable bytecode; each of a test run's hundreds of processes would then recompile all modules.
 export PYTHONDONTWRITEBYTECODE :=
-# The others are read by benchmarks/train.py.
+# The two modules left out are imported by benchmarks/train.py.
 BENCHMARKS := $(filter-out %/generated.py %/training_times.py, $(wildcard benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all lint types unit unit-all bench constraints clean
-# Modules in their order, those of end_to_end/ first: a long one at the end would keep one core waiting.
+# Modules run in path order, end_to_end/ first: a long one at the end would leave the other cores idle.
 PYTEST := python -m pytest --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 help: ## list these verbs
@@ -27,7 +27,7 @@ $(INSTALLED):
 	rm -f $(VENV)/.installed-*
 	touch $(INSTALLED)
 
-demo: install ## run the whole pipeline on the sample data and show what came out
+demo: install ## run the whole pipeline on the sample data and show the results
 	dvc repro
 	mmprep report
 
@@ -37,7 +37,7 @@ test: install lint ## lint, types and all tests but the long ones
 test-all: install lint ## lint, types and all tests, as .ci/run does
 	$(MAKE) --jobs 2 types unit-all
 
-lint: install ## ruff, and which code may import which
+lint: install ## ruff, and import-linter's contracts
 	ruff check
 	ruff format --check
 	lint-imports --no-logo
@@ -56,11 +56,11 @@ bench: install ## run every benchmark with its defaults, each against its refere
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@for script in $(BENCHMARKS); do echo "# $$script"; python $$script || exit 1; done
 
-constraints: install ## write constraints.txt from what is installed now
+constraints: install ## write constraints.txt from the installed versions
 	echo '# The exact versions that the tests run with; pip install -c constraints.txt. Made by `make constraints`.' > constraints.txt.new
 	python -m pip freeze --exclude-editable >> constraints.txt.new
 	mv constraints.txt.new constraints.txt
 
-clean: ## remove what stages and tools made, not the raw data and not .venv
+clean: ## remove outputs of stages and tools, but not the raw data and .venv
 	rm -rf data/code data/interim data/processed data/features data/graphs data/runs data/seeds data/searches data/metrics data/denoised data/experiments data/plots dvc_plots .dvc/tmp/experiments
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

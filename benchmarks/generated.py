@@ -1,7 +1,7 @@
-"""Interactions, features and graphs as many as a published dataset's, for benchmarks that train.
+"""Generated interactions, features and graphs of a published dataset's size, for benchmarks that train.
 
 Users and items have long tails, photos 4,096 numbers and texts 384; for MDR-CHCA, by its preset cpu_small, photos have
-49 patches of 768 numbers and texts up to 16 tokens of 384. Timings mean something, metrics do not.
+49 patches of 768 numbers and texts up to 16 tokens of 384. Timings are realistic, metrics are not.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,17 +31,17 @@ from mmprep.pipeline.tables.provenance import Provenance
 from mmprep.pipeline.tables.schemas import INTRA_EDGES
 
 LEAST_TRAIN, LEAST_VAL = 3, 1  # of a user
-USER_SPREAD, ITEM_SPREAD = 1.1, 1.0  # of the logarithms of how active users and how popular items are
+USER_SPREAD, ITEM_SPREAD = 1.1, 1.0  # standard deviations of log activity of users and log popularity of items
 LEAST_POPULAR = 0.2  # of the mean
 DIMENSIONS = {"image": 4096, "text": 384}
 TOKENS: dict[str, tuple[Form, int, int]] = {"patches": ("patches", 49, 768), "words": ("tokens", 16, 384)}
-BLOCK_ITEMS = 256  # whose tokens are drawn at once
+BLOCK_ITEMS = 256  # tokens are drawn for this number of items at a time
 CLUSTERS = 40
 
 
 @dataclass(frozen=True)
 class Size:
-    """How many users, items, and interactions of two splits a dataset has."""
+    """Numbers of users, items, and interactions of two splits of a dataset."""
 
     users: int
     items: int
@@ -49,7 +49,7 @@ class Size:
     val: int
 
     def times(self, scale: int) -> "Size":
-        """As many times all of it."""
+        """The size with all numbers multiplied."""
         return Size(scale * self.users, scale * self.items, scale * self.train, scale * self.val)
 
 
@@ -59,7 +59,7 @@ SIZES = {"baby": Size(19_445, 7_050, 118_551, 20_559), "clothing": Size(39_387, 
 
 @dataclass(frozen=True)
 class Generated:
-    """What is generated of a size, in a folder: each thing when it is first asked for, and read from then on."""
+    """Generated inputs of a size in a folder: each is written at its first use and read afterwards."""
 
     size: Size
     folder: Path
@@ -80,15 +80,15 @@ class Generated:
         return {modality: np.load(path) for modality, path in paths.items()}
 
     def graphs(self, kind: str) -> dict[str, csr_array]:
-        """The graphs of a kind, by the names under which recommenders ask for them.
+        """The graphs of a kind, by the names that recommenders use.
 
         Raises:
             KeyError: GRAPHS has no such kind.
         """
         paths = [self.folder / f"{kind}.npz", *sorted((self.folder / kind).glob("*.npz"))]
-        there = [path for path in paths if path.exists()]
-        if there:
-            return {path.relative_to(self.folder).with_suffix("").as_posix(): load_npz(path) for path in there}
+        existing = [path for path in paths if path.exists()]
+        if existing:
+            return {path.relative_to(self.folder).with_suffix("").as_posix(): load_npz(path) for path in existing}
         built = dict(GRAPHS[kind](self))
         for name, graph in built.items():
             self._write(name, graph)
@@ -108,7 +108,7 @@ class Generated:
         return sources
 
     def read(self, description: RecommenderDescription) -> TrainingData:
-        """What a recommender asks for."""
+        """Training data of a recommender."""
         kinds = [kind for kind in description.graphs if kind in GRAPHS]  # the others come with the tokens
         graphs = {name: graph for kind in kinds for name, graph in self.graphs(kind).items()}
         features = self.features() if description.multimodal else {}
@@ -121,7 +121,7 @@ class Generated:
 
 
 def build_interaction(made: Generated) -> Mapping[str, csr_array]:
-    """Who has what, normalised in three ways."""
+    """The user-item graph in three normalisations."""
     return {f"interaction/{part}": graph for part, graph in interaction_graphs(made.interactions()[0]).items()}
 
 
@@ -155,12 +155,12 @@ def cosines_of(made: Generated) -> dict[str, Cosines]:
 
 def build_mixed(made: Generated) -> Mapping[str, csr_array]:
     """The sum of the modalities' nearest neighbours."""
-    params, alone = MixedParams(), made.graphs("knn")
-    image, text = (normalised(weighted(alone[f"knn/{m}"], params.weight), params.normalise) for m in DIMENSIONS)
+    params, nearest_items = MixedParams(), made.graphs("knn")
+    image, text = (normalised(weighted(nearest_items[f"knn/{m}"], params.weight), params.normalise) for m in DIMENSIONS)
     return {"mixed": csr_array(image * np.float32(params.image_weight) + text * np.float32(1 - params.image_weight))}
 
 
-# How each kind of graph is built, as `mmprep graph` builds it by default.
+# Builder of each kind of graph, with the defaults of `mmprep graph`.
 GRAPHS: Mapping[str, Callable[[Generated], Mapping[str, csr_array]]] = {
     "interaction": build_interaction,
     "knn": build_knn,
@@ -171,14 +171,14 @@ GRAPHS: Mapping[str, Callable[[Generated], Mapping[str, csr_array]]] = {
 
 
 def draw_interactions(size: Size) -> tuple[csr_array, csr_array]:
-    """Binary train and validation interactions [users, items] with long tails, no pair twice."""
+    """Binary train and validation interactions [users, items] with long tails and without duplicates."""
     chance = np.random.default_rng(0)
     activity = chance.lognormal(0, USER_SPREAD, size.users)
-    wanted = spread_out(size.train, LEAST_TRAIN, activity, chance)
+    counts = spread_out(size.train, LEAST_TRAIN, activity, chance)
     held_out = spread_out(size.val, LEAST_VAL, activity, chance)
     popularity = chance.lognormal(0, ITEM_SPREAD, size.items)
     popularity = np.maximum(popularity, LEAST_POPULAR * popularity.mean())
-    users, items = draw_pairs(wanted + held_out, popularity, chance)
+    users, items = draw_pairs(counts + held_out, popularity, chance)
     order = np.lexsort((chance.random(len(users)), users))
     users, items = users[order], items[order]
     place = np.arange(len(users)) - np.searchsorted(users, users)
@@ -190,14 +190,14 @@ def draw_interactions(size: Size) -> tuple[csr_array, csr_array]:
 def spread_out(
     total: int, least: int, weights: npt.NDArray[np.float64], chance: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """At least so many for each, and the rest of the total in proportion to weights."""
+    """Integers that sum to `total`: `least` for each, and the rest in proportion to weights."""
     return least + chance.multinomial(total - least * len(weights), weights / weights.sum())
 
 
 def draw_pairs(
     wanted: npt.NDArray[np.int64], popularity: npt.NDArray[np.float64], chance: np.random.Generator
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Users with as many different items as wanted, drawn by popularity; sorted by user."""
+    """Draw `wanted` different items for each user by popularity; pairs are sorted by user."""
     upper = np.cumsum(popularity / popularity.sum())
     pairs = np.empty(0, dtype=np.int64)
     missing = wanted
@@ -215,7 +215,7 @@ def binary(users: npt.NDArray[np.int64], items: npt.NDArray[np.int64], shape: tu
 
 
 def draw_features(n: int, dimension: int) -> npt.NDArray[np.float32]:
-    """Clusters of vectors [n, dimension] without negative numbers, as those behind a ReLU."""
+    """Clustered non-negative vectors [n, dimension], as after a ReLU."""
     chance = np.random.default_rng(dimension)
     vectors = chance.standard_normal((n, dimension), dtype=np.float32)
     centres = chance.standard_normal((CLUSTERS, dimension), dtype=np.float32)
@@ -224,7 +224,7 @@ def draw_features(n: int, dimension: int) -> npt.NDArray[np.float32]:
 
 
 def draw_tokens(part: str, n: int, folder: Path) -> None:
-    """Write patches or tokens of n items as `mmprep extract` does, and the graph among them."""
+    """Write patches or tokens of n items in the format of `mmprep extract`, and their intra-item graph."""
     form, length, dimension = TOKENS[part]
     chance, k = np.random.default_rng(0), IntraItemParams().k
     origin = Provenance("benchmark", {"k": k}, {}, {}, {})

@@ -1,11 +1,11 @@
-"""Reading raw files against the loops that projects usually have for it, and how much memory it takes.
+"""Reading raw files, against the usual Python loops, and its peak memory.
 
     python benchmarks/ingest.py             # 2018 reviews and 2014 metadata, ratios of the same run
     python benchmarks/ingest.py --memory    # peak memory of ingesting 200 MB and 5 GB of reviews
 
 The files are generated from a seed. Reviews: the whole stage, from a gzipped file to Parquet, against
 `for line in gzip.open(path): json.loads(line)`, which keeps nothing. Metadata: from lines to items, against
-`ast.literal_eval` a line, which keeps nothing either. Each time is the best of some runs, taken in turn.
+`ast.literal_eval` per line, which keeps nothing either. Each time is the best of three alternating runs.
 """
 
 import argparse
@@ -74,13 +74,13 @@ WORDS = [
     "easy",
 ]
 USERS, ITEMS = 200_000, 30_000
-CHUNK = 50_000  # reviews that are generated, then repeated: the users and items do not grow with the file
+CHUNK = 50_000  # reviews that are generated, then repeated, so that users and items do not grow with the file
 MEGABYTE = 1_000_000
 REVIEW_TARGET, METADATA_TARGET, GROWTH_LIMIT = 5, 3, 200
 
 
 def asin(number: int) -> str:
-    """An id like an item's."""
+    """An item id in Amazon's format."""
     return f"B{number * 7_919 % 10**9:09d}"
 
 
@@ -103,7 +103,7 @@ def review(chance: random.Random) -> str:
 
 
 def metadata(number: int, chance: random.Random) -> str:
-    """An item of the 2014 edition; every second description has an apostrophe, so that it stands in double quotes."""
+    """An item of the 2014 edition; every second description has an apostrophe, so that it is in double quotes."""
     words = chance.choices(WORDS, k=chance.randint(40, 160))
     related = {
         kind: [asin(chance.randrange(10**6)) for _ in range(chance.randint(20, 100))]
@@ -124,7 +124,7 @@ def metadata(number: int, chance: random.Random) -> str:
 
 
 def write_reviews(path: Path, size: int) -> int:
-    """Write gzipped reviews of about `size` bytes before compression and return how many they are."""
+    """Write gzipped reviews of about `size` bytes before compression; return the number of reviews."""
     chance = random.Random(0)  # noqa: S311 - no secret
     block = ("\n".join(review(chance) for _ in range(CHUNK)) + "\n").encode()
     block = block[: block.rfind(b"\n", 0, size) + 1]
@@ -136,14 +136,14 @@ def write_reviews(path: Path, size: int) -> int:
 
 
 def loop_over_reviews(path: Path) -> None:
-    """What is measured against."""
+    """The reference: parse every line, keep nothing."""
     with gzip.open(path) as file:
         for line in file:
             json.loads(line)
 
 
 def best_times(ways: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
-    """The best time of each way in seconds, the ways taking turns."""
+    """The best time of each function in seconds, over alternating runs."""
     times = dict.fromkeys(ways, float("inf"))
     for _ in range(runs):
         for name, way in ways.items():
@@ -183,13 +183,13 @@ def measure_metadata(items: int) -> None:
 
 
 def print_ratio(reference: str, ours: str, slow: float, quick: float, target: float) -> None:
-    """Print two times and how they compare."""
+    """Print two times and their ratio."""
     met = "met" if slow / quick >= target else "MISSED"
     print(f"  {reference} {slow:.2f} s, {ours} {quick:.2f} s: {slow / quick:.1f} times (target {target}, {met})")
 
 
 def measure_memory(folder: Path, sizes: tuple[int, ...]) -> None:
-    """Print the peak memory of ingesting files of these sizes, each in a process of its own."""
+    """Print the peak memory of ingesting files of these sizes, each in its own process."""
     peaks = []
     for size in sizes:
         layout = Layout(folder, f"reviews-{size}")
@@ -217,7 +217,7 @@ def sizes_in_megabytes(text: str) -> Iterator[int]:
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
+    """Run the benchmark by the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
     parser.add_argument("--sizes", default="200,5000", help="megabytes of reviews for --memory")

@@ -1,13 +1,12 @@
-"""Exact nearest neighbours against the machine's own matrix products, FAISS, and the full matrix of the papers' code.
+"""Exact nearest neighbours, against plain matrix products, FAISS, and the full similarity matrix of the papers' code.
 
     python benchmarks/knn.py
     python benchmarks/knn.py --items 200000 --dimension 384 --only ours
 
-The vectors are generated: clusters with noise, by default as many and as long as those of Amazon Clothing's photos.
-Each step runs in a process of its own, which says how long its work took, less the start of Python and the making of
-the vectors, and how much memory it held at most above that. `rate` is the fastest square product of NumPy and PyTorch,
-before and after the others, which are shown as the share of it at which they do the 2 n^2 d operations of all
-similarities.
+The vectors are generated: clusters with noise, by default in the number and dimension of Amazon Clothing's photos. Each
+step runs in its own process, which reports the time of its work, without Python's start and generating the vectors, and
+its peak memory above theirs. `rate` is the speed of the fastest square matrix product of NumPy and PyTorch, measured
+before and after the other steps, whose 2 n^2 d operations for all similarities are shown as a share of that speed.
 """
 
 import argparse
@@ -34,20 +33,20 @@ Vectors = npt.NDArray[np.float32]
 
 
 def make_vectors(n: int, dimension: int) -> Vectors:
-    """Clusters of vectors without negative numbers, as those behind a ReLU, a piece at a time."""
+    """Clustered non-negative vectors, as after a ReLU, generated in blocks."""
     chance = np.random.default_rng(0)
     centres = chance.standard_normal((CLUSTERS, dimension), dtype=np.float32)
     vectors = np.empty((n, dimension), dtype=np.float32)
     for start in range(0, n, 1000):
-        piece = vectors[start : start + 1000]
-        piece[:] = chance.standard_normal(piece.shape, dtype=np.float32)
-        piece += centres[chance.integers(0, CLUSTERS, len(piece))]
-        np.maximum(piece, 0, out=piece)
+        block = vectors[start : start + 1000]
+        block[:] = chance.standard_normal(block.shape, dtype=np.float32)
+        block += centres[chance.integers(0, CLUSTERS, len(block))]
+        np.maximum(block, 0, out=block)
     return vectors
 
 
 def fastest(product: Callable[[], object], operations: float) -> float:
-    """Operations a second of the fastest of five."""
+    """Operations per second of the fastest of five runs."""
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
@@ -57,7 +56,7 @@ def fastest(product: Callable[[], object], operations: float) -> float:
 
 
 def rate() -> dict[str, Any]:
-    """What the machine does in a large product."""
+    """Operations per second of a large matrix product on this machine."""
     import torch
 
     square = np.random.default_rng(0).standard_normal((SQUARE, SQUARE), dtype=np.float32)
@@ -70,7 +69,7 @@ def rate() -> dict[str, Any]:
 
 
 def ours(vectors: Vectors) -> npt.NDArray[np.int64]:
-    """`mmprep graph --graph knn/ENCODER`, less reading and writing."""
+    """`mmprep graph --graph knn/ENCODER`, without reading and writing."""
     items = np.arange(len(vectors), dtype=np.int32)
     found = nearest(Cosines.of(vectors, items, Path("generated")), K, include_self=True)
     return found.edges.target.reshape(len(vectors), K).astype(np.int64)
@@ -87,7 +86,7 @@ def faiss(vectors: Vectors) -> npt.NDArray[np.int64]:
 
 
 def full(vectors: Vectors) -> npt.NDArray[np.int64]:
-    """What LATTICE, FREEDOM, MGCN and DA-MRS do: the full matrix of similarities, then topk."""
+    """The method of LATTICE, FREEDOM, MGCN and DA-MRS: the full similarity matrix, then topk."""
     import torch
 
     unit = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=1)
@@ -95,7 +94,7 @@ def full(vectors: Vectors) -> npt.NDArray[np.int64]:
 
 
 def work(step: str, n: int, dimension: int, kept: Path) -> None:
-    """Do one step, keep the neighbours that it found, and print what it took."""
+    """Run one step, save its neighbours, and print its time and memory."""
     if step == "rate":
         print(json.dumps(rate()))
         return
@@ -108,7 +107,7 @@ def work(step: str, n: int, dimension: int, kept: Path) -> None:
 
 
 def run_step(step: str, n: int, dimension: int, kept: Path) -> dict[str, Any]:
-    """Do one step in a process of its own."""
+    """Run one step in its own process."""
     command = [sys.executable, __file__, "--step", step, "--items", str(n), "--dimension", str(dimension)]
     done = subprocess.run([*command, "--kept", str(kept)], stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -139,19 +138,21 @@ def compare(n: int, dimension: int, steps: list[str], kept: Path) -> None:
 
 
 def same_neighbours(kept: Path, step: str) -> float:
-    """Which share of the neighbours that a step found are ours too."""
+    """Share of a step's neighbours that are also ours."""
     mine, theirs = np.load(kept / "ours.npy"), np.load(kept / f"{step}.npy")
     return float((mine[:, :, None] == theirs[:, None, :]).any(axis=1).mean())
 
 
 def main() -> None:
-    """Read the command line."""
+    """Run the benchmark by the command line's options."""
     import tempfile
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=23_033, help="(default: Clothing's 23,033)")
-    parser.add_argument("--dimension", type=int, default=4096, help="numbers a vector (default: 4096)")
-    parser.add_argument("--only", nargs="+", choices=STEPS[1:], default=list(STEPS[1:]), help="some of the steps")
+    parser.add_argument("--dimension", type=int, default=4096, help="dimension of the vectors (default: 4096)")
+    parser.add_argument(
+        "--only", nargs="+", choices=STEPS[1:], default=list(STEPS[1:]), help="steps to run (default: all)"
+    )
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--kept", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

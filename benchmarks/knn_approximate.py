@@ -1,14 +1,14 @@
-"""Approximate nearest neighbours of many items, against comparing each with all.
+"""Approximate nearest neighbours of many items, against comparing all pairs.
 
     python benchmarks/knn_approximate.py
     python benchmarks/knn_approximate.py --items 100000
     python benchmarks/knn_approximate.py --items 200000 --dimension 768 --k 20
 
 The vectors are generated: clusters of all sizes, many of them related, around a common mean, with items between them
-and noise along some directions more than along others. How hard their neighbours are to find was set after the MiniLM
-vectors of 40,000 English sentences: similarities to the nearest, tenth and fiftieth neighbour, and the recall that
-inverted lists reach. Indexing and searching run in a process of their own, whose memory is measured above what it held
-when it had read the vectors. Comparing each item with all, by FAISS as well, is timed on a thousand.
+and noise along some directions more than along others. Their difficulty was calibrated on the MiniLM vectors of 40,000
+English sentences: similarities to the nearest, tenth and fiftieth neighbour, and the recall of inverted lists. Indexing
+and searching run in their own process, whose memory is measured above its use after reading the vectors. Comparing all
+pairs, also by FAISS, is timed on a thousand items.
 """
 
 import argparse
@@ -32,18 +32,18 @@ from mmprep.pipeline.graphs import hnsw as approximate
 from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.progress import Advance
 
-CHUNK = 50_000  # items made at once
+CHUNK = 50_000  # items generated at once
 CLUSTER_ITEMS = 10  # on average
 DECAY = 0.3  # the n-th direction has a spread in proportion to n ** -DECAY
-COMMON, RELATED, APART = 0.3, 0.6, 0.8  # sizes of the common mean, of what clusters share, and of what they do not
-EQUAL = 0.02  # share of items whose vector is another's
+COMMON, RELATED, APART = 0.3, 0.6, 0.8  # norms of the common mean, of clusters' shared parts, and of their own parts
+EQUAL = 0.02  # share of items whose vector duplicates another's
 SAMPLE = 1000
 STEPS = ("generate", "search")
 Floats = npt.NDArray[np.float32]
 
 
 def vectors(n: int, dimension: int, seed: int) -> Iterator[Floats]:
-    """Vectors of length 1, in chunks."""
+    """Unit vectors, in chunks."""
     chance = np.random.default_rng(seed)
     spread = (1 / np.arange(1, dimension + 1) ** DECAY).astype(np.float32)
     spread /= np.linalg.norm(spread)
@@ -69,19 +69,19 @@ def vectors(n: int, dimension: int, seed: int) -> Iterator[Floats]:
 
 
 def generate(path: Path, n: int, dimension: int) -> None:
-    """Write the vectors as bare numbers."""
+    """Write the vectors as raw float32."""
     with path.open("wb") as file:
         for chunk in vectors(n, dimension, seed=0):
             chunk.tofile(file)
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds now."""
+    """Current memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def search(path: Path, n: int, dimension: int, k: int) -> dict[str, Any]:
-    """Find candidates and measure: seconds of each task, memory, recall."""
+    """Search candidates; return the seconds of each task, peak memory and recall."""
     rows = np.fromfile(path, np.float32).reshape(n, dimension)
     faiss = approximate.require_faiss()
     before, seconds = resident(), {}
@@ -108,7 +108,7 @@ def search(path: Path, n: int, dimension: int, k: int) -> dict[str, Any]:
 
 
 def run_step(step: str, path: Path, arguments: argparse.Namespace) -> str:
-    """Do one step in a process of its own; what it printed."""
+    """Run one step in its own process; return its output."""
     sizes = [f"--{name}={getattr(arguments, name)}" for name in ("items", "dimension", "k")]
     command = [sys.executable, __file__, "--step", step, "--path", str(path), *sizes]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -122,26 +122,26 @@ def compare(arguments: argparse.Namespace) -> None:
         print(f"{arguments.items:,} x {arguments.dimension} generated, {path.stat().st_size / 1e9:.2f} GB")
         print(
             f"index     HNSW, {approximate.LINKS} links, {approximate.BUILD_BREADTH} in view while building, "
-            f"{approximate.BREADTH_AT_A_MILLION} while searching a million, a byte a number; {os.cpu_count()} cores",
+            f"{approximate.BREADTH_AT_A_MILLION} while searching a million, 1 byte per number; {os.cpu_count()} cores",
             flush=True,
         )
         for _ in range(arguments.repeats):
             found = json.loads(run_step("search", path, arguments))
             for task, taken in found["seconds"].items():
                 print(f"{task:20} {taken:9.1f} s")
-            print(f"{'memory':20} {found['gigabytes']:9.2f} GB at most, above the vectors")
+            print(f"{'memory':20} {found['gigabytes']:9.2f} GB peak, above the vectors")
             print(f"{f'recall at {arguments.k}':20} {found['recall']:9.4f} of {SAMPLE} items")
-            print(f"{'each with all':20} {found['exact']:9.0f} s, from a thousand")
+            print(f"{'all pairs':20} {found['exact']:9.0f} s, extrapolated from a thousand items")
             print(f"{'ratio':20} {found['exact'] / found['seconds']['total']:9.1f} times faster")
             print(f"{'digest':20} {found['digest']}", flush=True)
 
 
 def main() -> None:
-    """Read the command line."""
+    """Run the benchmark by the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=1_000_000, help="(default: 1 million)")
-    parser.add_argument("--dimension", type=int, default=384, help="numbers a vector (default: 384)")
-    parser.add_argument("--k", type=int, default=10, help="neighbours an item (default: 10)")
+    parser.add_argument("--dimension", type=int, default=384, help="dimension of the vectors (default: 384)")
+    parser.add_argument("--k", type=int, default=10, help="neighbours per item (default: 10)")
     parser.add_argument("--repeats", type=int, default=1, help="runs, which must give the same digest (default: 1)")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)

@@ -1,27 +1,27 @@
-"""Training and evaluating every recommender at Amazon Baby's size, against MMRec's figures on a machine of two cores.
+"""Training and evaluating every recommender at Amazon Baby's size, against MMRec's figures on a two-core machine.
 
     python benchmarks/train.py
     python benchmarks/train.py --only lightgcn freedom --epochs 1
     python benchmarks/train.py --size clothing
-    python benchmarks/train.py --only da_mrs --batch 4096  # as its paper has it
+    python benchmarks/train.py --only da_mrs --batch 4096  # its paper's batch size
     python benchmarks/train.py --finetune
     python benchmarks/train.py --scale 1 4 16
 
-Interactions, features and graphs are generated (benchmarks/generated.py): timings mean something, metrics do not. Each
-recommender runs in a process of its own, by the trainer that `mmprep train` runs; an epoch is sampling and training, an
-evaluation is all embeddings and the full ranking for validation. The first epoch is not counted.
+Interactions, features and graphs are generated (benchmarks/generated.py): timings are realistic, metrics are not. Each
+recommender runs in its own process, with the trainer of `mmprep train`; an epoch is sampling and training, an
+evaluation is computing all embeddings and the full ranking for validation. The first epoch is not counted.
 
 MMRec's figures are of a generated set of Baby's size and batches of 2,048, on two cores. It trains the raw features of
 most; a ratio is shown only where both train them or both do not.
 
-With --scale users, items and interactions all grow by the factors, and each size is timed in two ways.
-- At a fixed batch, some steps of an epoch. A step propagates over all edges, and Adam moves all embeddings, so it grows
-  in proportion, and an epoch, which has so many more steps, by the square. So it is for every recommender: bpr and vbpr
-  propagate nothing, but Adam is most of their step.
-- With batches grown too, whole epochs. They have as many steps at each size, so they grow in proportion.
-Embeddings that have outgrown the processor's caches cost more beside, twice to three times at 16 times Baby.
-An evaluation scores every item for every user, so it grows by the product of the two: 256 times from 1 to 16. Growth
-is that of the seconds of all cores, which other work on the machine disturbs less.
+With --scale, users, items and interactions all grow by the factors, and each size is timed in two ways.
+- At a fixed batch size, some steps of an epoch. A step propagates over all edges, and Adam updates all embeddings, so
+  its cost grows linearly; an epoch has proportionally more steps, so its cost grows quadratically. This holds for every
+  recommender: bpr and vbpr propagate nothing, but Adam dominates their step.
+- With batches that grow too, whole epochs. The number of steps is the same at each size, so the cost grows linearly.
+Embeddings that exceed the processor's caches cost two to three times as much at 16 times Baby.
+An evaluation scores every item for every user, so its cost grows with the product of the two: 256 times from 1 to 16.
+Growth is measured in seconds of all cores, which other work on the machine disturbs less.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Theirs:
 
 
 MMREC_BATCH = 2048
-# By recommender, and whether the raw features are trained.
+# By name of the recommender and whether the raw features are trained.
 MMREC = {
     ("bpr", False): Theirs(0.7, 2.8),
     ("lightgcn", False): Theirs(2.5, 2.7),
@@ -67,7 +67,7 @@ MMREC = {
 
 @contextmanager
 def inputs_of(case: Case) -> Iterator[Case]:
-    """Generate what recommenders read, and say what it is like; the case with the folder of it."""
+    """Generate the recommenders' inputs and print their statistics; yield the case with their folder."""
     with tempfile.TemporaryDirectory() as folder:
         case = replace(case, folder=folder)
         made = run(case)
@@ -80,12 +80,12 @@ def inputs_of(case: Case) -> Iterator[Case]:
 
 
 def compare(usual: Case) -> None:
-    """Print the figures of recommenders at a dataset's size, at Baby's and MMRec's batches beside MMRec's."""
+    """Print the figures of recommenders at a dataset's size, beside MMRec's at Baby's size and MMRec's batch size."""
     features = "trained" if usual.finetune else "frozen"
     print(f"raw features {features}, batches of {usual.batch:,}, median of {usual.epochs} epochs after the first")
     comparable = (usual.size, usual.batch) == ("baby", MMREC_BATCH)
     if comparable:
-        print("x is ours divided by MMRec's; wanted are at most 0.5 for an epoch and 0.25 for an evaluation")
+        print("x is ours divided by MMRec's; the targets are at most 0.5 for an epoch and 0.25 for an evaluation")
     with inputs_of(usual) as case:
         for name in usual.names:
             finetune = usual.finetune and CATALOGUE[name].multimodal
@@ -94,7 +94,7 @@ def compare(usual: Case) -> None:
 
 
 def compared(name: str, found: dict[str, Any], theirs: Theirs | None) -> str:
-    """A recommender's figures in a line."""
+    """A recommender's figures in one line."""
     cells = [f"{found[key]:6.2f} s an {key} {beside(found[key], theirs, key)}" for key in TIMES]
     cells += [f"{found['epoch_cpu']:6.2f} s of all cores an epoch", f"{found['gigabytes']:.2f} GB peak"]
     settings = "".join(f", {key} {value}" for key, value in COMPARED.get(name, {}).items())
@@ -110,19 +110,19 @@ def beside(ours: float, theirs: Theirs | None, key: str) -> str:
 
 
 class Growth:
-    """How figures grow with size: 1.00 in proportion."""
+    """Growth of figures with size, 1.00 for linear growth."""
 
     def __init__(self) -> None:
         self._smallest: dict[tuple[str, str], tuple[float, int]] = {}
 
     def of(self, case: Case, what: str, seconds: float, power: int = 1) -> str:
-        """By how much more than the size, or a power of it, a recommender's figure has grown since the smallest."""
+        """Growth of a recommender's figure since the smallest size, relative to the size or a power of it."""
         least, first = self._smallest.setdefault((case.task, what), (seconds, case.scale))
         return f"{seconds / least / (case.scale / first) ** power:.2f} of linear"
 
 
 def grow(scales: Sequence[int], steps: int, usual: Case) -> None:
-    """Print how cost grows with size, at a fixed batch and with batches grown."""
+    """Print the growth of cost with size, at a fixed batch size and with batches that grow too."""
     growth = Growth()
     for scale in scales:
         print(f"\n{scale} x {usual.size}")
@@ -135,7 +135,7 @@ def grow(scales: Sequence[int], steps: int, usual: Case) -> None:
 
 
 def at_fixed_batch(case: Case, growth: Growth) -> str:
-    """What a step costs, and what an epoch of such steps would."""
+    """Cost of a step, and of an epoch of such steps."""
     found = run(case)
     step, cpu, n_steps = found["step"], found["step_cpu"], math.ceil(case.inputs().size.train / case.batch)
     return (
@@ -146,7 +146,7 @@ def at_fixed_batch(case: Case, growth: Growth) -> str:
 
 
 def with_batch_grown(case: Case, growth: Growth) -> str:
-    """What an epoch and an evaluation cost."""
+    """Cost of an epoch and of an evaluation."""
     found = run(case)
     each = found["epoch_cpu"] / case.inputs().size.train * 1e6
     return (
@@ -159,23 +159,29 @@ def with_batch_grown(case: Case, growth: Growth) -> str:
 
 
 def main() -> None:
-    """Read the command line."""
+    """Run the benchmark by the command line's options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=list(CATALOGUE), metavar="NAME", help="some of the recommenders")
-    parser.add_argument("--size", choices=SIZES, default="baby", help="of this dataset (default: baby)")
-    parser.add_argument("--epochs", type=int, default=3, help="counted, after the first (default: 3)")
-    batch = f"positives a step, at --scale 1 (default: {MMREC_BATCH})"
+    parser.add_argument(
+        "--only", nargs="+", choices=list(CATALOGUE), metavar="NAME", help="recommenders to run (default: all)"
+    )
+    parser.add_argument("--size", choices=SIZES, default="baby", help="size of this dataset (default: baby)")
+    parser.add_argument("--epochs", type=int, default=3, help="timed epochs, after the first (default: 3)")
+    batch = f"positives per step, at --scale 1 (default: {MMREC_BATCH})"
     parser.add_argument("--batch", type=int, default=MMREC_BATCH, help=batch)
     parser.add_argument("--finetune", action="store_true", help="train the raw features of those that read any")
-    parser.add_argument("--scale", nargs="+", type=int, help="times that size, such as 1 4 16; of bpr, lightgcn")
-    parser.add_argument("--steps", type=int, default=30, help="timed at a fixed batch, with --scale (default: 30)")
-    given = parser.parse_args()
+    parser.add_argument(
+        "--scale", nargs="+", type=int, help="factors of the size, such as 1 4 16; by default of bpr and lightgcn"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=30, help="timed steps at a fixed batch size, with --scale (default: 30)"
+    )
+    options = parser.parse_args()
     # The others have no features that could be trained.
-    every = [name for name, row in CATALOGUE.items() if row.multimodal or not given.finetune]
-    names = given.only or (["bpr", "lightgcn"] if given.scale else every)
-    case = Case(tuple(names), given.size, given.batch, given.epochs, 0, given.finetune)
-    if given.scale:
-        grow(given.scale, given.steps, case)
+    every = [name for name, row in CATALOGUE.items() if row.multimodal or not options.finetune]
+    names = options.only or (["bpr", "lightgcn"] if options.scale else every)
+    case = Case(tuple(names), options.size, options.batch, options.epochs, 0, options.finetune)
+    if options.scale:
+        grow(options.scale, options.steps, case)
     else:
         compare(case)
 

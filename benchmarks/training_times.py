@@ -1,4 +1,4 @@
-"""What training and evaluating a recommender costs: each case in a process of its own, for benchmarks/train.py."""
+"""Cost of training and evaluating a recommender, each case in its own process, for benchmarks/train.py."""
 
 import json
 import os
@@ -27,26 +27,26 @@ from mmprep.models.training.trainer import build, deterministic, train_epoch, va
 
 GENERATE = "generate"
 
-# Where MMRec was measured with other parameters than our defaults, or the defaults are for a GPU.
+# Parameters with which MMRec was measured, where they differ from our defaults, and replacements of defaults for a GPU.
 COMPARED: dict[str, dict[str, object]] = {"lightgcn": {"layers": 1}, "camgr": {"attn_scope": "neigh"}}
-# What fits a machine of two cores.
+# Presets that fit a two-core machine.
 PRESETS = {"mdr_chca": "cpu_small"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """What a process does.
+    """Task of one process.
 
     Attributes:
         names: the recommenders whose inputs are generated.
-        size: whose interactions and features, one of SIZES.
-        batch: positives a step.
-        epochs: that are counted.
-        steps: of an epoch, timed in the place of epochs; 0 to time epochs.
+        size: of interactions and features, one of SIZES.
+        batch: positives per step.
+        epochs: the number of timed epochs.
+        steps: of an epoch, timed instead of epochs; 0 to time epochs.
         finetune: whether the raw features are trained.
         task: GENERATE, or the name of a recommender.
-        scale: times the size.
-        folder: where what is generated lies.
+        scale: factor of the size.
+        folder: of the generated inputs.
     """
 
     names: tuple[str, ...]
@@ -60,18 +60,18 @@ class Case:
     folder: str = ""
 
     def inputs(self) -> Generated:
-        """What recommenders read."""
+        """The recommenders' inputs."""
         return Generated(SIZES[self.size].times(self.scale), Path(self.folder))
 
     def do(self) -> dict[str, Any]:
-        """Do it in this process."""
+        """Run the case in this process."""
         if self.task == GENERATE:
             return generate(self)
         return time_steps(self) if self.steps else time_epochs(self)
 
 
 def run(case: Case) -> dict[str, Any]:
-    """Do a case in a process of its own; what it told, and its peak memory in GB."""
+    """Run a case in its own process; return its figures, with peak memory in GB."""
     child = subprocess.Popen([sys.executable, __file__, json.dumps(asdict(case))], stdout=subprocess.PIPE, text=True)
     assert child.stdout
     printed = child.stdout.read()
@@ -85,7 +85,7 @@ def run(case: Case) -> dict[str, Any]:
 
 
 class Times:
-    """Seconds by the clock, and those of all cores, of what is done several times."""
+    """Wall-clock seconds, and CPU seconds of all cores, of repeated blocks."""
 
     def __init__(self) -> None:
         self._found: dict[str, list[float]] = {}
@@ -99,16 +99,16 @@ class Times:
         self._found.setdefault(f"{name}_cpu", []).append(time.process_time() - cpu)
 
     def last(self, name: str) -> float:
-        """Seconds by the clock that what is done under a name took last."""
+        """Wall-clock seconds of the last block of a name."""
         return self._found[name][-1]
 
     def medians(self) -> dict[str, float]:
-        """The median of each, without the first time where there are others."""
+        """The median of each name, without the first time if there are others."""
         return {name: median(times[len(times) > 1 :]) for name, times in self._found.items()}
 
 
 def generate(case: Case) -> dict[str, Any]:
-    """Write what recommenders read; what the interactions are like."""
+    """Write the recommenders' inputs; return statistics of the interactions."""
     made = case.inputs()
     train, _ = made.interactions()
     for name in case.names:
@@ -119,55 +119,57 @@ def generate(case: Case) -> dict[str, Any]:
 
 
 class FirstBatches(Batches):
-    """The first so many batches of each epoch."""
+    """The first batches of each epoch."""
 
     def __init__(self, data: TrainingData, params: TrainParams, device: torch.device, steps: int) -> None:
         super().__init__(data, params, device)
         self._steps = steps
 
     def of_epoch(self, epoch: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Users, positives and negatives of each."""
+        """Users, positives and negatives of each batch."""
         return super().of_epoch(epoch)[: self._steps]
 
 
 def begin(case: Case, data: TrainingData) -> tuple[Recommender, TrainingProgress]:
-    """A recommender that can be trained."""
+    """Build a recommender and its training progress."""
     description = CATALOGUE[case.task]
     kind = description.load()
-    switch = {"finetune_features": case.finetune} if description.multimodal else {}
+    overrides = {"finetune_features": case.finetune} if description.multimodal else {}
     preset = kind.params_type.presets.get(PRESETS.get(case.task, ""), {})
-    section = kind.params_type.model_validate({**preset, **COMPARED.get(case.task, {}), **switch})
+    section = kind.params_type.model_validate({**preset, **COMPARED.get(case.task, {}), **overrides})
     recommender = build(kind, data, section, TrainParams().seed).to(best_device())
     return recommender, TrainingProgress(recommender, LearningRateDecay.of(section))
 
 
 def time_epochs(case: Case) -> dict[str, Any]:
-    """Median seconds of the epochs but the first, and of the evaluations."""
+    """Median seconds of the epochs after the first, and of the evaluations."""
     data, device = case.inputs().read(CATALOGUE[case.task]), best_device()
     times = Times()
     with times.of("start"):
-        recommender, course = begin(case, data)
+        recommender, training_progress = begin(case, data)
         batches = Batches(data, TrainParams(batch_size=case.batch), device)
     metrics: dict[str, float] = {}
     with deterministic(device):
-        while course.epoch <= case.epochs:
+        while training_progress.epoch <= case.epochs:
             with times.of("epoch"):
-                terms = train_epoch(recommender, course.next_optimiser(), batches, course.epoch + 1)
-            # A large evaluation takes long, and need not be repeated to be told from noise.
+                terms = train_epoch(
+                    recommender, training_progress.next_optimiser(), batches, training_progress.epoch + 1
+                )
+            # A large evaluation takes long enough that noise is negligible without repetition.
             if case.scale == 1 or not metrics:
                 with times.of("evaluation"):
                     metrics = validate(recommender, data)
-            course.add(terms, metrics, times.last("epoch"))
+            training_progress.add(terms, metrics, times.last("epoch"))
     return {"device": str(device), **times.medians()}
 
 
 def time_steps(case: Case) -> dict[str, Any]:
-    """Median seconds of an epoch's first steps, each from the end of the step before."""
+    """Median seconds of an epoch's first steps, each measured from the end of the previous one."""
     data, device = case.inputs().read(CATALOGUE[case.task]), best_device()
-    recommender, course = begin(case, data)
+    recommender, training_progress = begin(case, data)
     batches = FirstBatches(data, TrainParams(batch_size=case.batch), device, case.steps + 1)
     ends: list[tuple[float, float]] = []
-    optimiser = course.next_optimiser()
+    optimiser = training_progress.next_optimiser()
     optimiser.register_step_post_hook(lambda *_: ends.append((time.perf_counter(), time.process_time())))
     with deterministic(device):
         train_epoch(recommender, optimiser, batches, 1)

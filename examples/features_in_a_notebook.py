@@ -26,13 +26,13 @@ items = ITEMS.read(layout.items)
 splits = read_splits(layout)
 print(f"train {splits.train.shape}: {splits.train.nnz} interactions; val {splits.val.nnz}, test {splits.test.nnz}")
 
-# Refused if `filter` has given other items since. The matrix is float32 [n_items, dimension]; what an item without a
-# photo or text has, extract.missing said: the mean of the others, or zeros. `features.provenance` says what made them.
+# Raises DataError if `filter` has kept other items since. The matrix is float32 [n_items, dimension]; an item without a
+# photo or text has the mean of the others or zeros, by extract.missing. `features.provenance` records their origin.
 features = FeatureSet.of(layout, encoder).vectors()
 matrix = features.matrix(splits.n_items)
 print(f"{encoder} {matrix.shape}: {len(features.items)} items with a vector")
 
-# A SciPy matrix of weights, [n_items, n_items]. Refused if what it was built of has changed since.
+# A SciPy matrix of weights, [n_items, n_items]. Raises DataError if the graph's inputs have changed since.
 weights = read_graph(layout, graph)
 print(f"{graph} {weights.shape}: {weights.nnz} edges")
 

@@ -1,7 +1,7 @@
-"""Features from any network that PyTorch runs, each photo encoded once ever, by way of the row cache.
+"""Features from any PyTorch network; through the row cache, each photo is encoded only once.
 
-Models of timm and sentence-transformers need no code, also with weights of your own (docs/encoders.md). For another
-network replace `network` and `transform`, and say in `made_by` what they are. Run it after `mmprep filter`:
+Models of timm and sentence-transformers need no code, even with your own weights (docs/encoders.md). For another
+network replace `network` and `transform`, and describe them in `made_by`. Run it after `mmprep filter`:
 
     python examples/own_encoder.py data sample && mmprep graph --graph knn/own
 """
@@ -29,11 +29,11 @@ network = torch.nn.Sequential(torch.nn.Conv2d(3, 48, 8, stride=8), torch.nn.Adap
 
 
 def transform(content: bytes) -> torch.Tensor:
-    """The bytes of a photo to [3, 64, 64]."""
+    """Decode the bytes of a photo to [3, 64, 64]."""
     return torch.from_numpy(np.asarray(decode_photo(content).resize((64, 64)), np.float32) / 255).permute(2, 0, 1)
 
 
-# The fingerprint: all that a vector depends on beside the photo's bytes. Another one is another folder of the cache.
+# The fingerprint: everything that a vector depends on besides the photo's bytes. Each has its own folder in the cache.
 made_by = {"encoder": "own", "library": "torch", "transform": "64 x 64", "precision": "fp32", "stored_as": "f32"}
 made_by["weights"] = sha256(b"".join(value.numpy().tobytes() for value in network.state_dict().values())).hexdigest()
 
@@ -44,10 +44,10 @@ with PhotoFiles(layout.raw) as photos, RowCache(cache_place(os.environ), made_by
     keys = [sha256(photos.read(name)).digest() for name in names]
     cache.refresh()
     missing = [(key, name) for key, name in dict(zip(keys, names, strict=True)).items() if key not in cache]
-    for some in (missing[start : start + 32] for start in range(0, len(missing), 32)):
+    for chunk in (missing[start : start + 32] for start in range(0, len(missing), 32)):
         with torch.inference_mode():
-            vectors = network(torch.stack([transform(photos.read(name)) for _, name in some]))
-        cache.add([key for key, _ in some], VectorBatch(vectors.numpy()).cast_checked("f32", some).pack())
+            vectors = network(torch.stack([transform(photos.read(name)) for _, name in chunk]))
+        cache.add([key for key, _ in chunk], VectorBatch(vectors.numpy()).cast_checked("f32", chunk).pack())
     cache.compact()  # merges the small shards that batches made
     features = concatenate([unpack(batch, "f32") for batch in cache.gather(keys)])
 contents = sha256(b"".join(item.to_bytes(4, "little") + key for item, key in zip(items, keys, strict=True))).hexdigest()

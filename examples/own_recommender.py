@@ -1,7 +1,7 @@
-"""A recommender of your own, trained and evaluated on a dataset without editing mmprep.
+"""A custom recommender, trained and evaluated on a dataset without editing mmprep.
 
-MeanMF: items have an embedding, and a user is the mean of the user's items. Run it after `mmprep split` and
-`mmprep graph --graph interaction`; docs/recommenders.md says how to make it one of mmprep's own, under `dvc repro`:
+MeanMF: items have an embedding, and a user's is the mean of the user's items. Run it after `mmprep split` and
+`mmprep graph --graph interaction`; docs/recommenders.md explains how to add it to mmprep, under `dvc repro`:
 
     python examples/own_recommender.py data sample
 """
@@ -24,7 +24,7 @@ from mmprep.pipeline.tables.interactions import read_splits
 
 
 class MeanMF(Recommender):
-    """Items have an embedding, users the mean of those of their items."""
+    """Items have an embedding; a user's embedding is the mean of their items'."""
 
     params_type = RecommenderParams
 
@@ -46,7 +46,7 @@ root, dataset = sys.argv[1:]
 layout = Layout(Path(root), dataset)
 splits = read_splits(layout)
 graphs = {"interaction/user_mean": read_graph(layout, "interaction/user_mean")}
-data = TrainingData(splits.train, splits.val, graphs=graphs)  # `features` would have a matrix a modality
+data = TrainingData(splits.train, splits.val, graphs=graphs)  # `features` takes one matrix per modality
 params = RecommenderParams(embedding_size=64, learning_rate=0.01)
 recommender = build(MeanMF, data, params, seed=0)
 result = fit(recommender, data, TrainParams(batch_size=512, max_epochs=100), LearningRateDecay.of(params))

@@ -1,4 +1,4 @@
-"""Verb `experiment`: a table or figure of a paper on our data, each row a DVC experiment, beside what was printed."""
+"""Verb `experiment`: a paper's table or figure on our data, each row a DVC experiment, beside the published numbers."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +21,16 @@ DATA = Path("data")
 
 @dataclass(frozen=True)
 class ExperimentRequest:
-    """What a user asks for.
+    """Options of `mmprep experiment`.
 
     Attributes:
-        file: a file of experiments, or its name.
-        labels: of the rows; empty for all.
-        seeds: how many, or which; None for that of params.yaml.
-        dataset: a folder under data/raw; None for that of params.yaml.
-        like: whose published numbers and settings; None for those of the dataset's name.
-        as_published: whether the paper's other settings are taken.
-        picture: whether a picture is drawn, if the file has one.
+        file: an experiment file, or its name.
+        labels: of the rows to run; empty for all.
+        seeds: a count or a list; None for the seed of params.yaml.
+        dataset: a folder under data/raw; None for the dataset of params.yaml.
+        like: the paper's dataset to compare with; None to match it by name.
+        as_published: whether to apply the file's settings `as_published`.
+        picture: whether to draw the picture, if the file has one.
     """
 
     file: str
@@ -44,15 +44,15 @@ class ExperimentRequest:
 
 @dataclass(frozen=True)
 class ExperimentReport:
-    """What is shown.
+    """Result of an experiment file.
 
     Attributes:
-        file: of experiments, with the rows that were asked for.
-        dataset: on which they ran.
+        file: the experiment file, with the selected rows only.
+        dataset: the dataset that they ran on.
         table: the numbers.
-        notes: what must be known to read them rightly.
-        written: the files.
-        failed: the label of each experiment that failed, and why.
+        notes: caveats on the numbers.
+        written: the files that were written.
+        failed: the label of each failed experiment, and the reason.
     """
 
     file: ExperimentSpec
@@ -63,32 +63,32 @@ class ExperimentReport:
     failed: list[str]
 
 
-def run(asked: ExperimentRequest, progress: Progress = silent) -> ExperimentReport:
-    """Run a file's experiments in a copy of the project that lies in the current folder.
+def run(request: ExperimentRequest, progress: Progress = silent) -> ExperimentReport:
+    """Run a file's experiments in a copy of the current folder's project.
 
     Raises:
         ParamsError: the file or a row's parameters are wrong, or Matplotlib is missing.
         MissingInputError: there is no such dataset, or no git or DVC.
         DataError: experiments of this project are running.
     """
-    with open_workspace(Path()) as place:
-        return run_at(place, asked, progress)
+    with open_workspace(Path()) as workspace:
+        return run_at(workspace, request, progress)
 
 
-def run_at(place: ExperimentHost, asked: ExperimentRequest, progress: Progress = silent) -> ExperimentReport:
-    """Run a file's experiments at some place."""
-    path = files.find(asked.file)
-    file = files.select_rows(files.load(path), asked.labels)
-    params = load(DEFAULT_FILE).with_dataset(asked.dataset)
+def run_at(host: ExperimentHost, request: ExperimentRequest, progress: Progress = silent) -> ExperimentReport:
+    """Run a file's experiments on a host."""
+    path = files.find(request.file)
+    file = files.select_rows(files.load(path), request.labels)
+    params = load(DEFAULT_FILE).with_dataset(request.dataset)
     layout = Layout(DATA, params.dataset)
-    like = files.match_paper_dataset(file, layout.dataset, asked.like)
+    like = files.match_paper_dataset(file, layout.dataset, request.like)
     first = params.sections.train.seed
-    seeds = (first,) if asked.seeds is None else parse_seeds(asked.seeds, first)
-    drawn = asked.picture and file.is_drawn
+    seeds = (first,) if request.seeds is None else parse_seeds(request.seeds, first)
+    drawn = request.picture and file.is_drawn
     if drawn:
         require_matplotlib(f"{path}: give --no-picture, or")
-    points = files.points(file, files.settings(file, like) if asked.as_published else None)
-    results = run_points(points, seeds, read_yaml(DEFAULT_FILE), path.stem, place, layout, progress)
+    points = files.points(file, files.settings(file, like) if request.as_published else None)
+    results = run_points(points, seeds, read_yaml(DEFAULT_FILE), path.stem, host, layout, progress)
     written, table = layout.experiment(path.stem), lines(file, results, layout.dataset, like)
     write_table(file, table, written.table)
     if drawn:

@@ -1,4 +1,4 @@
-"""Experiments: each row of a paper's table, with each seed, run under DVC beside the user's workspace."""
+"""Run each row of a paper's table with each seed as a DVC experiment, outside the user's workspace."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from mmprep.stages.experiments.workspace import Experiment, ExperimentError
 from mmprep.stages.explore.report import pseudo_tokens, random_weights
 
 GROUPS = tuple(dict.fromkeys(description.group for description in DESCRIPTIONS))
-# The keys of section `train` that name the encoders which recommenders of a group read.
+# Keys of section `train` that name the encoders read by the recommenders of a group.
 ENCODERS = {
     "multimodal": ("image", "text"),
     "item_graphs": ("image", "text"),
@@ -29,25 +29,25 @@ ENCODERS = {
 
 
 class ExperimentHost(Protocol):
-    """Where experiments run and are kept; mmprep.stages.experiments.workspace.ExperimentWorkspace is one."""
+    """Interface to run and store experiments; mmprep.stages.experiments.workspace.ExperimentWorkspace is one."""
 
-    def digest(self, dataset: str, *asked: object) -> str:
-        """A name for all that determines an experiment."""
+    def digest(self, dataset: str, *request: object) -> str:
+        """Digest of everything that determines an experiment."""
 
     def find(self, digest: str) -> Experiment | None:
         """The experiment with a digest, if it has run."""
 
     def prepare(self) -> None:
-        """Called before the first of those that have to run."""
+        """Set up before the first experiment that has to run."""
 
     def run(self, name: str, overrides: Sequence[str], target: str, log: Path) -> Experiment:
-        """Run one; raises ExperimentError if a stage fails."""
+        """Run an experiment; raises ExperimentError if a stage fails."""
 
     def metrics(self, experiment: Experiment, path: str) -> dict[str, float] | None:
-        """A file of metrics as an experiment has it; None if it is gone."""
+        """The content of an experiment's metrics file; None if it is no longer stored."""
 
     def pop_file(self, path: Path) -> bytes | None:
-        """Remove a file that the last experiment left and DVC does not know; what was in it, None if there is none."""
+        """Remove a file of the last experiment that DVC does not track; return its content, None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class PlannedRun:
     """A run of a point with one seed.
 
     Attributes:
-        point: what is run.
+        point: to run.
         seed: of training.
         overrides: all keys that differ from params.yaml.
-        target: the stage that tests it.
+        target: the DVC stage that evaluates it.
     """
 
     point: ExperimentPoint
@@ -69,13 +69,13 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Result:
-    """What a point has given.
+    """Results of a point over all seeds.
 
     Attributes:
-        point: which.
-        runs: the test metrics and what training took, a mapping a seed.
-        failed: why there are none.
-        warnings: what must be known to read the numbers rightly.
+        point: the experiment.
+        runs: test metrics and training cost, one mapping per seed.
+        failed: why a run failed; empty if none did.
+        warnings: caveats on the numbers.
     """
 
     point: ExperimentPoint
@@ -89,22 +89,22 @@ def run_points(
     seeds: Sequence[int],
     values: Mapping[str, Any],
     name: str,
-    place: ExperimentHost,
+    host: ExperimentHost,
     layout: Layout,
     progress: Progress = silent,
 ) -> list[Result]:
-    """Run what has not run yet, and collect the test metrics of all.
+    """Run the experiments that have not run yet, and collect the test metrics of all.
 
-    All parameters are checked before anything runs. One that fails does not stop the others.
+    All parameters are checked before anything runs. A failed experiment does not stop the others.
 
     Args:
-        points: of the file; those without a recommender are left out.
-        seeds: each point runs with each.
-        values: what params.yaml holds.
-        name: the file's.
-        place: where they run.
+        points: of the file; those without a recommender do not run.
+        seeds: for each point.
+        values: content of params.yaml.
+        name: of the experiment file.
+        host: runs the experiments.
         layout: of the dataset.
-        progress: shows how many are done.
+        progress: reports the number of finished runs.
 
     Raises:
         ParamsError: a row's parameters are wrong.
@@ -113,20 +113,20 @@ def run_points(
     layout.require_raw()
     parameters = {point.label: checked(point, values, name) for point in points if point.recommender}
     plans = [plan(point, seed, layout.dataset) for point, seed in product(points, seeds) if point.recommender]
-    found: dict[str, list[Mapping[str, float]]] = {}
+    runs: dict[str, list[Mapping[str, float]]] = {}
     failed: dict[str, str] = {}
     with progress(f"experiments of {name}", len(plans), "runs") as advance:
-        for planned, outcome in outcomes(plans, values, name, place, layout):
+        for planned, outcome in outcomes(plans, values, name, host, layout):
             label = planned.point.label
             advance(1, label)
             if isinstance(outcome, str):
                 failed[label] = outcome
             else:
-                found.setdefault(label, []).append(outcome)
+                runs.setdefault(label, []).append(outcome)
     return [
         Result(
             point,
-            () if point.label in failed else tuple(found.get(point.label, [])),
+            () if point.label in failed else tuple(runs.get(point.label, [])),
             failed.get(point.label, ""),
             tuple(warnings_for(parameters[point.label], point.recommender)) if point.recommender else (),
         )
@@ -135,31 +135,31 @@ def run_points(
 
 
 def outcomes(
-    plans: Sequence[PlannedRun], values: Mapping[str, Any], name: str, place: ExperimentHost, layout: Layout
+    plans: Sequence[PlannedRun], values: Mapping[str, Any], name: str, host: ExperimentHost, layout: Layout
 ) -> Iterator[tuple[PlannedRun, Mapping[str, float] | str]]:
-    """The test metrics of each and what it took, or why there are none."""
+    """Yield each planned run with its test metrics and training cost, or with the reason of its failure."""
     prepared = False
     for planned in plans:
-        digest = place.digest(layout.dataset, planned.overrides, planned.target)
+        digest = host.digest(layout.dataset, planned.overrides, planned.target)
         files = layout.run(planned.point.recommender)
-        known = place.find(digest)
-        metrics = place.metrics(known, files.metrics.as_posix()) if known else None
+        known = host.find(digest)
+        metrics = host.metrics(known, files.metrics.as_posix()) if known else None
         if metrics is not None:
             yield planned, {**read_cost(layout.experiment_cost(digest)), **metrics}
             continue
         if not prepared:
-            place.prepare()
+            host.prepare()
             prepared = True
         title = "-".join([name, slug(planned.point.label), layout.dataset, f"s{planned.seed}", digest])
         log = layout.experiment(name).logs / f"{title}.log"
         try:
             keys = [*empty_sections(planned.overrides, values), *hydra(planned.overrides)]
-            place.pop_file(files.training_cost)  # of another experiment
-            metrics = place.metrics(place.run(title, keys, planned.target, log), files.metrics.as_posix())
+            host.pop_file(files.training_cost)  # left by another experiment
+            metrics = host.metrics(host.run(title, keys, planned.target, log), files.metrics.as_posix())
         except ExperimentError as error:
             yield planned, str(error)
         else:
-            cost = place.pop_file(files.training_cost)
+            cost = host.pop_file(files.training_cost)
             if cost is not None:
                 with atomic_file(layout.experiment_cost(digest)) as temporary:
                     temporary.write_bytes(cost)
@@ -170,7 +170,7 @@ def outcomes(
 
 
 def read_cost(path: Path) -> dict[str, float]:
-    """What the training of an experiment took; nothing where DVC's run cache had it, so that none ran.
+    """Training cost of an experiment; empty if no training ran because DVC's run cache had the result.
 
     Raises:
         DataError: the file is damaged.
@@ -178,14 +178,14 @@ def read_cost(path: Path) -> dict[str, float]:
     if not path.exists():
         return {}
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return {key: float(told[key]) for key in COSTS}
+        costs = json.loads(path.read_text(encoding="utf-8"))
+        return {key: float(costs[key]) for key in COSTS}
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path}: damaged ({error}); remove it") from error
 
 
 def checked(point: ExperimentPoint, values: Mapping[str, Any], source: str) -> Parameters:
-    """The parameters of a point. Imports torch.
+    """Parse and check the parameters of a point. Imports torch.
 
     Raises:
         ParamsError: one is wrong; the message names the row.
@@ -198,7 +198,7 @@ def checked(point: ExperimentPoint, values: Mapping[str, Any], source: str) -> P
 
 
 def plan(point: ExperimentPoint, seed: int, dataset: str) -> PlannedRun:
-    """What has to run for a point with one seed."""
+    """Plan the run of a point with one seed."""
     group = describe(point.recommender).group
     stage = "evaluate" if group == "collaborative" else f"evaluate-{group}"
     seeds: dict[str, Value] = dict.fromkeys(point.seeded, seed)
@@ -207,7 +207,7 @@ def plan(point: ExperimentPoint, seed: int, dataset: str) -> PlannedRun:
 
 
 def lists(recommender: str, place: str) -> dict[str, Value]:
-    """The lists of recommenders that hold one alone.
+    """Overrides that reduce the lists of recommenders in params.yaml to a single one.
 
     Raises:
         ParamsError: there is no such recommender.
@@ -217,7 +217,7 @@ def lists(recommender: str, place: str) -> dict[str, Value]:
 
 
 def warnings_for(parameters: Parameters, recommender: str) -> Iterator[str]:
-    """What must be known of the features that a recommender reads."""
+    """Warnings about the features that a recommender reads."""
     for key in ENCODERS.get(describe(recommender).group, ()):
         encoder = getattr(parameters.sections.train, key)
         kind, _, seed = str(getattr(parameters.encoder(encoder), "weights", "") if encoder else "").partition(":")
@@ -228,15 +228,17 @@ def warnings_for(parameters: Parameters, recommender: str) -> Iterator[str]:
 
 
 def slug(label: str) -> str:
-    """A label as part of a name in git."""
+    """A label in the characters that a git ref allows."""
     return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.").replace("..", ".") or "row"
 
 
 def empty_sections(overrides: Mapping[str, Value], values: Mapping[str, Any]) -> list[str]:
-    """Overrides for encoders that a row asks for and params.yaml has no section for: DVC wants one of each."""
-    asked = overrides.get("extract.encoders")
-    there = values.get("encoders") or {}
-    return [f"++encoders.{name}={{}}" for name in asked if name not in there] if isinstance(asked, list) else []
+    """Overrides that add empty sections for a row's encoders that params.yaml lacks, as DVC needs one for each."""
+    requested = overrides.get("extract.encoders")
+    sections = values.get("encoders") or {}
+    return (
+        [f"++encoders.{name}={{}}" for name in requested if name not in sections] if isinstance(requested, list) else []
+    )
 
 
 def hydra(overrides: Mapping[str, Value]) -> list[str]:
@@ -245,7 +247,7 @@ def hydra(overrides: Mapping[str, Value]) -> list[str]:
 
 
 def hydra_value(value: Value) -> str:
-    """A value in that grammar, in which text is quoted."""
+    """A value in the grammar of `dvc exp run -S`, with text quoted."""
     if isinstance(value, list):
         return f"[{','.join(hydra_value(each) for each in value)}]"
     if isinstance(value, str):

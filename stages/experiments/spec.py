@@ -1,4 +1,4 @@
-"""Files of experiments: a table or figure of a paper, what each of its rows runs, and the numbers that were printed."""
+"""Experiment files: a table or figure of a paper, the settings of each row, and the published numbers."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,11 +26,11 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class Axis(Params):
-    """What changes along a curve, or from block to block of a table.
+    """The parameter varied along a curve, or across the blocks of a table.
 
     Attributes:
-        name: as the paper calls it.
-        keys: of params.yaml; all of them take the value.
+        name: the paper's name of it.
+        keys: of params.yaml, all of which are set to the value.
         values: in the order of the paper.
     """
 
@@ -43,12 +43,12 @@ class Row(Params):
     """A row of a table, or a curve of a figure.
 
     Attributes:
-        label: as the paper has it.
-        recommender: which one runs; empty where mmprep has none.
-        set: values of keys of params.yaml.
-        published: by dataset, a number a metric; null where none is printed.
-        curves: by dataset and metric, a number a value of the axis, instead of `published`.
-        note: what must be known of the row, such as that a printed number is doubtful.
+        label: the paper's label.
+        recommender: the recommender to run; empty where mmprep has none.
+        set: overrides of params.yaml.
+        published: by dataset, one number per metric; null where none is printed.
+        curves: by dataset and metric, one number per value of the axis, instead of `published`.
+        note: a caveat, such as a doubtful published number.
     """
 
     label: Text
@@ -63,16 +63,16 @@ class ExperimentSpec(Params):
     """A table or figure.
 
     Attributes:
-        paper: whose.
+        paper: its name.
         source: which of its tables or figures.
         shows: what is compared.
-        metrics: the columns: those of ranking, or what training took (`epoch_seconds`, `peak_memory_mb`).
-        set: values of keys of params.yaml, for all rows.
-        seeded: keys that take each seed. With `noise.seed`, noise is drawn anew for each.
-        as_published: by dataset, or for `every` one, the paper's other settings, which are taken on request.
-        x: what changes along each row; without it a row is one experiment.
+        metrics: the columns: ranking metrics, or training cost (`epoch_seconds`, `peak_memory_mb`).
+        set: overrides of params.yaml for all rows.
+        seeded: keys that are set to each seed. With `noise.seed`, each seed draws its own noise.
+        as_published: by dataset, or for `every` one, the paper's other settings, applied on request.
+        x: the axis along each row; without it a row is one experiment.
         rows: in the paper's order.
-        notes: what must be known of all.
+        notes: caveats on all rows.
     """
 
     paper: Text
@@ -88,13 +88,13 @@ class ExperimentSpec(Params):
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Those that the paper has numbers or settings of, as it calls them."""
+        """Datasets with published numbers or settings, by the paper's names."""
         named = (name for row in self.rows for name in chain(row.published, row.curves))
         return tuple(dict.fromkeys(name for name in chain(named, self.as_published) if name != EVERY))
 
     @property
     def is_drawn(self) -> bool:
-        """Whether a picture belongs to it."""
+        """Whether a picture is drawn of it."""
         return self.x is not None or self.source.startswith("Figure")
 
 
@@ -103,12 +103,12 @@ class ExperimentPoint:
     """One experiment: a row, at one value of the axis if there is one.
 
     Attributes:
-        row: which it belongs to.
-        label: the row's, with the value.
+        row: of the file.
+        label: the row's label, with the value.
         x: the value; None without an axis.
-        overrides: what differs from params.yaml.
-        published: by dataset, a number a metric of the file, those that are printed.
-        seeded: keys that take each seed.
+        overrides: keys that differ from params.yaml.
+        published: by dataset, one number per metric of the file, where any is printed.
+        seeded: keys that are set to each seed.
     """
 
     row: Row
@@ -120,20 +120,20 @@ class ExperimentPoint:
 
     @property
     def recommender(self) -> str:
-        """Which one runs; empty where mmprep has none."""
+        """The recommender to run; empty where mmprep has none."""
         return self.row.recommender
 
 
 def names() -> list[str]:
-    """The files that there are, without their ending."""
+    """Names of the experiment files, without extension."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def find(name: str) -> Path:
-    """The file of a name, or of a path.
+    """Find an experiment file by path or by name.
 
     Raises:
-        ParamsError: there is none.
+        ParamsError: there is no such file.
     """
     for path in (Path(name), FOLDER / f"{name}.yaml"):
         if path.is_file():
@@ -142,10 +142,10 @@ def find(name: str) -> Path:
 
 
 def load(path: Path) -> ExperimentSpec:
-    """Read and check a file.
+    """Read and check an experiment file.
 
     Raises:
-        ParamsError: a line for each mistake.
+        ParamsError: it has mistakes; the message has one line for each.
     """
     file = parse_section(ExperimentSpec, read_yaml(path), "", str(path))
     mistakes = [f"{path}: {mistake}" for mistake in find_mistakes(file)]
@@ -155,7 +155,7 @@ def load(path: Path) -> ExperimentSpec:
 
 
 def find_mistakes(file: ExperimentSpec) -> Iterator[str]:
-    """What does not fit together."""
+    """Inconsistencies between the fields of a file."""
     labels = [row.label for row in file.rows]
     yield from (f"rows: found {label!r} twice, expected each label once" for label in repeated(labels))
     for row in file.rows:
@@ -163,16 +163,18 @@ def find_mistakes(file: ExperimentSpec) -> Iterator[str]:
             if len(numbers) != len(file.metrics):
                 yield f"{row.label}: published.{dataset}: found {len(numbers)} numbers, expected {len(file.metrics)}"
             pairs = zip(file.metrics, numbers, strict=False)
-            yield from (f"{row.label}: published.{dataset}: {told}" for pair in pairs for told in beyond(*pair))
+            yield from (f"{row.label}: published.{dataset}: {mistake}" for pair in pairs for mistake in beyond(*pair))
         for dataset, curves in row.curves.items():
             for metric, numbers in curves.items():
-                yield from (f"{row.label}: curves.{dataset}.{metric}: {told}" for told in curve(file, metric, numbers))
+                yield from (
+                    f"{row.label}: curves.{dataset}.{metric}: {mistake}" for mistake in curve(file, metric, numbers)
+                )
         if row.published and file.x:
             yield f"{row.label}: published: found beside x, expected curves"
 
 
 def curve(file: ExperimentSpec, metric: str, numbers: Numbers) -> Iterator[str]:
-    """What is wrong with a curve of numbers."""
+    """Mistakes in a curve of numbers."""
     if file.x is None:
         yield "found without x, expected published"
     elif len(numbers) != len(file.x.values):
@@ -184,13 +186,13 @@ def curve(file: ExperimentSpec, metric: str, numbers: Numbers) -> Iterator[str]:
 
 
 def beyond(metric: str, number: float | None) -> Iterator[str]:
-    """What is wrong with a number of a metric: those of ranking are shares."""
+    """The mistake of a number out of range, if any: ranking metrics are at most 1."""
     if "@" in metric and number is not None and number > 1:
         yield f"{metric}: found {number}, expected at most 1"
 
 
 def repeated(labels: Sequence[str]) -> list[str]:
-    """Those that are there more than once."""
+    """Labels that occur more than once, sorted."""
     return sorted({label for label in labels if labels.count(label) > 1})
 
 
@@ -199,7 +201,7 @@ def points(file: ExperimentSpec, settings: Overrides | None = None) -> list[Expe
 
     Args:
         file: the file.
-        settings: what all rows start from, before the file's own values.
+        settings: overrides of all rows, to which the file's own are applied.
     """
     base = {**(settings or {}), **file.set}
     if file.x is None:
@@ -221,12 +223,12 @@ def at(file: ExperimentSpec, axis: Axis, place: int, row: Row, base: Overrides) 
 
 
 def settings(file: ExperimentSpec, dataset: str | None) -> Overrides:
-    """The paper's other settings for one of its datasets, or for all."""
+    """The paper's other settings for one of its datasets, including those for every dataset."""
     return {**file.as_published.get(EVERY, {}), **(file.as_published.get(dataset, {}) if dataset else {})}
 
 
 def select_rows(file: ExperimentSpec, labels: Sequence[str]) -> ExperimentSpec:
-    """The same with some of the rows; without labels, all.
+    """The file with the labelled rows only; without labels, all.
 
     Raises:
         ParamsError: there is no such row.
@@ -238,16 +240,16 @@ def select_rows(file: ExperimentSpec, labels: Sequence[str]) -> ExperimentSpec:
     return file.model_copy(update={"rows": tuple(row for row in file.rows if not labels or row.label in labels)})
 
 
-def match_paper_dataset(file: ExperimentSpec, dataset: str, wanted: str | None) -> str | None:
-    """Which of the paper's datasets one of ours is: the wanted one, or the one whose name is a word of ours.
+def match_paper_dataset(file: ExperimentSpec, dataset: str, like: str | None) -> str | None:
+    """Match one of our datasets to one of the paper's: the given one, or the only one whose name is a word of ours.
 
     Raises:
-        ParamsError: the paper has no dataset of the wanted name.
+        ParamsError: the paper has no dataset of the given name.
     """
-    if wanted is not None and wanted not in file.datasets:
+    if like is not None and like not in file.datasets:
         raise ParamsError(
-            f"like: found {wanted!r}, expected a dataset of the paper{suggestion(wanted, list(file.datasets))}"
+            f"like: found {like!r}, expected a dataset of the paper{suggestion(like, list(file.datasets))}"
         )
     words = re.split(r"[^a-z0-9]+", dataset.lower())
-    alike = [name for name in file.datasets if name in words]
-    return wanted or (alike[0] if len(alike) == 1 else None)
+    matches = [name for name in file.datasets if name in words]
+    return like or (matches[0] if len(matches) == 1 else None)

@@ -1,4 +1,4 @@
-"""The table of a file of experiments: our numbers with mean and deviation, and the published ones beside them."""
+"""Result table of an experiment file: our means and standard deviations beside the published numbers."""
 
 import csv
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ class TableRow:
     """A line of the table.
 
     Attributes:
-        label: the row's, with the value of the axis.
-        row: the row's alone.
+        label: the row's label, with the value of the axis.
+        row: the row's label alone.
         x: the value of the axis.
-        dataset: on which the numbers are.
+        dataset: of the numbers.
         published: whether they are the paper's.
-        means: a number a metric of the file; None where there is none.
-        deviations: of a sample, over seeds; None for one seed and for published numbers.
-        seeds: how many.
+        means: one number per metric of the file; None where there is none.
+        deviations: sample standard deviations over seeds; None for one seed and for published numbers.
+        seeds: the number of seeds.
         remark: why there are no numbers.
     """
 
@@ -41,7 +41,7 @@ class TableRow:
 
 
 def lines(file: ExperimentSpec, results: Sequence[Result], dataset: str, like: str | None) -> list[TableRow]:
-    """Our line of each point, and below it the published ones, of the alike dataset alone if there is one."""
+    """Our line of each point, followed by the published ones, only those of dataset `like` if it is given."""
     return [
         line
         for result in results
@@ -50,12 +50,12 @@ def lines(file: ExperimentSpec, results: Sequence[Result], dataset: str, like: s
 
 
 def ours(file: ExperimentSpec, result: Result, dataset: str) -> TableRow:
-    """What our runs have given."""
+    """The line of our runs of a point."""
     point, none = result.point, (None,) * len(file.metrics)
     if not result.runs:
         remark = result.failed if point.recommender else NOT_BUILT
         return TableRow(point.label, point.row.label, point.x, dataset, False, none, none, 0, remark)
-    # What a training took is known only where one ran; DVC's run cache may have had it.
+    # Training cost is known only where a training ran; DVC's run cache may have had the result.
     values = [[run[metric] for run in result.runs if metric in run] for metric in file.metrics]
     deviations = tuple(stdev(each) if len(each) > 1 else None for each in values)
     means = tuple(mean(each) if each else None for each in values)
@@ -63,7 +63,7 @@ def ours(file: ExperimentSpec, result: Result, dataset: str) -> TableRow:
 
 
 def theirs(file: ExperimentSpec, result: Result, datasets: Sequence[str]) -> list[TableRow]:
-    """What the paper has printed."""
+    """The published lines of a point."""
     point, none = result.point, (None,) * len(file.metrics)
     return [
         TableRow(point.label, point.row.label, point.x, dataset, True, point.published[dataset], none)
@@ -73,7 +73,7 @@ def theirs(file: ExperimentSpec, result: Result, datasets: Sequence[str]) -> lis
 
 
 def notes(file: ExperimentSpec, results: Sequence[Result]) -> list[str]:
-    """What must be known to read the table rightly, each once."""
+    """Caveats on the table, without duplicates."""
     of_rows = [f"{result.point.row.label}: {result.point.row.note}" for result in results if result.point.row.note]
     cautions = [caution for result in results for caution in result.warnings]
     single = any(len(result.runs) == 1 for result in results)
@@ -82,7 +82,7 @@ def notes(file: ExperimentSpec, results: Sequence[Result]) -> list[str]:
 
 
 def write_table(file: ExperimentSpec, table: Sequence[TableRow], path: Path) -> None:
-    """Write a CSV row a line; a deviation beside each mean."""
+    """Write one CSV row per line, with a standard deviation beside each mean."""
     columns = [part for metric in file.metrics for part in (metric, f"{metric}_std")]
     header = ["row", file.x.name if file.x else "x", "numbers", "dataset", "seeds", *columns, "remark"]
     with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:

@@ -1,10 +1,10 @@
-"""A copy of the project in which experiments run under DVC, so that the user's own files stay as they are.
+"""A copy of the project in which experiments run under DVC, so that the user's own files stay unchanged.
 
-In the workspace DVC would leave params.yaml, dvc.lock and outputs changed. Its temporary clones lack raw files that git
-ignores, and are gone, with half a training, when they are killed. Before either it moves uncommitted changes into a
-stash, where a kill leaves them (treeverse/dvc issue 10655). This copy is made once and stays, so that a killed training
-continues. It borrows git's objects, DVC's cache and the raw files, and hands each experiment to the project, where
-`dvc exp show` lists it.
+In the user's workspace DVC would leave params.yaml, dvc.lock and outputs changed. Its temporary clones lack raw files
+that git ignores, and a kill loses them with their unfinished training. In both cases DVC first stashes uncommitted
+changes, and a kill leaves them in the stash (treeverse/dvc issue 10655). This copy is made once and kept, so that a
+killed training resumes. It shares git's objects, DVC's cache and the raw files with the project, and transfers each
+experiment to it, where `dvc exp show` lists it.
 """
 
 import hashlib
@@ -26,27 +26,27 @@ from mmprep.pipeline.storage.temporary import scratch_folder
 
 PLACE = Path(".dvc/tmp/experiments")
 CODE = ("dvc.yaml", "params.yaml", "mmprep", "pipeline", "models", "stages")
-# Below data/: what stages and tools make. All else is input, and linked.
+# Below data/: outputs of stages and tools. Everything else is input, and is linked.
 MADE = {
     *("code", "interim", "processed", "features", "graphs", "runs", "metrics", "seeds", "searches"),
     *("denoised", "experiments", "plots"),
 }
 REFS = "refs/exps"
-UNFINISHED = f"{REFS}/exec"  # what DVC notes of an experiment that runs
+UNFINISHED = f"{REFS}/exec"  # DVC's refs of a running experiment
 
 
 class ExperimentError(DataError):
-    """An experiment has failed; others may not."""
+    """One experiment failed; the others go on."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One that DVC has recorded.
+    """An experiment recorded by DVC.
 
     Attributes:
-        name: as `dvc exp show` lists it.
+        name: its name in `dvc exp show`.
         revision: its commit.
-        ref: its full name in git.
+        ref: its full git ref.
     """
 
     name: str
@@ -56,14 +56,14 @@ class Experiment:
 
 @dataclass(frozen=True)
 class ExperimentWorkspace:
-    """The copy, of the project as it was when the command began.
+    """The copy, with the project's state at the start of the command.
 
     Attributes:
         project: the user's folder.
         baseline: the commit on which experiments are based.
-        tree: git's name of all files as they are, committed or not.
-        lock: an open file that keeps others out; DVC inherits it, so that it holds while one runs that lost its parent.
-        dvc: the command.
+        tree: git tree of all current files, committed or not.
+        lock: the open lock file; DVC inherits it, so that an orphaned DVC process still holds the lock.
+        dvc: the DVC command.
     """
 
     project: Path
@@ -74,16 +74,16 @@ class ExperimentWorkspace:
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """The copy's folder."""
         return self.project / PLACE
 
-    def digest(self, dataset: str, *asked: object) -> str:
-        """A name for all that determines an experiment: code, parameters, raw files, and what is asked for."""
+    def digest(self, dataset: str, *request: object) -> str:
+        """Digest of everything that determines an experiment: code, parameters, raw files and the request."""
         raw = f"data/raw/{dataset}"
         listing = git(self.project, "ls-tree", self.tree, *CODE, raw, f"{raw}.dvc")
-        known = any(line.endswith(f"\t{raw}") for line in listing.splitlines())
-        files = [] if known else sorted(stamps(self.project / raw))
-        text = json.dumps([listing, files, *asked], sort_keys=True, default=str)
+        is_tracked = any(line.endswith(f"\t{raw}") for line in listing.splitlines())
+        files = [] if is_tracked else sorted(stamps(self.project / raw))
+        text = json.dumps([listing, files, *request], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def find(self, digest: str) -> Experiment | None:
@@ -91,7 +91,7 @@ class ExperimentWorkspace:
         return next((found for found in experiments(self.project) if found.name.endswith(f"-{digest}")), None)
 
     def prepare(self) -> None:
-        """Make the copy, or bring it up to date."""
+        """Create the copy, or update it."""
         if (self.folder / ".git").is_dir() and not self.has_commit(self.baseline):  # the project was moved
             remove(self.folder)
         if not (self.folder / ".git").is_dir():
@@ -111,26 +111,26 @@ class ExperimentWorkspace:
         return True
 
     def reset(self) -> None:
-        """Give the copy's files the project's contents; outputs and half a training stay."""
+        """Reset the copy's tracked files to the project's; outputs and unfinished trainings stay."""
         for ref in git(self.folder, "for-each-ref", "--format=%(refname)", UNFINISHED).split():
             git(self.folder, "update-ref", "-d", ref)
         git(self.folder, "update-ref", "--no-deref", "HEAD", self.baseline)
         git(self.folder, "read-tree", "--reset", "-u", self.tree)
 
     def run(self, name: str, overrides: Sequence[str], target: str, log: Path) -> Experiment:
-        """Run an experiment and hand it to the project.
+        """Run an experiment and transfer it to the project.
 
         Args:
-            name: the experiment's.
+            name: of the experiment.
             overrides: `key=value` each, in the grammar of `dvc exp run -S`.
-            target: the stage up to which all that is not up to date runs.
-            log: the file that gets what DVC and the stages print.
+            target: the stage to reproduce, with all outdated stages before it.
+            log: file for the output of DVC and the stages.
 
         Raises:
             ExperimentError: a stage fails; the message is the stage's own.
         """
         self.reset()
-        if not self.finished(name):  # killed after it ended and before it was handed over
+        if not self.finished(name):  # it has, if it was killed between its end and its transfer
             arguments = ["exp", "run", "--name", name, *(part for each in overrides for part in ("-S", each)), target]
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("w", encoding="utf-8") as file:
@@ -145,20 +145,27 @@ class ExperimentWorkspace:
                     check=False,
                 )
             if done.returncode:
-                raise ExperimentError(f"{reason(log)} (all of it: {log})")
-        found = self.finished(name)
-        if found is None:
-            raise ExperimentError(f"DVC recorded no experiment {name} (what it said: {log})")
-        git(self.project, "fetch", "--quiet", "--no-write-fetch-head", str(self.folder), f"+{found.ref}:{found.ref}")
-        git(self.folder, "update-ref", "-d", found.ref)
-        return found
+                raise ExperimentError(f"{reason(log)} (full log: {log})")
+        finished = self.finished(name)
+        if finished is None:
+            raise ExperimentError(f"DVC recorded no experiment {name} (full log: {log})")
+        git(
+            self.project,
+            "fetch",
+            "--quiet",
+            "--no-write-fetch-head",
+            str(self.folder),
+            f"+{finished.ref}:{finished.ref}",
+        )
+        git(self.folder, "update-ref", "-d", finished.ref)
+        return finished
 
     def finished(self, name: str) -> Experiment | None:
-        """An experiment that has ended in the copy."""
+        """A finished experiment in the copy; None if there is none of that name."""
         return next((found for found in experiments(self.folder) if found.name == name), None)
 
     def metrics(self, experiment: Experiment, path: str) -> dict[str, float] | None:
-        """A file of metrics as an experiment has it; None if DVC's cache has it no more."""
+        """The content of an experiment's metrics file; None if it is no longer in DVC's cache."""
         import dvc.api
         from dvc.exceptions import DvcException
 
@@ -170,18 +177,18 @@ class ExperimentWorkspace:
         return found
 
     def pop_file(self, path: Path) -> bytes | None:
-        """Remove a file that the last experiment left and DVC does not know; what was in it, None if there is none."""
-        found = self.folder / path
-        if not found.is_file():
+        """Remove a file of the last experiment that DVC does not track; return its content, None if there is none."""
+        path_in_copy = self.folder / path
+        if not path_in_copy.is_file():
             return None
-        content = found.read_bytes()
-        found.unlink()
+        content = path_in_copy.read_bytes()
+        path_in_copy.unlink()
         return content
 
 
 @contextmanager
 def open_workspace(project: Path, dvc: Sequence[str] = (sys.executable, "-m", "dvc")) -> Iterator[ExperimentWorkspace]:
-    """The copy of a project as it is now, for this process alone.
+    """Open the copy of a project in its current state, locked for this process.
 
     Raises:
         MissingInputError: the project is not under git and DVC, or has no commit.
@@ -196,17 +203,17 @@ def open_workspace(project: Path, dvc: Sequence[str] = (sys.executable, "-m", "d
         raise MissingInputError(
             f"{project}: no commit, on which experiments are based; run `git init`, `git add -A` and `git commit` first"
         ) from error
-    place = project / PLACE
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_suffix(".lock").open("w", encoding="utf-8") as lock:
-        # Not `FileLock`, which keeps its descriptor to itself: DVC is to inherit this one.
+    folder = project / PLACE
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w", encoding="utf-8") as lock:
+        # Not `FileLock`, whose descriptor is private: DVC must inherit this one.
         if not lock_descriptor(lock.fileno(), blocking=False):
             raise DataError(f"{project}: experiments are running here; wait for them or stop them")
         yield ExperimentWorkspace(project, baseline, snapshot(project), lock, tuple(dvc))
 
 
 def snapshot(project: Path) -> str:
-    """Write what git tracks, as it is in the folder, and new code and locks, to git's objects; nothing else changes."""
+    """Write the current tracked files, new code and dvc.lock as a git tree; nothing else changes. Return its digest."""
     with scratch_folder() as scratch:
         index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
         git(project, "read-tree", "HEAD", environ=index)
@@ -217,7 +224,7 @@ def snapshot(project: Path) -> str:
 
 
 def link_inputs(project: Path, copy: Path) -> None:
-    """Link what git ignores and stages read: raw files, weights, and what else lies there."""
+    """Link inputs of stages that git ignores: raw files, weights, and other files beside them."""
     for folder, left_out in ((Path(), {"data"}), (Path("data"), {"raw", *MADE}), (Path("data/raw"), set[str]())):
         (copy / folder).mkdir(exist_ok=True)
         for old in (copy / folder).iterdir():
@@ -230,7 +237,7 @@ def link_inputs(project: Path, copy: Path) -> None:
 
 
 def stamps(folder: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, size and time of each file, by which a change is noticed without reading."""
+    """Name, size and modification time of each file, to detect changes without reading the content."""
     for path in folder.rglob("*"):
         if path.is_file():
             status = path.stat()
@@ -238,7 +245,7 @@ def stamps(folder: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def experiments(folder: Path) -> list[Experiment]:
-    """Those that a repository has, newest first."""
+    """Experiments of a repository, newest first."""
     listed = git(folder, "for-each-ref", "--sort=-creatordate", "--format=%(objectname) %(refname)", REFS)
     found = [line.split(" ", 1) for line in listed.splitlines()]
     return [
@@ -247,7 +254,7 @@ def experiments(folder: Path) -> list[Experiment]:
 
 
 def git(folder: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> str:
-    """What a git command prints.
+    """Run a git command and return its output.
 
     Raises:
         DataError: it fails, or there is no git.
@@ -256,7 +263,7 @@ def git(folder: Path, *arguments: str, environ: Mapping[str, str] | None = None)
 
 
 def run_command(command: Sequence[str], folder: Path, environ: Mapping[str, str] | None = None) -> str:
-    """What a command prints.
+    """Run a command and return its output.
 
     Raises:
         DataError: it fails, or there is no such program.
@@ -273,7 +280,7 @@ def run_command(command: Sequence[str], folder: Path, environ: Mapping[str, str]
 
 
 def without_git() -> dict[str, str]:
-    """The environment, without what a git hook sets to point git at another repository."""
+    """The environment without the variables by which a git hook points git at another repository."""
     bound = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"}
     return {key: value for key, value in os.environ.items() if key not in bound}
 

@@ -1,4 +1,4 @@
-"""Verb `denoise`: how far a trained DA-MRS believes each train interaction."""
+"""Verb `denoise`: the reliability that a trained DA-MRS assigns to each train interaction."""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,14 +22,14 @@ QUANTILES = (0.0, 0.1, 0.5, 0.9, 1.0)
 
 @dataclass(frozen=True)
 class DoubtfulInteraction:
-    """A train interaction and how far it is believed.
+    """A train interaction and its reliabilities.
 
     Attributes:
         user_id: the user's original id.
-        item_id: the item's.
-        title: the item's.
-        f: how likely the interaction is observed if the user likes the item.
-        g: how likely if not.
+        item_id: the item's original id.
+        title: of the item.
+        f: probability that the interaction is observed if the user likes the item.
+        g: the same if the user does not.
     """
 
     user_id: str
@@ -47,16 +47,16 @@ class DoubtfulInteraction:
 
 
 def run(layout: Layout, progress: Progress = silent) -> dict[str, Any]:
-    """Write f and g of all train interactions; a summary of them.
+    """Write f and g of all train interactions; return a summary.
 
-    They are estimated as in training (docs/papers/da_mrs.md#reliabilities), by the best epoch's parameters; yn is the
-    mean over one negative an interaction, drawn by the seed of the training.
+    They are estimated as in training (docs/papers/da_mrs.md#reliabilities), with the best epoch's parameters; yn is the
+    mean over one negative per interaction, drawn with the training's seed.
 
     Raises:
-        MissingInputError: da_mrs is not trained, or what it was trained on is gone.
-        DataError: its files are damaged, or it was trained on other interactions, features or graphs than there are.
+        MissingInputError: da_mrs is not trained, or its training data is missing.
+        DataError: its files are damaged, or its interactions, features or graphs have changed since training.
     """
-    del progress  # seconds
+    del progress  # takes seconds
     loaded = load_run(layout, RECOMMENDER)
     params = recommender_of(loaded).params
     rows = estimate(loaded, layout)
@@ -67,7 +67,7 @@ def run(layout: Layout, progress: Progress = silent) -> dict[str, Any]:
 
 
 def estimate(loaded: LoadedRun, layout: Layout) -> pl.DataFrame:
-    """Table RELIABILITIES, by user, then item."""
+    """Table RELIABILITIES, sorted by user, then item."""
     train = loaded.data.train.tocoo()
     order = np.lexsort((train.col, train.row))
     users, items = train.row[order].astype(np.int64), train.col[order].astype(np.int64)
@@ -83,31 +83,31 @@ def estimate(loaded: LoadedRun, layout: Layout) -> pl.DataFrame:
 
 
 def recommender_of(loaded: LoadedRun) -> DAMRS:
-    """The recommender, as what it is."""
+    """The recommender with its own type."""
     return cast(DAMRS, loaded.recommender)
 
 
 def summary(rows: pl.DataFrame) -> dict[str, Any]:
-    """How many interactions there are, how f and g are spread, and the share of those that are rather disbelieved."""
-    found: dict[str, Any] = {"interactions": len(rows)}
+    """The number of interactions, quantiles of f and g, and the share of interactions with g above f."""
+    metrics: dict[str, Any] = {"interactions": len(rows)}
     for name in ("f", "g"):
-        found |= {f"{name}_p{100 * q:.0f}": float(np.quantile(rows[name].to_numpy(), q)) for q in QUANTILES}
-    return found | {"share_g_above_f": float((rows["g"] > rows["f"]).to_numpy().mean())}
+        metrics |= {f"{name}_p{100 * q:.0f}": float(np.quantile(rows[name].to_numpy(), q)) for q in QUANTILES}
+    return metrics | {"share_g_above_f": float((rows["g"] > rows["f"]).to_numpy().mean())}
 
 
 def places(layout: Layout) -> dict[str, str]:
-    """Where the table lies, and where the graphs that DA-MRS denoises, if they are built."""
+    """Paths of the table, and of the graphs that DA-MRS denoises if they are built."""
     graphs = layout.graph_folder("consistent")
-    there = str(graphs) if any(graphs.glob("*.parquet")) else "none; run `mmprep graph --graph consistent`"
-    return {"table": str(layout.reliabilities), "consistent_graphs": there}
+    consistent = str(graphs) if any(graphs.glob("*.parquet")) else "none; run `mmprep graph --graph consistent`"
+    return {"table": str(layout.reliabilities), "consistent_graphs": consistent}
 
 
 def least_reliable(layout: Layout, limit: int) -> list[DoubtfulInteraction]:
-    """The interactions of the smallest f - g, the smallest first, by the table that `run` has written.
+    """The interactions with the smallest f - g, ascending, from the table that `run` wrote.
 
     Args:
         layout: the dataset's paths.
-        limit: how many, at most.
+        limit: the maximum number of interactions.
     """
     rows = RELIABILITIES.read(layout.reliabilities)
     worst = rows.sort(pl.col("f") - pl.col("g"), "user", "item").head(limit)

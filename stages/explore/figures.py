@@ -1,4 +1,4 @@
-"""Pictures: the library that draws them is an extra."""
+"""Pictures, drawn by Matplotlib, which is an optional dependency."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def require_matplotlib(place: str) -> None:
-    """Check that pictures can be drawn.
+    """Check that Matplotlib is installed.
 
     Args:
-        place: what wants to draw, for the message.
+        place: the command or option that draws, for the message.
 
     Raises:
         ParamsError: Matplotlib is not installed.
@@ -23,19 +23,19 @@ def require_matplotlib(place: str) -> None:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise ParamsError(
-            f"{place}: drawing takes Matplotlib, which is not installed; run `pip install -c constraints.txt "
+            f"{place}: drawing needs Matplotlib, which is not installed; run `pip install -c constraints.txt "
             "'mmprep[plots]'`"
         ) from error
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty picture, in inches; drawn without a window."""
+    """An empty picture of a size in inches; needs no display."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def write_figure(figure: "Figure", path: Path) -> None:
-    """Write a picture as PNG, by rename."""
+    """Write a picture as PNG, atomically."""
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)

@@ -1,4 +1,4 @@
-"""Finding an item of a dataset by what a person types."""
+"""Look up an item of a dataset by its original id or its index."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from mmprep.pipeline.tables.schemas import ITEMS
 from mmprep.pipeline.text import printable
 
 COLUMNS = ["item", "item_id", "title", "brand", "categories", "image"]
-CANDIDATES = 10_000  # ids that an unknown one is compared with letter by letter, which takes a second
+CANDIDATES = 10_000  # ids to compare with an unknown one letter by letter, which takes a second
 
 
 @dataclass(frozen=True)
 class Item:
-    """An item as people know it.
+    """An item's index, id and metadata.
 
     Attributes:
         item: dense index.
         item_id: the original id.
-        title, brand, categories: as published, so not to be trusted; empty where unknown.
-        image: the photo's name below the raw folder; None without one.
+        title, brand, categories: as published, so untrusted; empty where unknown.
+        image: the photo's name below the raw folder; None without a photo.
     """
 
     item: int
@@ -35,10 +35,10 @@ class Item:
 
 
 class Items:
-    """The items of a dataset.
+    """The items of a dataset, searchable by id.
 
     Raises:
-        MissingInputError: there is no table of them.
+        MissingInputError: there is no table of items.
         DataError: it is damaged.
     """
 
@@ -53,7 +53,7 @@ class Items:
             item: its original id, or `#` and its dense index.
 
         Raises:
-            DataError: there is no such item; the message tells those most like it.
+            DataError: there is no such item; the message suggests the most similar ids.
         """
         found = self._frame.filter(pl.col("item_id") == item)["item"]
         if len(found):
@@ -68,18 +68,18 @@ class Items:
         return int(digits)
 
     def at(self, numbers: Iterable[int]) -> dict[int, Item]:
-        """The items of some dense indices, less those that there are not."""
+        """Items by dense index, without indices that do not exist."""
         chosen = self._frame.filter(pl.col("item").is_in(list(numbers)))
         return {row["item"]: Item(**row) for row in chosen.iter_rows(named=True)}
 
 
-def closest(ids: pl.Series, wanted: str) -> list[str]:
-    """The three ids most like one that is none of them, the likest first.
+def closest(ids: pl.Series, unknown: str) -> list[str]:
+    """The three ids most similar to an unknown one, the most similar first.
 
-    One slip leaves the first or the last half of an id whole, so that not all ids need to be compared.
+    A single typo leaves the first or the last half of an id intact, so not all ids need to be compared.
     """
-    wanted, lower = wanted.lower(), ids.str.to_lowercase()
-    half = max(1, (len(wanted) - 1) // 2)
-    alike = ids.filter(lower.str.starts_with(wanted[:half]) | lower.str.ends_with(wanted[-half:]))
-    by_lower = {each.lower(): each for each in alike.head(CANDIDATES)}
-    return [by_lower[each] for each in get_close_matches(wanted, by_lower)]
+    unknown, lower = unknown.lower(), ids.str.to_lowercase()
+    half = max(1, (len(unknown) - 1) // 2)
+    similar = ids.filter(lower.str.starts_with(unknown[:half]) | lower.str.ends_with(unknown[-half:]))
+    by_lower = {each.lower(): each for each in similar.head(CANDIDATES)}
+    return [by_lower[each] for each in get_close_matches(unknown, by_lower)]

@@ -1,4 +1,4 @@
-"""Verb `neighbors`: an item's nearest neighbours in each graph of items that the dataset has."""
+"""Verb `neighbors`: an item's nearest neighbours in each item graph of the dataset."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,10 +31,10 @@ class GraphNeighbours:
     Attributes:
         graph: its name below graphs/DATASET.
         what: how its edges are chosen.
-        weighing: what its weights are.
+        weighing: meaning of its weights.
         neighbours: the best first, without the item itself.
-        lack: why there are none; empty if there are some.
-        notes: what must be known to read them rightly.
+        lack: why there are no neighbours; empty if there are any.
+        notes: caveats on the neighbours.
     """
 
     graph: str
@@ -46,19 +46,24 @@ class GraphNeighbours:
 
     @property
     def title(self) -> str:
-        """The graph and what its weights are, over a table."""
+        """Table title: the graph and the meaning of its weights."""
         return f"{self.graph}: {self.weighing.meaning}"
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of what `rows` gives."""
+        """Column names of `rows`."""
         return "rank", "item", "title", self.weighing.name
 
     def rows(self) -> list[tuple[str, ...]]:
         """Each neighbour's rank from 1, id, title and weight, safe to print."""
         return [
-            (str(rank), printable(found.item.item_id), printable(found.item.title), self.format_weight(found.weight))
-            for rank, found in enumerate(self.neighbours, start=1)
+            (
+                str(rank),
+                printable(neighbour.item.item_id),
+                printable(neighbour.item.title),
+                self.format_weight(neighbour.weight),
+            )
+            for rank, neighbour in enumerate(self.neighbours, start=1)
         ]
 
     def format_weight(self, weight: float) -> str:
@@ -68,12 +73,12 @@ class GraphNeighbours:
 
 @dataclass(frozen=True)
 class ItemNeighbours:
-    """An item's neighbours in each graph of items that there is.
+    """An item's neighbours in each item graph of the dataset.
 
     Attributes:
-        item: whose.
-        graphs: in the order of the catalogue.
-        notes: what must be known of all of them.
+        item: the item.
+        graphs: in catalogue order.
+        notes: caveats on all graphs.
     """
 
     item: Item
@@ -82,16 +87,16 @@ class ItemNeighbours:
 
 
 def find(layout: Layout, item: str, k: int = 10) -> ItemNeighbours:
-    """Find an item's nearest neighbours in each graph of items.
+    """Find an item's nearest neighbours in each item graph.
 
     Args:
         layout: the dataset's paths.
         item: its original id, or `#` and its dense index.
-        k: neighbours a graph, at most.
+        k: maximum number of neighbours per graph.
 
     Raises:
         ParamsError: k is not positive.
-        MissingInputError: there are no items, or no graphs of them.
+        MissingInputError: there are no items, or no item graphs.
         DataError: there is no such item, or a file is damaged.
     """
     if k < 1:
@@ -100,9 +105,9 @@ def find(layout: Layout, item: str, k: int = 10) -> ItemNeighbours:
     number = items.number_of(item)
     digests = InputDigests(layout)
     graphs = item_graphs(layout)
-    found = tuple(neighbours_in(graph, number, k, items, digests) for graph in graphs)
+    graph_neighbours = tuple(neighbours_in(graph, number, k, items, digests) for graph in graphs)
     notes = (*notes_of_dataset(layout), *notes_of_features(graphs, layout))
-    return ItemNeighbours(items.at([number])[number], found, notes)
+    return ItemNeighbours(items.at([number])[number], graph_neighbours, notes)
 
 
 def neighbours_in(graph: ItemGraph, number: int, k: int, items: Items, digests: InputDigests) -> GraphNeighbours:
@@ -127,14 +132,14 @@ def neighbours_in(graph: ItemGraph, number: int, k: int, items: Items, digests: 
 
 
 def staleness(graph: ItemGraph, digests: InputDigests) -> Iterator[str]:
-    """Why a graph is not made of what lies there now; nothing if it is."""
+    """The reason why a graph is stale; nothing if it is not."""
     difference = digests.difference(graph.provenance["inputs"], through_graphs=True)
     if difference is not None:
         yield f"stale, so it may join other items: {difference}; run `{graph.made_by}`"
 
 
 def notes_of_features(graphs: Iterable[ItemGraph], layout: Layout) -> Iterator[str]:
-    """What to know of the features that graphs were made of, and which graphs these are."""
+    """Warnings about the features that graphs were built from, with the names of these graphs."""
     made: dict[str, list[str]] = {}
     for graph in graphs:
         for encoder in encoders_of(graph, layout):
@@ -142,23 +147,23 @@ def notes_of_features(graphs: Iterable[ItemGraph], layout: Layout) -> Iterator[s
     for encoder, names in made.items():
         folder = layout.features(encoder)
         try:
-            told = warnings_for(folder) if folder.exists() else []  # else the graph is stale, which is told
-        except MmprepError as error:  # the graphs can be read all the same
-            told = [str(error)]
-        yield from (f"{each} (in {', '.join(names)})" for each in told)
+            warnings = warnings_for(folder) if folder.exists() else []  # else the graph is reported stale
+        except MmprepError as error:  # the graphs are readable without them
+            warnings = [str(error)]
+        yield from (f"{each} (in {', '.join(names)})" for each in warnings)
 
 
 def encoders_of(graph: ItemGraph, layout: Layout) -> list[str]:
-    """The encoders of whose features, or of whose graphs, a graph was made."""
+    """The encoders whose features or graphs a graph was built from."""
     parts = [PurePosixPath(name).parts for name in graph.provenance["inputs"]]
-    own = [found for found in parts if len(found) == 4 and found[1] == layout.dataset and ".." not in found]
-    of_features = {found[2] for found in own if found[0] == "features"}
-    of_graphs = {found[3].removesuffix(".parquet") for found in own if (found[0], found[2]) == ("graphs", "knn")}
+    own = [path for path in parts if len(path) == 4 and path[1] == layout.dataset and ".." not in path]
+    of_features = {path[2] for path in own if path[0] == "features"}
+    of_graphs = {path[3].removesuffix(".parquet") for path in own if (path[0], path[2]) == ("graphs", "knn")}
     return sorted(of_features | of_graphs)
 
 
 def notes_of_dataset(layout: Layout) -> Iterator[str]:
-    """Whether the dataset is an invented one."""
+    """A note if the dataset is an invented one."""
     readme = layout.raw / "README.md"
     if readme.is_file():
         with readme.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The page of `mmprep neighbors --html`: an item and its neighbours in each graph, photos side by side, in one file."""
+"""HTML page of `mmprep neighbors --html`: an item and its neighbours in each graph, with photos, in one file."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mmprep.stages.explore.item_lookup import Item
 from mmprep.stages.explore.neighbors import GraphNeighbours, ItemNeighbours, Neighbour
 from mmprep.stages.explore.thumbnails import Thumbnail, Thumbnails
 
-# Titles are untrusted: should one slip through the escaping, it can neither run nor load anything.
+# Titles are untrusted: even if the escaping missed one, it could neither run nor load anything.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -22,9 +22,9 @@ def write_page(neighbours: ItemNeighbours, layout: Layout, path: Path) -> None:
     """Write an item and its neighbours as one HTML file, which needs no other file and no network.
 
     Args:
-        neighbours: what mmprep.stages.explore.neighbors found.
-        layout: the dataset's paths, below which the photos lie.
-        path: of the file; an older one is replaced.
+        neighbours: result of mmprep.stages.explore.neighbors.
+        layout: the dataset's paths, including the photos'.
+        path: of the file; an existing file is replaced.
 
     Raises:
         DataError: there is a folder at `path`.
@@ -53,7 +53,7 @@ class Page:
     n_graphs: int
 
     def render(self, neighbours: ItemNeighbours, dataset: str) -> str:
-        """The page as HTML; whatever comes from the dataset is escaped."""
+        """The page as HTML; all text from the dataset is escaped."""
         environment = Environment(
             loader=PackageLoader("mmprep.stages.explore"),
             autoescape=True,
@@ -70,14 +70,14 @@ class Page:
         return self.thumbnails.of(item.image)
 
     def bar(self, graph: GraphNeighbours, neighbour: Neighbour) -> str:
-        """The width of a weight's bar, as CSS has it: its share of the largest possible or the largest shown weight."""
+        """CSS width of a weight's bar: its share of the largest possible weight, or else of the largest one shown."""
         full = graph.weighing.full or max(each.weight for each in graph.neighbours)
         share = min(max(neighbour.weight / full, 0), 1) if full > 0 else 0
         return f"{share:.1%}"
 
 
 def sentence(words: str) -> str:
-    """Words as a sentence."""
+    """Words with a capital first letter and a full stop."""
     return f"{words[:1].upper()}{words[1:]}."
 
 

@@ -1,4 +1,4 @@
-"""Verb `recommend`: what a user has, and what a trained recommender would give them."""
+"""Verb `recommend`: a user's history, and a trained recommender's list for them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,11 @@ from mmprep.stages.training.run import VALIDATION, read_training
 
 @dataclass(frozen=True)
 class Interaction:
-    """An item that the user has.
+    """An interaction of the user.
 
     Attributes:
-        item: what.
-        split: in which it is.
+        item: the item.
+        split: `train`, `val` or `test`.
         rating: None where the source has none.
     """
 
@@ -38,9 +38,9 @@ class Recommendation:
 
     Attributes:
         rank: from 1.
-        item: what.
-        score: by which the list is ordered.
-        split: `test` or `val` where the user has the item, else empty.
+        item: the item.
+        score: the recommender's score, which orders the list.
+        split: the split of the user's interaction with the item; empty if there is none.
     """
 
     rank: int
@@ -56,10 +56,10 @@ class UserRecommendations:
     Attributes:
         user: dense index.
         user_id: the original id.
-        recommender: whose list it is.
-        history: in train, then in val and test, the oldest first.
+        recommender: that made the list.
+        history: interactions in train, then in val and test, the oldest first.
         recommended: the best first.
-        notes: what must be known to read it rightly.
+        notes: caveats on the list.
     """
 
     user: int
@@ -74,41 +74,44 @@ class UserRecommendations:
 
     @property
     def title(self) -> str:
-        """Whose list it is and how much of it is right, over the table."""
-        wanted = sum(each.split == TEST for each in self.history)
+        """Table title: the recommender, and its hits among the user's test items."""
+        relevant = sum(each.split == TEST for each in self.history)
         hits = sum(each.split == TEST for each in self.recommended)
-        return f"{self.recommender}: {hits} of {wanted} test items among the best {len(self.recommended)}"
+        return f"{self.recommender}: {hits} of {relevant} test items among the best {len(self.recommended)}"
 
     def history_rows(self) -> list[tuple[str, ...]]:
         """Each item's split, id, title and rating, safe to print."""
         return [
-            (each.split, *told(each.item), "" if each.rating is None else f"{each.rating:g}") for each in self.history
+            (each.split, *id_and_title(each.item), "" if each.rating is None else f"{each.rating:g}")
+            for each in self.history
         ]
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Each recommended item's rank, id, title, score and the split in which the user has it, safe to print."""
-        return [(str(each.rank), *told(each.item), f"{each.score:.4f}", each.split) for each in self.recommended]
+        """Each recommended item's rank, id, title, score and split, safe to print."""
+        return [
+            (str(each.rank), *id_and_title(each.item), f"{each.score:.4f}", each.split) for each in self.recommended
+        ]
 
 
-def told(item: Item) -> tuple[str, str]:
+def id_and_title(item: Item) -> tuple[str, str]:
     """An item's id and title, safe to print."""
     return printable(item.item_id), printable(item.title)
 
 
 def find(layout: Layout, recommender: str | None, user: str, k: int = 10) -> UserRecommendations:
-    """Find a user's history and their list from a recommender that has been evaluated.
+    """Find a user's history and their list from an evaluated recommender.
 
     Args:
         layout: the dataset's paths.
-        recommender: its name; None for the trained one of the best validation Recall@20.
+        recommender: its name; None for the trained one with the best validation Recall@20.
         user: the original id, or `#` and the dense index.
-        k: how many of the list, at most; the lists that `evaluate` writes have 50.
+        k: maximum length of the list; the lists that `evaluate` writes have 50 items.
 
     Raises:
         ParamsError: k is not positive, or there is no such recommender.
         MissingInputError: there are no users, or no such recommender has been trained and evaluated.
-        DataError: there is no such user, or a file is damaged, or the lists are not of the recommender and split that
-            there are.
+        DataError: there is no such user, or a file is damaged, or the lists are stale: the recommender or the split has
+            changed since.
     """
     if k < 1:
         raise ParamsError(f"k: found {k}, expected 1 or more")
@@ -125,12 +128,12 @@ def find(layout: Layout, recommender: str | None, user: str, k: int = 10) -> Use
     splits = {each.item.item: each.split for each in history}
     recommended = tuple(Recommendation(rank, item, score, splits.get(item.item, "")) for rank, item, score in best)
     if not recommended:
-        notes.append("this user has no list, as they have nothing in train")
+        notes.append("this user has no list, as they have no train interactions")
     return UserRecommendations(number, user_id, recommender, history, recommended, tuple(notes))
 
 
 def best_on_validation(layout: Layout) -> tuple[str, str]:
-    """The trained recommender of the best validation Recall@20, of equal ones the first by name, and a note of it.
+    """The trained recommender with the best validation Recall@20, on ties the first by name, and a note about it.
 
     Raises:
         MissingInputError: none is trained.
@@ -138,15 +141,15 @@ def best_on_validation(layout: Layout) -> tuple[str, str]:
     """
     runs = layout.run("*").folder.parent
     names = [path.parent.name for path in sorted(runs.glob("[!.]*/training.json"))]
-    found = {name: read_training(layout.run(name), name)[VALIDATION] for name in names}
-    if not found:
+    validation = {name: read_training(layout.run(name), name)[VALIDATION] for name in names}
+    if not validation:
         raise MissingInputError(f"{runs}: no trained recommender; run `dvc repro` or `mmprep train` first")
-    best = max(found, key=lambda name: found[name])
-    return best, f"{best} has the best validation Recall@20, {found[best]:.4f}, of the {len(found)} trained"
+    best = max(validation, key=lambda name: validation[name])
+    return best, f"{best} has the best validation Recall@20, {validation[best]:.4f}, of the {len(validation)} trained"
 
 
 def read_history(layout: Layout, user: int, items: Items) -> tuple[Interaction, ...]:
-    """What a user has, train first, then val and test, the oldest first; raises what reading raises."""
+    """A user's interactions in train, then in val and test, the oldest first; reading errors propagate."""
     path, again = layout.interactions, "mmprep split"
     rows = read_rows(path, SPLIT_INTERACTIONS, user, again)
     split = pl.col("split").replace_strict(SPLITS, range(len(SPLITS)), default=len(SPLITS))
@@ -158,8 +161,8 @@ def read_history(layout: Layout, user: int, items: Items) -> tuple[Interaction, 
 def items_of(rows: pl.DataFrame, items: Items, path: Path, again: str) -> dict[int, Item]:
     """The items of a table's column `item`; raises DataError where there is no such item."""
     known = items.at(rows["item"])
-    if strange := set(rows["item"]) - known.keys():
-        raise DataError(f"{path}: has item {min(strange)}, which the dataset has not; run `{again}` again")
+    if unknown := set(rows["item"]) - known.keys():
+        raise DataError(f"{path}: found item {min(unknown)}, which is not in the dataset; run `{again}` again")
     return known
 
 
@@ -168,13 +171,15 @@ def read_list(layout: Layout, recommender: str, user: int, items: Items) -> list
 
     Raises:
         MissingInputError: the recommender has not been evaluated.
-        DataError: the file is damaged, or made of other users, items, interactions or embeddings than there are.
+        DataError: the file is damaged, or users, items, interactions or embeddings have changed since.
     """
     path, again = layout.run(recommender).recommendations, f"mmprep evaluate --recommender {recommender}"
     if not path.exists():
-        there = sorted(each.parent.name for each in layout.run("*").folder.parent.glob("[!.]*/recommendations.parquet"))
-        have = f" (lists here: {', '.join(there)})" if there else ""
-        raise MissingInputError(f"{path}: not found; run `{again}` first{have}")
+        evaluated = sorted(
+            each.parent.name for each in layout.run("*").folder.parent.glob("[!.]*/recommendations.parquet")
+        )
+        hint = f" (lists here: {', '.join(evaluated)})" if evaluated else ""
+        raise MissingInputError(f"{path}: not found; run `{again}` first{hint}")
     inputs = read_provenance(path).get("inputs")
     if not isinstance(inputs, dict):
         raise DataError(f"{path}: damaged provenance: no inputs; run `{again}` again")

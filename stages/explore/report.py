@@ -1,4 +1,4 @@
-"""What a dataset's runs have given: the test metrics side by side, and where everything lies."""
+"""Report on a dataset's runs: test metrics side by side, and the paths of all outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "precision@20")
 
 @dataclass(frozen=True)
 class Report:
-    """What `mmprep report` shows.
+    """Content of `mmprep report`.
 
     Attributes:
-        metrics: the test metrics of each recommender that has been evaluated, by name.
-        places: what lies where: (kind, path).
-        warnings: what must be known to read the numbers rightly.
+        metrics: the test metrics of each evaluated recommender, by name.
+        places: outputs, as (kind, path).
+        warnings: caveats on the numbers.
     """
 
     metrics: dict[str, dict[str, float]]
@@ -43,18 +43,20 @@ def collect(layout: Layout) -> Report:
     places = [("features", path) for path in features]
     places += [("graph", path) for path in sorted(layout.graph_folder("").rglob("[!.]*.parquet"))]
     places += [("recommendations", layout.run(name).recommendations) for name in metrics]
-    told = [caution for path in features for caution in warnings_for(path)]
-    return Report(metrics, places, told + [caution for name in metrics for caution in cautions_of_run(layout, name)])
+    warnings = [caution for path in features for caution in warnings_for(path)]
+    return Report(
+        metrics, places, warnings + [caution for name in metrics for caution in cautions_of_run(layout, name)]
+    )
 
 
 def warnings_for(features: Path) -> list[str]:
-    """What to know of one encoder's features."""
+    """Warnings about one encoder's features."""
     encoder = FeatureSet.open(features).provenance["encoder"]
     return [] if encoder["pretrained"] else [random_weights(features.name, encoder["seed"])]
 
 
 def cautions_of_run(layout: Layout, recommender: str) -> list[str]:
-    """What to know of an evaluated recommender; nothing where its run's config is not on this machine."""
+    """Warnings about an evaluated recommender; none if its run's config.json is not on this machine."""
     files = layout.run(recommender)
     if not files.config.exists():
         return []
@@ -63,11 +65,11 @@ def cautions_of_run(layout: Layout, recommender: str) -> list[str]:
 
 
 def pseudo_tokens(recommender: str, encoders: Sequence[str]) -> str:
-    """What to know of a recommender that read pieces of vectors in the place of patches or tokens."""
+    """Warning about a recommender that read pieces of vectors in place of patches or tokens."""
     pieces = " and ".join(encoders)
     return f"{recommender} read pieces of the vectors of {pieces} for patches or tokens: a trial, not the model"
 
 
 def random_weights(encoder: str, seed: object) -> str:
-    """What to know of features from random weights."""
+    """Warning about features from random weights."""
     return f"{encoder} has random weights (seed {seed}): its features carry no learned meaning"

@@ -1,4 +1,4 @@
-"""Small pictures of a dataset's photos, to be put into a page."""
+"""Thumbnails of a dataset's photos, to embed in an HTML page."""
 
 from base64 import b64encode
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ QUALITY = 85
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small picture.
+    """A thumbnail.
 
     Attributes:
         address: the JPEG itself, as a data URI.
@@ -26,17 +26,17 @@ class Thumbnail:
 
 
 class Thumbnails:
-    """The small pictures of a dataset's photos, each made but once."""
+    """Thumbnails of a dataset's photos, each made only once."""
 
     def __init__(self, photos: PhotoFiles) -> None:
         self._photos = photos
         self._made: dict[str, Thumbnail | str] = {}
 
     def of(self, image: str | None) -> Thumbnail | str:
-        """The small picture of a photo, or why there is none.
+        """The thumbnail of a photo, or the reason why there is none.
 
         Args:
-            image: the photo's name below the raw folder; None for an item without.
+            image: the photo's name below the raw folder; None for an item without a photo.
         """
         if image is None:
             return "no photo"
@@ -49,7 +49,7 @@ class Thumbnails:
 
 
 def shrink(content: bytes) -> Thumbnail:
-    """Make a small picture of a photo's bytes.
+    """Make a thumbnail of a photo's bytes.
 
     Raises:
         PhotoError: it cannot be decoded.

@@ -1,4 +1,4 @@
-"""Verb `tsne`: items' features before and after a recommender has refined them, side by side (CAmgr, Figures 4, 5)."""
+"""Verb `tsne`: t-SNE maps of item features before and after a recommender refines them (CAmgr, Figures 4, 5)."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,8 +24,8 @@ from mmprep.stages.explore.tsne_figure import NONE, OTHER, Panel, Picture, draw
 from mmprep.stages.training.load_run import LoadedRun, load_run
 
 LEAST_ITEMS = 10
-PERPLEXITY = 30.0  # about how many neighbours a point keeps
-COLOURS = 9  # categories of a colour of their own
+PERPLEXITY = 30.0  # roughly the number of neighbours of a point
+COLOURS = 9  # categories with a colour of their own
 
 Points = npt.NDArray[np.float32]
 
@@ -38,12 +38,12 @@ def run(
     Args:
         layout: the dataset's paths.
         recommender: a trained one that refines features.
-        items: how many, at most; they are drawn at random from those that have all features.
-        seed: of that, and of t-SNE.
-        progress: shows the maps.
+        items: the maximum number, sampled at random from the items with features in every modality.
+        seed: of the sample, and of t-SNE.
+        progress: reports the maps.
 
     Returns:
-        The picture's path, and how many items are in it.
+        The picture's path, and the number of items in it.
 
     Raises:
         ParamsError: Matplotlib is not installed, or the recommender refines no features.
@@ -56,16 +56,16 @@ def run(
         views = {m: view.numpy() for m, view in loaded.recommender.item_views().items()}
     if not views:
         raise ParamsError(f"recommender: {recommender} refines no features; these do: {', '.join(refining())}")
-    having = with_features(layout, loaded.run.config.features)
-    chosen = sample(having, items, seed)
+    eligible = with_features(layout, loaded.run.config.features)
+    chosen = sample(eligible, items, seed)
     with progress("t-SNE", 2 * len(views), "maps") as advance:
         panels = []
         for title, vectors in titled(layout, recommender, loaded, views):
             panels.append(Panel(title, embedded(vectors[chosen], seed)))
             advance(1, title)
     path = layout.picture(f"tsne_{recommender}")
-    told = f"{len(chosen)} items" if len(chosen) == len(having) else f"{len(chosen)} of {len(having)} items"
-    title = f"{layout.dataset}: {told} by t-SNE, before and after {recommender}"
+    count = f"{len(chosen)} items" if len(chosen) == len(eligible) else f"{len(chosen)} of {len(eligible)} items"
+    title = f"{layout.dataset}: {count} by t-SNE, before and after {recommender}"
     draw(Picture(title, panels, categories(layout)[chosen].tolist(), tuple(notes(layout, loaded))), path)
     return {"picture": str(path), "items": len(chosen)}
 
@@ -78,7 +78,7 @@ def refining() -> list[str]:
 def titled(
     layout: Layout, recommender: str, loaded: LoadedRun, views: Mapping[str, Points]
 ) -> Iterator[tuple[str, Points]]:
-    """The raw and the refined features of each modality, and what they are called."""
+    """The title and the features of each map: raw and refined ones of each modality."""
     for modality, view in views.items():
         encoder = loaded.run.config.features[modality]
         random = " (random weights)" if warnings_for(layout.features(encoder)) else ""
@@ -87,38 +87,38 @@ def titled(
 
 
 def with_features(layout: Layout, encoders: Mapping[str, str]) -> npt.NDArray[np.int64]:
-    """The items that have a vector of their own in each modality.
+    """The items with a vector of their own in every modality.
 
     Raises:
         DataError: there are too few for a picture.
     """
-    having = reduce(np.intersect1d, (FeatureSet.of(layout, encoder).vectors().items for encoder in encoders.values()))
-    if len(having) < LEAST_ITEMS:
-        raise DataError(f"{len(having)} items have all features, expected {LEAST_ITEMS} or more for a picture")
-    return having.astype(np.int64)
+    eligible = reduce(np.intersect1d, (FeatureSet.of(layout, encoder).vectors().items for encoder in encoders.values()))
+    if len(eligible) < LEAST_ITEMS:
+        raise DataError(f"{len(eligible)} items have all features, expected {LEAST_ITEMS} or more for a picture")
+    return eligible.astype(np.int64)
 
 
-def sample(having: npt.NDArray[np.int64], items: int, seed: int) -> npt.NDArray[np.int64]:
-    """So many items, or all if there are no more, ascending."""
-    return np.sort(np.random.default_rng(seed).permutation(having)[:items])
+def sample(eligible: npt.NDArray[np.int64], items: int, seed: int) -> npt.NDArray[np.int64]:
+    """A random sample of `items` items, or all if there are fewer, ascending."""
+    return np.sort(np.random.default_rng(seed).permutation(eligible)[:items])
 
 
 def embedded(vectors: Points, seed: int) -> Points:
-    """The vectors [n, d] in the plane, [n, 2] (van der Maaten and Hinton, JMLR 2008)."""
+    """Map vectors [n, d] to the plane, [n, 2], by t-SNE (van der Maaten and Hinton, JMLR 2008)."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)
-    # Sums of several threads have an order of their own in each run.
+    # With several threads, the order of summation differs between runs.
     with threadpool_limits(1):
         points: Points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(vectors)
     return points
 
 
 def categories(layout: Layout) -> npt.NDArray[np.str_]:
-    """What an item is coloured by, [n_items]: the first step of its first category path in which items differ.
+    """Category that colours each item, [n_items]: the first level of its first category path at which items differ.
 
-    All of Amazon Baby begins with Baby. The most frequent have a name, the others are one.
+    All paths of Amazon Baby begin with Baby. The COLOURS most frequent categories keep their names, the rest are OTHER.
     """
     paths = ITEMS.read(layout.items, ["item", "categories"])["categories"]
     steps = [path.split(PATHS)[0].split(PATH_STEP) if path else [] for path in paths]
@@ -129,14 +129,14 @@ def categories(layout: Layout) -> npt.NDArray[np.str_]:
 
 
 def first_difference(paths: Sequence[Sequence[str]]) -> int:
-    """The first place in which paths differ; the last one if none do."""
+    """The first level at which paths differ; the last level if none does."""
     depths = range(max(map(len, paths), default=1))
     differ = (depth for depth in depths if len({path[depth] for path in paths if len(path) > depth}) > 1)
     return next(differ, depths[-1])
 
 
 def notes(layout: Layout, loaded: LoadedRun) -> Iterator[str]:
-    """What must be known to read the picture rightly."""
+    """Caveats on the picture."""
     yield from notes_of_dataset(layout)
     for encoder in loaded.run.config.features.values():
         yield from warnings_for(layout.features(encoder))

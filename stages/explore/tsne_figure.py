@@ -1,4 +1,4 @@
-"""The picture of `mmprep tsne`: a row a modality, its raw and its refined features side by side."""
+"""Picture of `mmprep tsne`: one row per modality, with its raw and its refined features side by side."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.typing import ColorType as Colour
 
 WIDTH, HEIGHT = 3.9, 3.6  # of a panel, in inches
-LEGEND, EDGES = 2.4, 0.9  # beside them, and above and below
+LEGEND, EDGES = 2.4, 0.9  # beside the panels, and above and below them
 COLUMNS = 2
 LONGEST = 32  # letters of a category in the legend
-OTHER, NONE = "other", "no category"  # are grey, and the last in the legend
+OTHER, NONE = "other", "no category"  # grey, and last in the legend
 GREYS: "dict[str, Colour]" = {OTHER: "0.65", NONE: "0.82"}
 
 
@@ -29,7 +29,7 @@ class Panel:
     """One map of items.
 
     Attributes:
-        title: what was mapped.
+        title: the features that were mapped.
         points: [n, 2].
     """
 
@@ -39,13 +39,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """What is drawn.
+    """Content of a picture.
 
     Attributes:
-        title: over all panels.
-        panels: two a row, of the same items.
-        categories: the items' own, by which they are coloured.
-        notes: what must be known, below.
+        title: above all panels.
+        panels: two per row, of the same items.
+        categories: one per item, which determines its colour.
+        notes: caveats, below the panels.
     """
 
     title: str
@@ -67,14 +67,14 @@ def draw(picture: Picture, path: Path) -> None:
     dots = [Line2D([], [], color=colour, marker="o", linestyle="") for colour in colours.values()]
     legend = figure.legend(dots, list(map(label, colours)), loc="outside right center", frameon=False, fontsize="small")
     for text in legend.get_texts():
-        text.set_parse_math(False)  # others' text: a dollar in it is no formula
+        text.set_parse_math(False)  # external text: a dollar sign in it starts no formula
     if picture.notes:
         figure.supxlabel("\n".join(picture.notes), fontsize="small", color="0.35")
     write_figure(figure, path)
 
 
 def draw_panel(axes: "Axes", panel: Panel, colours: "Sequence[Colour]") -> None:
-    """Draw one map; its axes have no meaning, so they have no numbers."""
+    """Draw one map; its axes have no meaning, so they get no ticks."""
     across, up = panel.points.T
     axes.scatter(across, up, c=colours, s=16, alpha=0.85, linewidths=0)
     axes.set_title(panel.title)
@@ -88,10 +88,10 @@ def colours_of(categories: Sequence[str]) -> "dict[str, Colour]":
 
     order = Counter(categories)
     names = sorted(order.keys() - GREYS.keys(), key=lambda name: (-order[name], name))
-    colours: dict[str, Colour] = {name: colormaps["tab10"](place) for place, name in enumerate(names)}
+    colours: dict[str, Colour] = {name: colormaps["tab10"](number) for number, name in enumerate(names)}
     return colours | {name: grey for name, grey in GREYS.items() if name in order}
 
 
 def label(category: str) -> str:
-    """A category as the legend has it, which takes no name that begins with a line."""
+    """A category's name in the legend, where Matplotlib ignores names that begin with an underscore."""
     return shorten(category.lstrip("_"), LONGEST, placeholder="...") or "(no name)"

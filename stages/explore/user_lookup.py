@@ -1,4 +1,4 @@
-"""Finding a user of a dataset by what a person types, and their rows of a table."""
+"""Look up a user of a dataset by original id or index, and read their rows of a table."""
 
 from pathlib import Path
 
@@ -22,15 +22,15 @@ def look_up_user(layout: Layout, user: str) -> tuple[int, str]:
         user: the original id, or `#` and the dense index.
 
     Raises:
-        DataError: there is no such user; the message tells those whose ids are most like it.
+        DataError: there is no such user; the message suggests the most similar ids.
     """
     users = USERS.read(layout.users)
     found = users.filter(pl.col("user_id") == user)
     digits = user.removeprefix("#")
     if found.is_empty() and digits != user and digits.isascii() and digits.isdigit():
         if int(digits) >= len(users):
-            there = f"the {len(users)} of {layout.users}, #0 to #{len(users) - 1}"
-            raise DataError(f"user: found {user}, expected one of {there}")
+            known = f"the {len(users)} of {layout.users}, #0 to #{len(users) - 1}"
+            raise DataError(f"user: found {user}, expected one of {known}")
         found = users.filter(pl.col("user") == int(digits))
     if found.is_empty():
         close = [printable(each) for each in closest(users["user_id"], user)]
@@ -40,13 +40,13 @@ def look_up_user(layout: Layout, user: str) -> tuple[int, str]:
 
 
 def read_rows(path: Path, table: Table, user: int, made_by: str) -> pl.DataFrame:
-    """A user's rows of a table that has a column `user`.
+    """Read a user's rows of a table that has a column `user`.
 
-    Only the row groups that may have any are read, as the file may hold those of millions of users.
+    Only the row groups that may contain any are read, as the file may hold the rows of millions of users.
 
     Args:
         path: of the file.
-        table: what it is.
+        table: its schema.
         user: dense index.
         made_by: the command that writes it, for messages.
 
@@ -55,11 +55,11 @@ def read_rows(path: Path, table: Table, user: int, made_by: str) -> pl.DataFrame
         DataError: the file is damaged or has other columns.
     """
     table.check(path)
-    place = table.schema.get_field_index("user")
+    column = table.schema.get_field_index("user")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             groups = [
-                n for n in range(file.num_row_groups) if may_contain(file.metadata.row_group(n).column(place), user)
+                n for n in range(file.num_row_groups) if may_contain(file.metadata.row_group(n).column(column), user)
             ]
             rows = file.read_row_groups(groups)
     except (OSError, ValueError, pa.ArrowException) as error:

@@ -9,17 +9,17 @@ from mmprep.stages.graphs.request import BuiltGraph, GraphRequest
 
 
 def build(request: GraphRequest) -> dict[str, Any]:
-    """For each modality the nearest neighbours on which all modalities agree (DA-MRS)."""
+    """Build, for each modality, the nearest neighbours on which all modalities agree (DA-MRS)."""
     params, layout, encoders = request.params.consistent, request.layout, request.modalities()
     views, inputs, n_items = [], [layout.items], 0
     for encoder in encoders.values():
         features, n_items, files = usable_features(layout, encoder)
-        everyone = features if len(features.items) == n_items else zeros_elsewhere(features, n_items)
-        views.append(Cosines.of(everyone.vectors, everyone.items, layout.features(encoder)))
+        complete = features if len(features.items) == n_items else zeros_elsewhere(features, n_items)
+        views.append(Cosines.of(complete.vectors, complete.items, layout.features(encoder)))
         inputs += files
-    found = dict(zip(encoders, consistent(views, params.k, request.progress), strict=True))
+    neighbours = dict(zip(encoders, consistent(views, params.k, request.progress), strict=True))
     metrics = {f"{modality}_mean_similarity": view.mean for modality, view in zip(encoders, views, strict=True)}
-    for modality, each in found.items():
+    for modality, each in neighbours.items():
         metrics |= {f"{modality}_{key}": value for key, value in ties(each).items()}
-    parts = {modality: (each.edges, (n_items, n_items)) for modality, each in found.items()}
+    parts = {modality: (each.edges, (n_items, n_items)) for modality, each in neighbours.items()}
     return BuiltGraph(parts, params, inputs, metrics).write(request)

@@ -12,20 +12,20 @@ from mmprep.stages.graphs.train_interactions import split_files, train_of
 
 
 def build(request: GraphRequest) -> dict[str, Any]:
-    """Items joined by their common users."""
+    """Join items by their common users."""
     return build_cooccurrence_graph(train_of(request.layout), request.params.cooccurrence, request)
 
 
 def build_cooccurrence_graph(
     interactions: csr_array, params: CooccurrenceParams, request: GraphRequest
 ) -> dict[str, Any]:
-    """The columns of a binary matrix, joined by their common rows."""
-    found = cooccurrence_graph(interactions, params, request.progress)
+    """Join the columns of a binary matrix by their common rows."""
+    graph = cooccurrence_graph(interactions, params, request.progress)
     metrics = {
-        "cut": found.cut,
-        "tied_share": share(found.tied, found.cut),
-        "left_out": found.left_out,
-        "left_out_interactions": found.left_out_interactions,
+        "cut": graph.cut,
+        "tied_share": share(graph.tied, graph.cut),
+        "left_out": graph.left_out,
+        "left_out_interactions": graph.left_out_interactions,
     }
     n = int(interactions.shape[1])
-    return BuiltGraph({"": (found.edges, (n, n))}, params, split_files(request.layout), metrics).write(request)
+    return BuiltGraph({"": (graph.edges, (n, n))}, params, split_files(request.layout), metrics).write(request)

@@ -16,7 +16,7 @@ Builder = Callable[[GraphRequest], dict[str, Any]]
 
 
 def graph_names(params: GraphsParams) -> list[str]:
-    """The graphs that `mmprep graph` builds, as they are asked for one by one."""
+    """Names of all graphs that `mmprep graph` builds, as its option `--graph` takes them."""
     return [
         *(f"knn/{encoder}" for encoder in params.encoders),
         *("mixed", "consistent", "cooccurrence", "user_user", "interaction"),
@@ -34,11 +34,11 @@ def run(
         params: section `graphs`.
         encoders: the encoder of each modality that training uses, for graphs that join modalities.
         layout: of the dataset.
-        progress: shown what takes long.
+        progress: reports long steps.
 
     Raises:
         ParamsError: there is no such graph.
-        MissingInputError: the features or the split interactions are not there.
+        MissingInputError: the features or the split interactions are missing.
         DataError: they cannot be used, or k is too large.
     """
     graph = GraphName.parse_request(name)
@@ -54,5 +54,5 @@ def load_builder(kind: str) -> Builder:
 
 
 def builder_module(kind: str) -> str:
-    """The module whose `build` builds a kind of graph, loaded by name: no graph depends on the code of another kind."""
+    """Module whose `build` builds a kind of graph; imported by name, so no graph depends on another kind's code."""
     return f"mmprep.stages.graphs.{kind}"

@@ -9,7 +9,7 @@ from mmprep.stages.graphs.train_interactions import split_files, train_of
 
 
 def build(request: GraphRequest) -> dict[str, Any]:
-    """Who has what, normalised in three ways."""
+    """Build the user-item graph of the train interactions in three normalisations."""
     graphs = interaction_graphs(train_of(request.layout))
     parts = {name: (strongest_first(matrix), matrix.shape) for name, matrix in graphs.items()}
     return BuiltGraph(parts, Params(), split_files(request.layout)).write(request)

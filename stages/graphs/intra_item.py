@@ -17,33 +17,33 @@ from mmprep.pipeline.tables.provenance import record
 from mmprep.pipeline.tables.schemas import INTRA_EDGES, ITEMS
 from mmprep.stages.graphs.request import GraphRequest
 
-BLOCK_ITEMS = 64  # read at once
+BLOCK_ITEMS = 64  # items read at once
 
 
 def build(request: GraphRequest) -> dict[str, Any]:
     """Join each patch or token to the k most similar ones of its item, and write table INTRA_EDGES.
 
-    Edges are directed and without self. Items whose encoder gave them nothing have none.
+    Edges are directed, without self-loops. Items without vectors have no edges.
 
     Args:
-        request: of the graph; the part of its name is the encoder of the patches or tokens.
+        request: the graph to build; the part of its name is the encoder of the patches or tokens.
 
     Returns:
         The metrics.
 
     Raises:
         MissingInputError: there are no features.
-        DataError: they are one vector an item, of other items, damaged or not finite; nothing is written.
+        DataError: they hold one vector per item, or are of other items, damaged or not finite; nothing is written.
     """
     layout, params, progress = request.layout, request.params.intra_item, request.progress
     encoder, name = request.name.part, str(request.name)
-    found = FeatureSet.of(layout, encoder)
-    folder, features = found.folder, token_vectors(found, pseudo_tokens=params.pseudo_tokens)
+    feature_set = FeatureSet.of(layout, encoder)
+    folder, features = feature_set.folder, token_vectors(feature_set, pseudo_tokens=params.pseudo_tokens)
     if len(features.items) == 0:
         raise DataError(f"{folder}: no item has patches or tokens, so there is nothing to join")
-    # Not the other encoders of the section: whether they have such a graph changes nothing in this one.
+    # Without the section's other encoders: whether they have such a graph does not affect this one.
     section = params.model_copy(update={"encoders": (encoder,)})
-    provenance = record("graph", layout, section, [*found.parts, layout.items], graph=name)
+    provenance = record("graph", layout, section, [*feature_set.parts, layout.items], graph=name)
     tally = Tally()
     with (
         INTRA_EDGES.writer(layout.graph(name), provenance) as write,
@@ -58,7 +58,7 @@ def build(request: GraphRequest) -> dict[str, Any]:
 
 
 def blocks(features: TokenFeatures | PseudoTokens, folder: Path) -> Iterator[tuple[Items, VectorBatch]]:
-    """The items with their vectors, BLOCK_ITEMS at a time; raises DataError if they cannot be joined."""
+    """Yield items with their vectors, BLOCK_ITEMS at a time; raise DataError if they cannot be joined."""
     for start in range(0, len(features.items), BLOCK_ITEMS):
         items = features.items[start : start + BLOCK_ITEMS]
         rows = features.gather(items)

@@ -12,20 +12,20 @@ from mmprep.pipeline.tables.schemas import ITEMS
 
 
 def usable_features(layout: Layout, encoder: str) -> tuple[Features, int, list[Path]]:
-    """An encoder's vectors, the number of the dataset's items, and the files; raises what reading raises."""
-    found, n_items = FeatureSet.of(layout, encoder), ITEMS.count(layout.items)
-    features = found.vectors()
+    """Read an encoder's vectors; return them, the dataset's number of items, and the files read."""
+    feature_set, n_items = FeatureSet.of(layout, encoder), ITEMS.count(layout.items)
+    features = feature_set.vectors()
     features.require_items_below(n_items)
-    return features, n_items, [*found.parts]
+    return features, n_items, [*feature_set.parts]
 
 
 def zeros_elsewhere(features: Features, n_items: int) -> Features:
-    """The same with a row for every item, zeros for those without a vector, which are similar to nothing."""
+    """Features with a row for every item; items without a vector get zeros, which are similar to nothing."""
     vectors = np.zeros((n_items, features.vectors.shape[1]), dtype=np.float32)
     vectors[features.items] = features.vectors
     return Features(np.arange(n_items, dtype=np.int32), vectors, features.provenance)
 
 
-def ties(found: Neighbours) -> dict[str, float]:
-    """How often the choice of neighbours hung on equal similarities."""
-    return {"cut": found.cut, "tied_share": share(found.tied, found.cut)}
+def ties(neighbours: Neighbours) -> dict[str, float]:
+    """Metrics of ties: items with more than k candidates, and the share of them with a tie at the cut."""
+    return {"cut": neighbours.cut, "tied_share": share(neighbours.tied, neighbours.cut)}

@@ -1,4 +1,4 @@
-"""The graphs of items that a dataset has: what their weights mean, and the edges of one item."""
+"""Item graphs of a dataset on disk: the meaning of their weights, and the edges of one item."""
 
 import re
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ SOURCE = EDGES.schema.get_field_index("source")
 
 @dataclass(frozen=True)
 class EdgeWeightMeaning:
-    """What the weights of a graph are.
+    """Meaning of a graph's edge weights.
 
     Attributes:
-        name: in a word or two.
-        meaning: in a sentence.
-        digits: behind the point.
-        full: the largest that there can be; None if there is no such.
+        name: a word or two.
+        meaning: a clause.
+        digits: decimal places to show.
+        full: the largest possible weight; None if unbounded.
     """
 
     name: str
@@ -39,12 +39,12 @@ class EdgeWeightMeaning:
 
 @dataclass(frozen=True)
 class ItemGraph:
-    """A graph of items that lies on the disk.
+    """An item graph on disk.
 
     Attributes:
-        name: of the graph or part in it.
+        name: of the graph, or of one of its parts.
         path: of its edges.
-        provenance: what made it.
+        provenance: of its file.
     """
 
     name: GraphName
@@ -58,19 +58,19 @@ class ItemGraph:
 
     @property
     def what(self) -> str:
-        """How its edges are chosen, with the numbers that were given in the place of their names."""
+        """How its edges are chosen, with the parameters' values in place of their names."""
         params = self.provenance["params"]
         return re.sub(r"\b(k|min_count)\b", lambda key: str(params.get(key[0], key[0])), self.name.description.what)
 
     @property
     def weighing(self) -> EdgeWeightMeaning:
-        """What its weights are."""
+        """Meaning of its weights."""
         return weighing(self.name.kind, self.provenance["params"])
 
     def edges_of(self, item: int) -> pl.DataFrame:
-        """The targets and weights of an item's own edges, the best first.
+        """Targets and weights of an item's outgoing edges, the largest weight first.
 
-        Only the row groups that may have any are read, as the file may hold all edges of millions of items.
+        Reads only the row groups that may contain any, as the file may hold the edges of millions of items.
 
         Raises:
             DataError: the file is damaged or has other columns.
@@ -92,25 +92,25 @@ class ItemGraph:
 
 
 def item_graphs(layout: Layout) -> list[ItemGraph]:
-    """The graphs of items that a dataset has, in the order of the catalogue.
+    """All item graphs of a dataset, in catalogue order.
 
     Raises:
         MissingInputError: it has none.
-        DataError: a file there is none of mmprep's.
+        DataError: a file was not written by mmprep.
     """
-    found = [
+    graphs = [
         ItemGraph(name, layout.graph(str(name)), read_origin(layout.graph(str(name))))
         for description in DESCRIPTIONS
         if description.nodes == "items"
         for name in names_of(description, layout)
     ]
-    if not found:
+    if not graphs:
         raise MissingInputError(f"{layout.graph('*').parent}: no graph of items; run `mmprep graph` first")
-    return found
+    return graphs
 
 
 def read_origin(path: Path) -> dict[str, Any]:
-    """The provenance of a graph; raises DataError where it does not tell the inputs and parameters."""
+    """The provenance of a graph; raises DataError if it lacks the inputs or the parameters."""
     provenance = read_provenance(path)
     for key in ("inputs", "params"):
         if not isinstance(provenance.get(key), dict):
@@ -119,7 +119,7 @@ def read_origin(path: Path) -> dict[str, Any]:
 
 
 def names_of(description: GraphDescription, layout: Layout) -> Iterator[GraphName]:
-    """The names of a kind's graphs whose files are there."""
+    """Names of a kind's graphs whose files exist."""
     if description.a_part_each:
         folder = layout.graph_folder(description.kind)
         yield from (GraphName(description.kind, path.stem) for path in sorted(folder.glob("[!.]*.parquet")))
@@ -128,11 +128,11 @@ def names_of(description: GraphDescription, layout: Layout) -> Iterator[GraphNam
 
 
 def weighing(kind: str, params: dict[str, Any]) -> EdgeWeightMeaning:
-    """What the weights of a kind of graph are.
+    """Meaning of the weights of a kind of graph.
 
     Args:
-        kind: of items.
-        params: the section that made it; what it lacks is taken to be the default.
+        kind: of item graph.
+        params: the section that the graph was built with; missing keys count as their defaults.
     """
     weight, normalise = params.get("weight"), params.get("normalise", "none")
     by = "" if normalise == "none" else f", normalised by {normalise}"
@@ -146,7 +146,7 @@ def weighing(kind: str, params: dict[str, Any]) -> EdgeWeightMeaning:
         )
     if weight == "binary":
         return EdgeWeightMeaning(
-            "weight", f"weights are 1 for each neighbour{by}, so the order tells nothing of similarity"
+            "weight", f"weights are 1 for each neighbour{by}, so the order says nothing about similarity"
         )
     meaning = f"weights are cosine similarities of the vectors{by}"
     return EdgeWeightMeaning("weight", meaning) if by else EdgeWeightMeaning("cosine", meaning, full=1)

@@ -1,4 +1,4 @@
-"""What a graph builder is given, and what it hands back to be written."""
+"""Input and output of a graph builder: the request, and the built graph, which writes itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from mmprep.pipeline.tables.provenance import record
 from mmprep.pipeline.tables.schemas import EDGES
 
 EdgesAndShape = tuple[Edges, tuple[int, int]]
-"""Edges, and the numbers of nodes they can start from and end at."""
+"""Edges, and the numbers of source and target nodes."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class GraphRequest:
         params: section `graphs`.
         encoders: the encoder of each modality that training uses.
         layout: of the dataset.
-        progress: shown what takes long.
+        progress: reports long steps.
     """
 
     name: GraphName
@@ -54,13 +54,13 @@ class GraphRequest:
 
 @dataclass(frozen=True)
 class BuiltGraph:
-    """The edges of a graph and what its files record of them.
+    """Edges of a graph, and the metadata recorded with them.
 
     Attributes:
-        parts: the contents of its files; a graph of one file has the part "".
-        section: the parameters that made it.
-        inputs: the files that it was made of.
-        metrics: metrics of this kind of graph, beside those of any edges.
+        parts: edges by part, one file each; a graph of one file has the part "".
+        section: the parameters it was built with.
+        inputs: the files it was built from.
+        metrics: metrics specific to this kind of graph, added to those of all graphs.
         libraries: distributions whose version can change the edges.
     """
 
@@ -71,7 +71,7 @@ class BuiltGraph:
     libraries: tuple[str, ...] = ()
 
     def write(self, request: GraphRequest) -> dict[str, Any]:
-        """Write the graph's file, or its folder with a file a part, all at once.
+        """Write the graph's file, or its folder with one file per part, atomically.
 
         Returns:
             The metrics; those of parts are named `PART_edges` and so on.
@@ -92,6 +92,6 @@ class BuiltGraph:
     def _metrics(self, *, bipartite: bool) -> dict[str, Any]:
         metrics: dict[str, Any] = {}
         for part, (edges, (n_sources, n_targets)) in self.parts.items():
-            found = summarise(edges, n_sources, n_targets if bipartite else None)
-            metrics |= {f"{part}_{key}" if part else key: value for key, value in found.items()}
+            summary = summarise(edges, n_sources, n_targets if bipartite else None)
+            metrics |= {f"{part}_{key}" if part else key: value for key, value in summary.items()}
         return metrics | dict(self.metrics)

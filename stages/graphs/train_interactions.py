@@ -10,7 +10,7 @@ from mmprep.pipeline.tables.interactions import read_splits
 
 
 def split_files(layout: Layout) -> list[Path]:
-    """What graphs of interactions are made of."""
+    """Input files of graphs that are built from interactions."""
     return [layout.interactions, layout.users, layout.items]
 
 

@@ -10,5 +10,5 @@ from mmprep.stages.graphs.train_interactions import train_of
 
 
 def build(request: GraphRequest) -> dict[str, Any]:
-    """Users joined by their common items."""
+    """Join users by their common items."""
     return build_cooccurrence_graph(csr_array(train_of(request.layout).T), request.params.user_user, request)

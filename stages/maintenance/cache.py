@@ -1,4 +1,4 @@
-"""Looking after the row cache: what is in it, whether it is whole, and what may go."""
+"""Maintenance of the row cache: statistics, verification and pruning."""
 
 import time
 from contextlib import suppress
@@ -16,16 +16,16 @@ DAY = 24 * 3600
 
 @dataclass(frozen=True)
 class FolderStats:
-    """What the cache holds of one fingerprint.
+    """Statistics of the cache folder of one fingerprint.
 
     Attributes:
         folder: its name in the cache.
-        fingerprint: what the rows were made by; `encoder`, `weights`, `pretrained` and `precision` are in it.
-        shards: files with rows.
+        fingerprint: identity of the rows' encoder; has `encoder`, `weights`, `pretrained` and `precision`.
+        shards: the number of files with rows.
         rows: in all shards whose footer can be read.
         bytes: of all shards.
-        damaged: files that were set aside.
-        used: when it was last read or added to, in seconds since 1970, to the hour; None if nothing tells.
+        damaged: the number of damaged files that were set aside.
+        used: time of the last read or write, in seconds since 1970, to the hour; None if unknown.
     """
 
     folder: str
@@ -39,12 +39,12 @@ class FolderStats:
 
 @dataclass(frozen=True)
 class Verified:
-    """What reading all of the cache found.
+    """Result of verifying the whole cache.
 
     Attributes:
-        shards: those that are whole.
+        shards: the number of intact shards.
         rows: in them.
-        damaged: the shards that were set aside now, as FOLDER/NAME.
+        damaged: the shards set aside by this run, as FOLDER/NAME.
     """
 
     shards: int
@@ -54,11 +54,11 @@ class Verified:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was taken out of the cache.
+    """Result of pruning the cache.
 
     Attributes:
-        folders: those that were removed.
-        bytes: freed in all.
+        folders: that were removed.
+        bytes: freed in total.
     """
 
     folders: list[str]
@@ -66,12 +66,12 @@ class Pruned:
 
 
 def stats(place: Store) -> list[FolderStats]:
-    """What the cache holds, by folder; what others put there is passed over."""
+    """Statistics of each folder of the cache; folders of other programs are skipped."""
     return [stats_of(folder) for folder in our_folders(place)]
 
 
 def stats_of(folder: CacheFolder) -> FolderStats:
-    """What one folder holds. Shards that are damaged count no rows."""
+    """Statistics of one folder; damaged shards count no rows."""
     shards = folder.shards()
     rows = 0
     for shard in shards:
@@ -89,7 +89,7 @@ def stats_of(folder: CacheFolder) -> FolderStats:
 
 
 def verify(place: Store, progress: Progress = silent) -> Verified:
-    """Compare every shard's bytes with its name; the damaged are set aside, and encoded again when they are needed."""
+    """Compare every shard's bytes with its name; set damaged ones aside, to be encoded again when they are needed."""
     shards = rows = 0
     damaged: list[str] = []
     for folder in our_folders(place):
@@ -107,12 +107,12 @@ def verify(place: Store, progress: Progress = silent) -> Verified:
 
 
 def prune(place: Store, unused_days: int | None = None, encoder: str | None = None) -> Pruned:
-    """Remove folders that are not needed, and tidy up the others: damaged shards, leftovers, many small shards.
+    """Remove folders that are not needed, and clean up the others: damaged shards, leftovers, many small shards.
 
     Args:
         place: the cache.
-        unused_days: remove what was not used for so many days.
-        encoder: remove only what this encoder made. Of neither, no folder goes; of both, those that meet both.
+        unused_days: remove folders not used for this number of days.
+        encoder: remove folders of this encoder. Without either, no folder is removed; with both, those that match both.
     """
     removed = []
     freed = 0
@@ -130,7 +130,7 @@ def prune(place: Store, unused_days: int | None = None, encoder: str | None = No
 
 
 def is_unwanted(folder: CacheFolder, unused_days: int | None, encoder: str | None) -> bool:
-    """Whether a folder meets what `prune` was asked to remove. One that does not tell its last use stays."""
+    """Whether a folder matches the conditions of `prune`. A folder of unknown last use does not match `unused_days`."""
     if unused_days is None and encoder is None:
         return False
     used = folder.last_use()

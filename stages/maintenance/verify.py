@@ -1,4 +1,4 @@
-"""Verb `verify`: every artefact of a dataset against what it records of itself: what is damaged, and what is stale."""
+"""Verb `verify`: find damaged and stale artefacts of a dataset by the checksums, shapes and inputs that they record."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,17 +31,17 @@ from mmprep.stages.maintenance.verify_features import check_features
 from mmprep.stages.maintenance.verify_runs import check_run
 
 Artefact = tuple[Path, str, Callable[[], None]]
-"""A file or folder, the command that makes it, and its check, which raises what is wrong."""
+"""A file or folder, the command that makes it, and its check, which raises if it is damaged or stale."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one artefact.
+    """Result of checking one artefact.
 
     Attributes:
         path: the file or folder.
-        state: `stale` is whole, but made of other inputs than there are now.
-        what: why it is not sound, and what to run; empty if it is.
+        state: `stale` means intact, but made of other inputs than the current ones.
+        what: the fault, and the command to run; empty if ok.
     """
 
     path: Path
@@ -50,26 +50,26 @@ class Finding:
 
 
 def run(layout: Layout, progress: Progress = silent) -> list[Finding]:
-    """Check all artefacts of a dataset that there are: their bytes, their shapes, and what they were made of.
+    """Check all existing artefacts of a dataset: their bytes, shapes and inputs.
 
     Raises:
         MissingInputError: there are none.
     """
     checker = IntegrityChecker(layout)
-    found = list(artefacts(layout, checker))
-    if not found:
+    listed = list(artefacts(layout, checker))
+    if not listed:
         raise MissingInputError(f"{layout.raw_interactions.parent}: nothing to verify; run `dvc repro` first")
     findings = []
-    with progress("verifying", len(found), "artefacts") as advance:
+    with progress("verifying", len(listed), "artefacts") as advance:
         checker.note = partial(advance, 0)
-        for artefact in found:
+        for artefact in listed:
             findings.append(examine(artefact))
             advance(1, "")
     return findings
 
 
 def examine(artefact: Artefact) -> Finding:
-    """What its check says of an artefact."""
+    """Run an artefact's check."""
     path, made_by, check = artefact
     state: State = "damaged"
     try:
@@ -77,7 +77,7 @@ def examine(artefact: Artefact) -> Finding:
     except IntegrityError as fault:
         state, what = fault.state, str(fault)
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
-        what = f"does not tell what mmprep tells of its files ({type(error).__name__}: {error})"
+        what = f"does not hold what mmprep records in its files ({type(error).__name__}: {error})"
     except (MmprepError, OSError, ValueError, MemoryError, pa.ArrowException, SafetensorError) as error:
         what = (
             next(iter(str(error).splitlines()), type(error).__name__).removeprefix(f"{path}: ").removeprefix(f"{path}/")
@@ -88,7 +88,7 @@ def examine(artefact: Artefact) -> Finding:
 
 
 def artefacts(layout: Layout, checker: IntegrityChecker) -> Iterator[Artefact]:
-    """Each artefact that there is, in the order of the pipeline."""
+    """All existing artefacts, in pipeline order."""
     for path, table in (
         (layout.raw_interactions, INTERACTIONS),
         (layout.raw_items, RAW_ITEMS),
@@ -117,7 +117,7 @@ def artefacts(layout: Layout, checker: IntegrityChecker) -> Iterator[Artefact]:
 
 
 def run_artefacts(run: RunLayout, checker: IntegrityChecker) -> Iterator[Artefact]:
-    """What training and evaluation have written of a recommender."""
+    """Artefacts of one recommender's training and evaluation."""
     name = run.folder.name
     yield run.folder, f"mmprep train --recommender {name}", partial(check_run, run, checker)
     evaluate = f"mmprep evaluate --recommender {name}"
@@ -129,17 +129,17 @@ def run_artefacts(run: RunLayout, checker: IntegrityChecker) -> Iterator[Artefac
 
 
 def folders(parent: Path) -> list[Path]:
-    """The folders in which something is; hidden ones are what killed stages left."""
+    """Non-empty folders, without the hidden ones, which are leftovers of killed stages."""
     return [path for path in sorted(parent.glob("[!.]*")) if path.is_dir() and any(path.iterdir())]
 
 
 def files(parent: Path, kind: str) -> list[Path]:
-    """The files of one kind."""
+    """Files with an extension, without the hidden ones."""
     return sorted(parent.glob(f"[!.]*.{kind}"))
 
 
 def graph_files(layout: Layout) -> list[Path]:
-    """The files of graphs, of which some lie in a folder a kind."""
+    """Graph files; some kinds have a folder of their own."""
     top = layout.graph_folder("")
     return [path for folder in (top, *folders(top)) for path in files(folder, "parquet")]
 

@@ -1,4 +1,4 @@
-"""Whether features are what was written, and made of the photos or texts that there are now."""
+"""Check that features are intact, and made of the current photos or texts."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from mmprep.pipeline.tables.schemas import ITEMS
 from mmprep.pipeline.tables.table import difference
 from mmprep.stages.extract.inputs import Source, key_of, photo_sources, text_sources
 
-REMARK_EACH = 100  # items
+REMARK_EACH = 100  # items between progress remarks
 
 
 def check_features(folder: Path, checker: IntegrityChecker) -> None:
@@ -33,27 +33,27 @@ def check_features(folder: Path, checker: IntegrityChecker) -> None:
     """
     parts = part_paths(folder)
     provenance = read_provenance(parts[0])
-    having = np.concatenate(list(ordered_items(parts, provenance, checker.note)))
+    items = np.concatenate(list(ordered_items(parts, provenance, checker.note)))
     if provenance.get("reduced"):
         check_basis(folder / BASIS_FILE, provenance["reduced"]["basis_sha256"])
     checker.require_inputs(provenance)
-    if strange := checker.beyond(pl.Series("item", having), "item"):
-        raise IntegrityError("damaged", strange)
-    # Others' features have no photos or texts that anybody knows, and whose got whose by noise is not recorded.
+    if unknown := checker.beyond(pl.Series("item", items), "item"):
+        raise IntegrityError("damaged", unknown)
+    # The sources of external features are unknown, and which item noise gave which other's source is not recorded.
     if provenance["encoder"]["library"] != "file" and not provenance["replaced_by_noise"]:
-        check_contents(folder.name, provenance, having, checker)
+        check_contents(folder.name, provenance, items, checker)
 
 
 def ordered_items(parts: list[Path], provenance: dict[str, Any], note: Callable[[str], None]) -> Iterator[Items]:
-    """The items of all parts, group by group; raises IntegrityError where a part is not as it should be."""
+    """Yield the items of all parts by row group; raise IntegrityError on a wrong schema, provenance or order."""
     made, last = provenance["encoder"], -1
     expected = FeatureSpec(made["form"], made["dimension"], made["stored_as"]).schema()
     yield np.array([], dtype=np.int32)
     for part in parts:
         note(f"{part.parent.name}/{part.name}")
-        found = pq.read_schema(part).remove_metadata()
-        if not found.equals(expected):
-            raise IntegrityError("damaged", f"{part.name}: {difference(found, expected)}")
+        schema = pq.read_schema(part).remove_metadata()
+        if not schema.equals(expected):
+            raise IntegrityError("damaged", f"{part.name}: {difference(schema, expected)}")
         if read_provenance(part) != provenance:
             raise IntegrityError("damaged", f"{part.name}: not of one run with {parts[0].name}")
         for items in items_of(part):
@@ -64,30 +64,30 @@ def ordered_items(parts: list[Path], provenance: dict[str, Any], note: Callable[
 
 
 def items_of(part: Path) -> Iterator[Items]:
-    """The items of a feature part, group by group; all columns are read, each page against its checksum."""
+    """Yield the items of a feature part by row group; all columns are read, to verify each page's checksum."""
     try:
         with pq.ParquetFile(part, page_checksum_verification=True) as file:
-            # Batches would hold a whole part in memory in the end, a row group is 4 MB.
+            # Reading in batches would finally hold a whole part in memory; a row group is 4 MB.
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group)["item"].to_numpy()
     except (OSError, pa.ArrowException) as error:
         raise IntegrityError("damaged", f"{part.name}: {str(error).splitlines()[0]}") from error
 
 
-def check_contents(encoder: str, provenance: dict[str, Any], having: Items, checker: IntegrityChecker) -> None:
-    """Compare the photos or texts that features were made of with those that there are; raises IntegrityError."""
+def check_contents(encoder: str, provenance: dict[str, Any], encoded: Items, checker: IntegrityChecker) -> None:
+    """Compare the photos or texts that features were made of with the current ones; raises IntegrityError."""
     layout, template = checker.layout, provenance["params"].get("template")
     items = ITEMS.read(layout.items)
     sources = photo_sources(items) if template is None else text_sources(items, template)
-    there = {source.item: source for source in sources}
+    by_item = {source.item: source for source in sources}
     contents = hashlib.sha256()
     # Photos that could not be decoded left no row and are not in the digest; texts without a token are.
-    chosen = having.tolist() if template is None else sorted(there)
+    chosen = encoded.tolist() if template is None else sorted(by_item)
     with PhotoFiles(layout.raw) as photos:
         for done, item in enumerate(chosen):
-            if item not in there:
-                raise IntegrityError("stale", f"item {item} has nothing to encode any more")
-            content = read_photo(photos, there[item]) if template is None else there[item].content_ref.encode()
+            if item not in by_item:
+                raise IntegrityError("stale", f"item {item} has no photo or text any more")
+            content = read_photo(photos, by_item[item]) if template is None else by_item[item].content_ref.encode()
             contents.update(item.to_bytes(4, "little") + key_of(content))
             if done % REMARK_EACH == 0:
                 checker.note(f"{encoder}: item {done} of {len(chosen)}")
@@ -105,7 +105,7 @@ def read_photo(photos: PhotoFiles, source: Source) -> bytes:
 
 
 def check_basis(path: Path, expected: str) -> None:
-    """Check that the basis of reduced vectors is the one that they are in."""
+    """Check that the PCA basis is the one that reduced the vectors."""
     if not path.exists():
         raise IntegrityError("damaged", f"{path.name} is gone")
     if sha256(path) != expected:

@@ -1,4 +1,4 @@
-"""Whether a trained recommender is what training wrote, and trained on the inputs that there are now."""
+"""Check that a trained recommender is what training wrote, from the current inputs."""
 
 from mmprep.pipeline.layout import RunLayout
 from mmprep.pipeline.tables.integrity import IntegrityChecker, IntegrityError, size_of

@@ -20,9 +20,9 @@ from mmprep.stages.training.run import TrainedRun
 
 
 def run(name: str, params: EvaluateParams, layout: Layout, progress: Progress = silent) -> dict[str, Any]:
-    """Rank all items for all users with a trained recommender; write the best items, and what they are worth in test.
+    """Rank all items for all users with a trained recommender; write the top items and their test metrics.
 
-    The metrics are those of the lists that are written, so anyone can compute them again.
+    The metrics are computed from the written lists, so they can be recomputed from the files.
 
     Returns:
         The test metrics.
@@ -31,22 +31,22 @@ def run(name: str, params: EvaluateParams, layout: Layout, progress: Progress = 
         MissingInputError: the recommender is not trained.
         DataError: its files are damaged, or of another dataset or split.
     """
-    del progress  # seconds
+    del progress  # takes seconds
     files = layout.run(name)
     splits = read_splits(layout)
     trained = TrainedRun.open(files, name)
-    # A recommender that was trained on another split knows items of today's test.
+    # A recommender trained on another split has seen items of the current test split.
     trained.require_fresh(layout, (layout.interactions, layout.users, layout.items))
     users, items = trained.embeddings(splits.n_users, splits.n_items)
     mask = csr_array(splits.train + splits.val) if params.mask_val else splits.train
-    everyone = np.flatnonzero(np.diff(splits.train.indptr))
-    ranking = rank(users, items, everyone, mask, max(CUTOFFS))
-    found = match_hits(ranking, splits.test)
-    metrics = ranking_metrics(found.hits, found.relevant)
+    active_users = np.flatnonzero(np.diff(splits.train.indptr))
+    ranking = rank(users, items, active_users, mask, max(CUTOFFS))
+    matched = match_hits(ranking, splits.test)
+    metrics = ranking_metrics(matched.hits, matched.relevant)
     inputs = [files.embeddings, layout.interactions, layout.users, layout.items]
     provenance = record("evaluate", layout, params, inputs, ("torch",), recommender=name)
     RECOMMENDATIONS.write(to_rows(ranking, layout), files.recommendations, provenance)
-    write_json(files.metrics_by_group, metrics_by_group(found, splits.test, splits.train, params.user_groups))
+    write_json(files.metrics_by_group, metrics_by_group(matched, splits.test, splits.train, params.user_groups))
     write_json(files.metrics, metrics)
     return metrics
 
@@ -68,7 +68,7 @@ def to_rows(ranking: Ranking, layout: Layout) -> pl.DataFrame:
 
 
 def evaluate_run(trained: TrainedRun, params: EvaluateParams, splits: SplitMatrices) -> dict[str, float]:
-    """The test metrics of a run that training has just written or found whole; also written into its folder.
+    """Compute the test metrics of a complete run and write them into its folder.
 
     Raises:
         DataError: there is nothing to test on.

@@ -1,4 +1,4 @@
-"""Modules that read the inputs of a recommender beside the interactions. Imports no torch."""
+"""Reader modules of a recommender's inputs other than interactions. Imports no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from mmprep.models.recommenders.catalogue import RecommenderDescription
 from mmprep.pipeline.layout import Layout
 
 Encoders = Mapping[str, str]
-"""The encoder of each modality that is used."""
+"""Encoder of each modality in use."""
 
 
 @dataclass(frozen=True)
 class InputRequest:
-    """Inputs of one recommender beside the interactions.
+    """Request for the inputs of one recommender other than interactions.
 
     Attributes:
         description: of the recommender.
@@ -30,9 +30,9 @@ class InputRequest:
 
 
 def readers(description: RecommenderDescription) -> dict[str, str]:
-    """The module that reads each kind of input that a recommender uses, by its field in TrainingData.
+    """Reader module of each kind of input that a recommender uses, by its field in TrainingData.
 
-    They are loaded by name, so that a recommender depends on the code of its own inputs alone.
+    Loaded by name, so that a recommender depends only on the code of its own inputs.
     """
     used = {
         "features": description.multimodal,

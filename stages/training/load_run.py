@@ -21,7 +21,7 @@ class LoadedRun:
     """A trained recommender in memory.
 
     Attributes:
-        run: the files that it is from.
+        run: the run on disk.
         recommender: with the best epoch's parameters.
         data: the interactions, features and graphs that it was trained on.
         inputs: the files of that data.
@@ -39,19 +39,19 @@ def load_run(layout: Layout, name: str) -> LoadedRun:
     Raises:
         ParamsError: there is no such recommender.
         MissingInputError: it is not trained.
-        DataError: its files are damaged, or its inputs have changed since, or another version has trained it.
+        DataError: its files are damaged, its inputs have changed since, or another version trained it.
     """
     description = describe(name)
     run = TrainedRun.open(layout.run(name), name)
     run.require_whole()
     run.require_fresh(layout)
-    read = read_training_data(description, run.config.features, layout, TrainParams().token_memory)
-    run.require_sizes(read.data.n_users, read.data.n_items)
+    loaded = read_training_data(description, run.config.features, layout, TrainParams().token_memory)
+    run.require_sizes(loaded.data.n_users, loaded.data.n_items)
     kind = description.load()
     try:
         params = parse_section(kind.params_type, run.config.params, "params", str(run.files.config))
-        recommender = build(kind, read.data, params, seed=0)
+        recommender = build(kind, loaded.data, params, seed=0)
         recommender.load_state_dict(load_file(run.files.checkpoint))
     except (ParamsError, RuntimeError) as error:
         raise DataError(f"{run.files.folder}: of another version of {name}; run `{run.made_by}` again") from error
-    return LoadedRun(run, recommender.eval(), read.data, read.inputs)
+    return LoadedRun(run, recommender.eval(), loaded.data, loaded.inputs)

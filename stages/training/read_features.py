@@ -1,4 +1,4 @@
-"""Item features of a recommender: a matrix a modality."""
+"""Item features of a recommender: one matrix per modality."""
 
 from pathlib import Path
 
@@ -7,16 +7,16 @@ from mmprep.stages.training.input_readers import InputRequest
 
 
 def read(request: InputRequest) -> tuple[dict[str, Matrix], list[Path]]:
-    """Read the features of each modality, [n_items, dimension], and name the files.
+    """Read the features of each modality, [n_items, dimension], and list the files.
 
     Raises:
-        MissingInputError: an encoder's features are not there.
+        MissingInputError: an encoder's features are missing.
         DataError: they are damaged or of another dataset.
     """
     features: dict[str, Matrix] = {}
     inputs: list[Path] = []
     for modality, encoder in request.encoders.items():
-        found = FeatureSet.of(request.layout, encoder)
-        features[modality] = found.vectors().matrix(request.n_items)
-        inputs += found.parts
+        feature_set = FeatureSet.of(request.layout, encoder)
+        features[modality] = feature_set.vectors().matrix(request.n_items)
+        inputs += feature_set.parts
     return features, inputs

@@ -13,11 +13,11 @@ INTERACTION_PARTS = ("symmetric", "user_mean", "item_mean")
 
 
 def read(request: InputRequest) -> tuple[dict[str, csr_array], list[Path]]:
-    """Read the weights [sources, targets] of each graph, and name the files.
+    """Read the weights [sources, targets] of each graph, and list the files.
 
     Raises:
         MissingInputError: a graph is not built.
-        DataError: it is damaged, or was built of something else than there is now.
+        DataError: it is damaged, or its inputs have changed since.
     """
     layout, kinds = request.layout, request.description.graphs
     names = {str(key): name for kind in kinds for key, name in graph_files(kind, request.encoders)}
@@ -26,9 +26,9 @@ def read(request: InputRequest) -> tuple[dict[str, csr_array], list[Path]]:
 
 
 def graph_files(kind: str, encoders: Encoders) -> Iterator[tuple[GraphName, GraphName]]:
-    """The name of each graph of a kind, as recommenders use it, by modality, and as its file has it, by encoder.
+    """Pairs of names of each graph of a kind: the recommender's, by modality, and the file's, by encoder.
 
-    None of `intra_item`, which come with the patches and tokens among which they are.
+    None of `intra_item`, which are read with their patches and tokens.
     """
     if kind == "knn":
         yield from ((GraphName(kind, modality), GraphName(kind, encoder)) for modality, encoder in encoders.items())

@@ -1,4 +1,4 @@
-"""Patches and tokens of a recommender, with the graphs among them. The vectors are read in training."""
+"""Patches and tokens of a recommender, with their intra-item graphs. The vectors are read during training."""
 
 from pathlib import Path
 
@@ -11,10 +11,10 @@ from mmprep.stages.training.input_readers import InputRequest
 
 
 def read(request: InputRequest) -> tuple[dict[str, TokenSource], list[Path]]:
-    """Open the patches and the tokens of items, and name the files.
+    """Open the patches and the tokens of items, and list the files.
 
     Raises:
-        MissingInputError: features or a graph are not there.
+        MissingInputError: features or a graph are missing.
         DataError: either is damaged, or of another dataset.
     """
     tokens, inputs, layout = {}, [], request.layout
@@ -33,6 +33,6 @@ def open_tokens(features: FeatureSet, layout: Layout, memory: int) -> TokenSourc
         DataError: features or graph are damaged, or the graph is of another dataset.
     """
     edges = IntraItemEdges.of(layout, features.folder.name)
-    # Whether pieces of vectors will do was decided when their graph was built.
+    # Whether pieces of vectors may replace tokens was decided when their graph was built.
     vectors = token_vectors(features, pseudo_tokens=True)
     return TokenSource(vectors, edges, memory, features.folder.parent, is_pseudo=isinstance(vectors, PseudoTokens))

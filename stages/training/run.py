@@ -1,7 +1,7 @@
-"""A training run on disk: the one reader of its config.json, training.json, history.csv and metrics.json.
+"""A training run on disk: the only reader of its config.json, training.json, history.csv and metrics.json.
 
-`write_run` writes a run and `load_run` rebuilds its recommender. They are modules of their own, so that a stage which
-only reads runs depends on neither, and this one imports no torch, which takes seconds.
+`write_run` writes a run and `load_run` rebuilds its recommender. They are separate modules, so that a stage that only
+reads runs depends on neither, and this one imports no torch, which takes seconds.
 """
 
 import csv
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VALIDATION = "val_recall@20"
-"""The metric of training.json by which training stops and runs are compared."""
+"""Metric of training.json used for early stopping and to compare runs."""
 
 
 class Record(BaseModel):
-    """Base of what training writes as JSON: strict about types; keys that another version adds are kept."""
+    """Base of the JSON records that training writes: strict types; keys added by other versions are kept."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
 
@@ -47,15 +47,15 @@ class RunConfig(Record):
     """config.json: the provenance of a run, and the digests of its weights.
 
     Attributes:
-        mmprep: the version that trained.
+        mmprep: the version that trained the run.
         stage: `train`.
         params: the recommender's section of params.yaml.
         inputs: the digest of each file that was read, by its path below the data folder.
         libraries: the version of each distribution that can change the result.
         recommender: its name.
         features: the encoder of each modality, or of patches and words.
-        pseudo_tokens: encoders pieces of whose vectors stood for patches or tokens.
-        train: what else determines the run.
+        pseudo_tokens: encoders whose vectors were cut into pieces in place of patches or tokens.
+        train: the keys of section `train` that determine the run.
         outputs: the SHA-256 of checkpoint and embeddings, by file name.
     """
 
@@ -82,12 +82,12 @@ class TrainingMetrics(Record):
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run whose training has ended.
+    """A completed training run.
 
     Attributes:
         files: of the run.
         recommender: its name, for the command in messages.
-        config: what config.json held when the run was opened.
+        config: config.json, as it was when the run was opened.
         values: the same as plain JSON values.
     """
 
@@ -112,19 +112,19 @@ class TrainedRun:
         return train_command(self.recommender)
 
     def is_whole_result_of(self, provenance: Mapping[str, Any]) -> bool:
-        """Whether training with exactly this provenance wrote the weights that are there now.
+        """Whether training with exactly this provenance wrote the current weights.
 
         Raises:
-            OSError: one of them is gone.
+            OSError: one of them is missing.
         """
         return self.values == {**provenance, "outputs": weights_digests(self.files)}
 
     def require_output(self, path: Path) -> None:
-        """Compare one of the files of weights with its digest.
+        """Compare a weights file with its recorded digest.
 
         Raises:
-            MissingInputError: it is gone.
-            DataError: it is another.
+            MissingInputError: it is missing.
+            DataError: the digests differ.
         """
         if sha256(require_exists(path, self.made_by)) != self.config.outputs.get(path.name):
             raise DataError(f"{path}: not what training wrote; run `{self.made_by}` again")
@@ -133,7 +133,7 @@ class TrainedRun:
         """Compare the weights with their digests, and the history with the number of epochs.
 
         Raises:
-            MissingInputError: a file is gone.
+            MissingInputError: a file is missing.
             DataError: one is damaged, or of another training.
         """
         for path in weights(self.files):
@@ -143,19 +143,19 @@ class TrainedRun:
             raise DataError(f"{self.files.history}: does not have {epochs} epochs; run `{self.made_by}` again")
 
     def require_fresh(self, layout: Layout, only: Collection[Path] = ()) -> None:
-        """Check that the run was trained on files as they are now.
+        """Check that the run's inputs have not changed since training.
 
         Args:
             layout: of the dataset.
-            only: compare these files alone, by default all that training read.
+            only: compare only these files; by default all that training read.
 
         Raises:
-            DataError: it was not; the message names the file and the command.
+            DataError: an input has changed; the message names it and the command.
         """
         require_fresh(self.files.folder, self.config.inputs, layout, self.made_by, only)
 
     def sizes(self) -> tuple[int, int]:
-        """The number of users and of items that have an embedding.
+        """Numbers of users and items with an embedding.
 
         Raises:
             DataError: the file is damaged.
@@ -172,7 +172,7 @@ class TrainedRun:
         """Check that there is an embedding for each user and item of the dataset.
 
         Raises:
-            DataError: there are more or fewer, or the file is damaged.
+            DataError: the numbers differ, or the file is damaged.
         """
         users, items = self.sizes()
         if (users, items) != (n_users, n_items):
@@ -185,8 +185,8 @@ class TrainedRun:
         """The users' [n_users, d] and items' [n_items, d] embeddings.
 
         Raises:
-            MissingInputError: the file is gone.
-            DataError: it is not the one that training wrote, or of another number of users or items.
+            MissingInputError: the file is missing.
+            DataError: it is not the one that training wrote, or has another number of users or items.
         """
         from safetensors.torch import load_file
 
@@ -196,7 +196,7 @@ class TrainedRun:
         return tensors["users"], tensors["items"]
 
     def training(self) -> dict[str, Any]:
-        """What training reported: see `read_training`."""
+        """The training metrics; see `read_training`."""
         return read_training(self.files, self.recommender)
 
 
@@ -206,7 +206,7 @@ def train_command(recommender: str) -> str:
 
 
 def weights(files: RunLayout) -> tuple[Path, Path]:
-    """The files whose digests are in config.json."""
+    """The weights files, whose digests config.json records."""
     return files.checkpoint, files.embeddings
 
 
@@ -229,7 +229,7 @@ def read_metrics(files: RunLayout, recommender: str, names: Collection[str]) -> 
     """Read metrics.json, which `evaluate` writes: the test metrics by name, with `names` among them.
 
     Raises:
-        DataError: the file holds something else.
+        DataError: the file lacks one of `names`, or is damaged.
     """
     try:
         metrics = {name: float(value) for name, value in read_json(files.metrics).items()}
@@ -242,11 +242,11 @@ def read_metrics(files: RunLayout, recommender: str, names: Collection[str]) -> 
 
 
 def read_record(path: Path, kind: type[R], recommender: str) -> tuple[R, dict[str, Any]]:
-    """Read JSON that training wrote: the record, and the values as they are in the file.
+    """Read JSON that training wrote, as a record and as plain values.
 
     Raises:
         MissingInputError: there is no such file.
-        DataError: it cannot be read, or holds something else; the message names the keys.
+        DataError: it cannot be read, or does not fit the record; the message names the keys.
     """
     again = train_command(recommender)
     try:
@@ -257,7 +257,7 @@ def read_record(path: Path, kind: type[R], recommender: str) -> tuple[R, dict[st
 
 
 def reason(error: Exception) -> str:
-    """The cause of an error of reading a record, in a line."""
+    """The cause of an error in reading a record, in one line."""
     if isinstance(error, ValidationError):
         keys = dict.fromkeys(str(mistake["loc"][0]) for mistake in error.errors())
         return f"missing or of another type: {', '.join(keys)}"
@@ -265,7 +265,7 @@ def reason(error: Exception) -> str:
 
 
 def history_epochs(path: Path) -> list[int]:
-    """The epochs of history.csv; none where it cannot be read."""
+    """Epoch numbers of history.csv; empty if it cannot be read."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             return [int(row["epoch"]) for row in csv.DictReader(file)]

@@ -1,4 +1,4 @@
-"""A grid search over a recommender's parameters: every combination trained, and the best on validation tested."""
+"""Grid search over a recommender's parameters: train every combination, test the one with the best validation."""
 
 import csv
 import hashlib
@@ -26,29 +26,29 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What training with one combination gave.
+    """Training result of one combination.
 
     Attributes:
         combination: the values that were tried.
         params: all of the recommender's parameters.
         key: the name of its run's folder.
-        told: the epochs and the validation metrics; only the reason if training diverged.
+        outcome: the epochs and the validation metrics; only the reason if training diverged.
     """
 
     combination: Combination
     params: RecommenderParams
     key: str
-    told: Mapping[str, Any]
+    outcome: Mapping[str, Any]
 
     @property
     def value(self) -> float:
-        """By which combinations are compared."""
-        return float(self.told.get(VALIDATION, -1.0))
+        """The metric by which combinations are compared; -1 if training diverged."""
+        return float(self.outcome.get(VALIDATION, -1.0))
 
     @property
     def row(self) -> dict[str, Any]:
         """As a row of the table."""
-        return {**self.combination, **self.told, "run": self.key}
+        return {**self.combination, **self.outcome, "run": self.key}
 
 
 def run(
@@ -62,8 +62,8 @@ def run(
 ) -> dict[str, Any]:
     """Train a recommender with every combination of values and choose by validation Recall@20, never by test.
 
-    What is read is read once. A combination that was trained before, from the same inputs, is not trained again. One
-    that diverges is a row of the table without metrics. Of equal combinations the first is chosen.
+    Inputs are read once. A combination that was trained before, from the same inputs, is not trained again. One that
+    diverges gets a row of the table without metrics. On ties the first combination is chosen.
 
     Args:
         name: the recommender.
@@ -76,66 +76,66 @@ def run(
 
     Returns:
         `chosen` (the values), `best_epoch`, `epochs`, the validation metrics, the test metrics of the chosen
-        combination alone, the name of its `run`, and how many `combinations` there are.
+        combination only, the name of its `run`, and the number of `combinations`.
 
     Raises:
         ParamsError: a range has an unknown parameter or a value that it cannot have.
-        MissingInputError: the split interactions, the features or the graphs are not there.
+        MissingInputError: the split interactions, the features or the graphs are missing.
         DataError: every combination diverged, or there is nothing to validate or test on.
     """
     grid = combinations(ranges, recommender_params)
     training, files = prepare(name, params, recommender_params, layout), layout.search(name)
-    found: list[TrialResult] = []
-    for place, (combination, combined) in enumerate(grid, start=1):
-        title = f"{described(combination)} ({place} of {len(grid)})"
-        found.append(
+    trials: list[TrialResult] = []
+    for number, (combination, combined) in enumerate(grid, start=1):
+        title = f"{described(combination)} ({number} of {len(grid)})"
+        trials.append(
             train(combination, replace(training, recommender_params=combined), files, with_title(title, progress))
         )
-        write_table(found, files)
-    best = max(found, key=lambda each: each.value)
+        write_table(trials, files)
+    best = max(trials, key=lambda each: each.value)
     if best.value < 0:
         raise DataError(f"{files.table}: every combination diverged; search lower values of learning_rate")
     trained = TrainedRun.open(files.run(best.key), name)
-    tested = evaluate_run(trained, evaluation, read_splits(layout))
-    told = {"chosen": best.combination, **best.told, **tested, "run": best.key, "combinations": len(found)}
+    test_metrics = evaluate_run(trained, evaluation, read_splits(layout))
+    summary = {"chosen": best.combination, **best.outcome, **test_metrics, "run": best.key, "combinations": len(trials)}
     made_from = {"evaluate": evaluation.model_dump(mode="json"), "ranges": dict(ranges), "config": trained.values}
-    write_json(files.best, {**told, "made_from": made_from})
-    return told
+    write_json(files.best, {**summary, "made_from": made_from})
+    return summary
 
 
 def train(combination: Combination, training: Training, files: SearchLayout, progress: Progress) -> TrialResult:
     """Train with one combination, unless that was done before."""
     key = hashlib.sha256(json.dumps(training.provenance, sort_keys=True).encode()).hexdigest()[:16]
     run_files = files.run(key)
-    told = training.finished(run_files) or diverged_before(run_files)
-    if told is None:
+    outcome = training.finished(run_files) or diverged_before(run_files)
+    if outcome is None:
         try:
-            told = training.run(run_files, progress)
+            outcome = training.run(run_files, progress)
         except DivergedError as error:
             logger.warning("%s: %s", described(combination), error)
-            told = {"diverged": str(error)}
-            write_json(run_files.training, told)
-    return TrialResult(combination, training.recommender_params, key, told)
+            outcome = {"diverged": str(error)}
+            write_json(run_files.training, outcome)
+    return TrialResult(combination, training.recommender_params, key, outcome)
 
 
 def diverged_before(files: RunLayout) -> dict[str, Any] | None:
-    """What an earlier run has told of a combination that diverged; its folder's name tells all that led to it."""
+    """Outcome of an earlier run that diverged; None if none did. The folder's name is a digest of all its inputs."""
     try:
-        told = read_json(files.training)
+        outcome = read_json(files.training)
     except (OSError, ValueError):
         return None
-    return told if told.keys() == {"diverged"} else None
+    return outcome if outcome.keys() == {"diverged"} else None
 
 
 def described(combination: Combination) -> str:
-    """The values as a user would write them."""
+    """The values as written on the command line."""
     return ", ".join(f"{key}={value}" for key, value in combination.items())
 
 
-def write_table(found: Sequence[TrialResult], files: SearchLayout) -> None:
-    """Write a CSV row a combination, in the order of the ranges."""
-    columns = list(dict.fromkeys(key for each in found for key in each.row))
+def write_table(trials: Sequence[TrialResult], files: SearchLayout) -> None:
+    """Write one CSV row per combination, in the order of the ranges."""
+    columns = list(dict.fromkeys(key for each in trials for key in each.row))
     with atomic_file(files.table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
         rows.writeheader()
-        rows.writerows(each.row for each in found)
+        rows.writerows(each.row for each in trials)

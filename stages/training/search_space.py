@@ -15,7 +15,7 @@ Combination = dict[str, Any]
 
 
 def parse_over(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """Ranges as a command line gives them, `layers=1,2,3`; values are read as in params.yaml.
+    """Parse ranges from the command line, such as `layers=1,2,3`; values are parsed as in params.yaml.
 
     Raises:
         ParamsError: one is not of that form, or a parameter is given twice.
@@ -24,23 +24,23 @@ def parse_over(texts: Sequence[str]) -> dict[str, list[Any]]:
     for text in texts:
         key, _, values = (part.strip() for part in text.partition("="))
         try:
-            found = YAML(typ="safe", pure=True).load(f"[{values}]")
+            parsed = YAML(typ="safe", pure=True).load(f"[{values}]")
         except (YAMLError, ValueError) as error:
             raise ParamsError(
                 f"over: found {text!r}, expected a parameter and its values, such as layers=1,2,3"
             ) from error
-        if not (key and values and isinstance(found, list)):
+        if not (key and values and isinstance(parsed, list)):
             raise ParamsError(f"over: found {text!r}, expected a parameter and its values, such as layers=1,2,3")
         if key in ranges:
             raise ParamsError(f"over: found {key} twice, expected each parameter once")
-        ranges[key] = found
+        ranges[key] = parsed
     return ranges
 
 
 def combinations(
     ranges: Mapping[str, Sequence[Any]], base: RecommenderParams
 ) -> list[tuple[Combination, RecommenderParams]]:
-    """Every combination of values, the last parameter's changing fastest, with the parameters that it gives.
+    """All combinations of values, the last parameter changing fastest, with the resulting recommender parameters.
 
     Args:
         ranges: the values to try of each parameter.
@@ -56,10 +56,10 @@ def combinations(
             raise ParamsError(f"search.{key}: found no values, expected at least one")
     rest = base.model_dump(mode="json")
     grid = [dict(zip(ranges, values, strict=True)) for values in product(*ranges.values())]
-    found = [(each, parse_section(type(base), {**rest, **each}, "", "search")) for each in grid]
+    parsed = [(each, parse_section(type(base), {**rest, **each}, "", "search")) for each in grid]
     firsts: dict[str, Combination] = {}
-    for each, params in found:
+    for each, params in parsed:
         first = firsts.setdefault(params.model_dump_json(), each)
         if first is not each:
             raise ParamsError(f"search: found {first} and {each}, which are the same; give each value once")
-    return found
+    return parsed

@@ -1,4 +1,4 @@
-"""Several seeds of one recommender: each trained and tested, and how far the metrics spread."""
+"""Train and test one recommender with several seeds; report the mean and standard deviation of each metric."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,11 +16,11 @@ from mmprep.stages.training.evaluate import evaluate_run
 from mmprep.stages.training.run import TrainedRun
 from mmprep.stages.training.train import prepare
 
-MOST = 1000  # who asks for more has meant a seed
+MOST = 1000  # a larger number was probably meant as a seed
 
 
 def parse_seeds(text: str, first: int) -> tuple[int, ...]:
-    """The seeds that a user asks for: a number says how many, from `first` on; a list such as `0,1,2` says which.
+    """Parse an option `seeds`: a number is a count, starting at `first`; a list such as `0,1,2` names the seeds.
 
     Raises:
         ParamsError: it is neither, or names fewer than two, or one twice.
@@ -50,12 +50,12 @@ def run(
 ) -> dict[str, Any]:
     """Train and test a recommender from several seeds; write each run and a summary of all.
 
-    What is read is read once. A seed whose run is whole is not trained again, and one that was killed continues.
+    Inputs are read once. A seed whose run is complete is not trained again; an interrupted one is resumed.
 
     Args:
         name: the recommender.
         seeds: at least two.
-        params: section `train`, whose own seed counts for nothing here.
+        params: section `train`; its own seed is ignored.
         recommender_params: the recommender's section.
         evaluation: section `evaluate`.
         layout: of the dataset.
@@ -63,23 +63,23 @@ def run(
 
     Returns:
         The metrics, `{"mean": ..., "std": ...}` each; test metrics as `recall@20`, validation ones as `val_recall@20`.
-        `std` is that of a sample, with n - 1 in the denominator.
+        `std` is the sample standard deviation, with n - 1 in the denominator.
 
     Raises:
         ParamsError: there is no such recommender, or there are too few seeds.
-        MissingInputError: the split interactions, the features or the graphs are not there.
+        MissingInputError: the split interactions, the features or the graphs are missing.
         DataError: training diverged, or there is nothing to validate or test on.
     """
     if len(seeds) < 2:
         raise ParamsError(f"seeds: found {len(seeds)}, expected at least two, as one has no spread")
     training, splits, files = prepare(name, params, recommender_params, layout), read_splits(layout), layout.seeds(name)
     runs = []
-    for place, seed in enumerate(seeds, start=1):
+    for number, seed in enumerate(seeds, start=1):
         seeded = replace(training, params=params.model_copy(update={"seed": seed}))
-        run_files, titled = files.run(seed), with_title(f"seed {seed} ({place} of {len(seeds)})", progress)
-        told = seeded.finished(run_files) or seeded.run(run_files, titled)
-        tested = evaluate_run(TrainedRun.open(run_files, name), evaluation, splits)
-        runs.append({"seed": seed, **told, **tested})
+        run_files, titled = files.run(seed), with_title(f"seed {seed} ({number} of {len(seeds)})", progress)
+        training_metrics = seeded.finished(run_files) or seeded.run(run_files, titled)
+        test_metrics = evaluate_run(TrainedRun.open(run_files, name), evaluation, splits)
+        runs.append({"seed": seed, **training_metrics, **test_metrics})
     summary = summarise(runs)
     made_from = {**training.provenance, "stage": "seeds", "evaluate": evaluation.model_dump(mode="json")}
     made_from["train"] = {**made_from["train"], "seed": list(seeds)}
@@ -90,4 +90,4 @@ def run(
 def summarise(runs: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean and standard deviation of each metric over runs."""
     values = {key: [run[key] for run in runs] for key in runs[0] if key != "seed"}
-    return {key: {"mean": mean(found), "std": stdev(found)} for key, found in values.items()}
+    return {key: {"mean": mean(numbers), "std": stdev(numbers)} for key, numbers in values.items()}

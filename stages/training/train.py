@@ -1,4 +1,4 @@
-"""Stage `train`: one recommender fitted to the train interactions, stopped by the validation ones."""
+"""Stage `train`: fit one recommender to the train interactions, with early stopping on the validation ones."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,11 +28,11 @@ def run(
 ) -> dict[str, Any]:
     """Train one recommender and write its best epoch: checkpoint, embeddings, config and history.
 
-    A training that was killed continues from the last epoch that it saved, and gives the same bytes.
+    An interrupted training resumes from its last saved epoch and writes the same bytes.
 
     Raises:
         ParamsError: there is no such recommender.
-        MissingInputError: the split interactions or the features are not there.
+        MissingInputError: the split interactions or the features are missing.
         DataError: training diverged, or there is nothing to validate on.
     """
     return prepare(name, params, recommender_params, layout).run(layout.run(name), progress)
@@ -40,14 +40,14 @@ def run(
 
 @dataclass(frozen=True)
 class Training:
-    """A training that may begin: all that determines it, read and checked.
+    """A training ready to run: everything that determines it, read and checked.
 
     Attributes:
-        description: which recommender.
+        description: of the recommender.
         params: section `train`.
         recommender_params: the recommender's own section.
-        data: what it is trained and validated on.
-        origin: the provenance of what it writes, but for what `provenance` adds.
+        data: training and validation data.
+        origin: the provenance of its outputs, without what `provenance` adds.
     """
 
     description: RecommenderDescription
@@ -58,7 +58,7 @@ class Training:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """All that determines the result, as the config tells it."""
+        """Everything that determines the result, as config.json records it."""
         used = {key: getattr(self.params, key) for key in ("batch_size", "max_epochs", "patience", "seed")}
         return replace(
             self.origin,
@@ -67,12 +67,12 @@ class Training:
         ).to_dict()
 
     def run(self, files: RunLayout, progress: Progress = silent) -> dict[str, Any]:
-        """Train, or continue a training that was killed, and write the best epoch.
+        """Train, or resume an interrupted training, and write the best epoch.
 
         Raises:
             DataError: training diverged, or there is nothing to validate on.
         """
-        # The last digits depend on the device, so a training stays on its own.
+        # The last digits depend on the device, so a training resumes only on its own.
         resume_file = ResumeFile(files.resume_file, {**self.provenance, "device": best_device().type})
         recommender = build(self.description.load(), self.data, self.recommender_params, self.params.seed)
         try:
@@ -86,7 +86,7 @@ class Training:
         return metrics
 
     def finished(self, files: RunLayout) -> dict[str, Any] | None:
-        """What an earlier run of this very training reported, if it ended and its files are whole."""
+        """Training metrics of an earlier, identical run; None unless it ended and its files are intact."""
         try:
             run = TrainedRun.open(files, self.description.name)
             return run.training() if run.is_whole_result_of(self.provenance) else None
@@ -95,18 +95,18 @@ class Training:
 
 
 def prepare(name: str, params: TrainParams, recommender_params: RecommenderParams, layout: Layout) -> Training:
-    """Read what a recommender is trained on.
+    """Read and check everything that a recommender's training needs.
 
     Raises:
         ParamsError: there is no such recommender.
-        MissingInputError: the split interactions, the features or the graphs are not there.
+        MissingInputError: the split interactions, the features or the graphs are missing.
         DataError: one is damaged or of another dataset.
     """
     description = describe(name)
     encoders = params.token_encoders if description.tokens else params.modalities if description.multimodal else {}
-    read = read_training_data(description, encoders, layout, params.token_memory)
+    loaded = read_training_data(description, encoders, layout, params.token_memory)
     notes: dict[str, Any] = {"recommender": name, "features": encoders}
-    if read.pseudo_tokens:
-        notes["pseudo_tokens"] = read.pseudo_tokens
-    origin = record("train", layout, recommender_params, read.inputs, ("torch",), **notes)
-    return Training(description, params, recommender_params, read.data, origin)
+    if loaded.pseudo_tokens:
+        notes["pseudo_tokens"] = loaded.pseudo_tokens
+    origin = record("train", layout, recommender_params, loaded.inputs, ("torch",), **notes)
+    return Training(description, params, recommender_params, loaded.data, origin)

@@ -18,7 +18,7 @@ class LoadedTrainingData:
     Attributes:
         data: for training.
         inputs: the files that were read.
-        pseudo_tokens: encoders pieces of whose vectors stand for patches or tokens.
+        pseudo_tokens: encoders whose vectors are cut into pieces in place of patches or tokens.
     """
 
     data: TrainingData
@@ -38,8 +38,8 @@ def read_training_data(
         token_memory: bytes of patches, and of tokens, that may be held in memory.
 
     Raises:
-        MissingInputError: a file is not there.
-        DataError: one is damaged, or of another dataset, or a graph cannot be used.
+        MissingInputError: a file is missing.
+        DataError: a file is damaged or of another dataset, or a graph cannot be used.
     """
     splits = read_splits(layout)
     request = InputRequest(description, encoders, layout, splits.n_items, token_memory)

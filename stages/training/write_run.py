@@ -1,4 +1,4 @@
-"""Writes the files of a training run, config.json last."""
+"""Write the files of a training run, config.json last."""
 
 import csv
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ from mmprep.stages.training.run import weights_digests
 def write_run(
     recommender: Recommender, result: FitResult, provenance: Mapping[str, Any], files: RunLayout
 ) -> dict[str, Any]:
-    """Write all files of a run; the number of epochs, the best one and its validation metrics."""
+    """Write all files of a run; return the number of epochs, the best epoch and its validation metrics."""
     metrics = {"best_epoch": result.best_epoch, "epochs": len(result.history), **validation(result)}
     write_weights(recommender, files)
     write_history(result, files)
     write_json(files.training, metrics)
     write_json(files.training_cost, asdict(result.cost))
-    # Written last: readers compare the digests in it, so a killed run is not taken for a whole one.
+    # Written last: readers compare the digests in it, so an interrupted run is not mistaken for a complete one.
     write_json(files.config, {**provenance, "outputs": weights_digests(files)})
     return metrics
 
@@ -35,7 +35,7 @@ def validation(result: FitResult) -> dict[str, float]:
 
 
 def write_weights(recommender: Recommender, files: RunLayout) -> None:
-    """Write the parameters, and the embeddings that rank, as safetensors."""
+    """Write the parameters, and the embeddings used for ranking, as safetensors."""
     recommender.eval()
     with torch.inference_mode():
         users, items = recommender.embeddings()
@@ -45,7 +45,7 @@ def write_weights(recommender: Recommender, files: RunLayout) -> None:
 
 
 def write_history(result: FitResult, files: RunLayout) -> None:
-    """Write a CSV row an epoch, for `dvc plots show`."""
+    """Write one CSV row per epoch, for `dvc plots show`."""
     with atomic_file(files.history) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         rows = csv.DictWriter(file, fieldnames=list(result.history[0]), lineterminator="\n")
         rows.writeheader()

@@ -85,5 +85,5 @@ def test_without_the_library_one_line_tells_how_to_get_it(monkeypatch: pytest.Mo
     with pytest.raises(ParamsError) as raised:
         require_matplotlib("toys")
     assert str(raised.value) == (
-        "toys: drawing takes Matplotlib, which is not installed; run `pip install -c constraints.txt 'mmprep[plots]'`"
+        "toys: drawing needs Matplotlib, which is not installed; run `pip install -c constraints.txt 'mmprep[plots]'`"
     )

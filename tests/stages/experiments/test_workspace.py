@@ -164,7 +164,7 @@ def test_what_dvc_notes_of_a_killed_experiment_is_forgotten(copy: ExperimentWork
 
 def test_a_failure_tells_the_stages_own_words_and_where_the_rest_is(copy: ExperimentWorkspace) -> None:
     copy.prepare()
-    with pytest.raises(ExperimentError, match=r"^loss is not finite \(all of it: .*a\.log\)$"):
+    with pytest.raises(ExperimentError, match=r"^loss is not finite \(full log: .*a\.log\)$"):
         run(copy, target="broken")
 
 

@@ -97,7 +97,7 @@ def test_without_a_name_the_best_on_validation_is_taken_and_told(layout: Layout)
 def test_user_without_train_items_has_no_list(layout: Layout) -> None:
     found = find(layout, "bpr", "u2")
     assert found.rows() == []
-    assert found.notes == ("this user has no list, as they have nothing in train",)
+    assert found.notes == ("this user has no list, as they have no train interactions",)
     assert found.history_rows() == [("test", "i0", "Item 0", "5")]
 
 

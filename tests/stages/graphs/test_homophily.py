@@ -157,7 +157,7 @@ def test_graph_of_more_items_than_there_are_is_refused(layout: Layout) -> None:
     with pytest.raises(DataError) as caught:
         run(layout)
     path = layout.graph("mixed")
-    assert str(caught.value) == f"{path}: of 7 items in a dataset of 6; run `mmprep graph --graph mixed`"
+    assert str(caught.value) == f"{path}: found 7 items, expected the dataset's 6; run `mmprep graph --graph mixed`"
 
 
 def test_empty_train_split_is_refused_and_nothing_is_written(layout: Layout) -> None:
@@ -166,7 +166,7 @@ def test_empty_train_split_is_refused_and_nothing_is_written(layout: Layout) -> 
     with pytest.raises(DataError) as caught:
         run(layout)
     assert str(caught.value) == (
-        f"{layout.interactions}: no train interactions, so nothing is bought together; see split.rule"
+        f"{layout.interactions}: no train interactions, so no items have a common user; see split.rule"
     )
     assert not layout.metrics("homophily").exists()
 

@@ -123,7 +123,7 @@ def test_parameters_stand_in_the_place_of_their_names(layout: Layout) -> None:
             "knn",
             {"weight": "binary", "normalise": "none"},
             "weight",
-            "weights are 1 for each neighbour, so the order tells nothing of similarity",
+            "weights are 1 for each neighbour, so the order says nothing about similarity",
         ),
         ("consistent", {"k": 10}, "cosine", "weights are cosine similarities of the vectors"),
         ("cooccurrence", {"k": 10}, "common users", "weights are users who have both items in train"),

@@ -299,7 +299,7 @@ def test_an_item_whose_photo_was_taken_away_is_named(layout: Layout, monkeypatch
     monkeypatch.setattr("mmprep.stages.maintenance.verify_features.photo_sources", lambda _: [])
     found = only(layout)
     assert (found.state, found.path.name) == ("stale", "tiny")
-    assert "has nothing to encode any more" in found.what
+    assert "has no photo or text any more" in found.what
 
 
 def test_other_features_make_stale_what_was_trained_on_them(layout: Layout) -> None:
@@ -354,7 +354,7 @@ def test_a_graph_that_does_not_tell_its_size_is_damaged(layout: Layout) -> None:
     provenance = record("graph", layout, GraphsParams().knn, [layout.items])
     EDGES.write(pl.DataFrame({"source": [0], "target": [1], "weight": [1.0]}), layout.graph("mixed"), provenance)
     assert only(layout).what == (
-        "does not tell what mmprep tells of its files (KeyError: 'shape'); run `mmprep graph --graph mixed`"
+        "does not hold what mmprep records in its files (KeyError: 'shape'); run `mmprep graph --graph mixed`"
     )
 
 
@@ -562,7 +562,7 @@ def test_provenance_of_another_form_is_damage(layout: Layout, file: str, told: o
     found = only(layout)
     assert found.state == "damaged"
     assert re.match(
-        r"(part-\S+: )?(damaged provenance: found |does not tell what mmprep tells of its files \()", found.what
+        r"(part-\S+: )?(damaged provenance: found |does not hold what mmprep records in its files \()", found.what
     )
 
 
