@@ -51,7 +51,7 @@ class FakePlace:
         seed = float(experiment.name.split("-s")[-1].split("-")[0])
         return {"recall@20": seed / 100, "ndcg@20": seed / 200}
 
-    def take(self, path: Path) -> bytes | None:
+    def pop_file(self, path: Path) -> bytes | None:
         assert path.name == "training_cost.json"
         left, self.left = self.left, None
         return left

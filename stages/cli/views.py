@@ -163,8 +163,8 @@ def verify(root: Path, file: Path | None, dataset: str | None) -> None:
         show_finding(finding)
     bad = [finding for finding in findings if finding.state != "ok"]
     if bad:
-        raise DataError(f"{len(bad)} of {len(findings)} artefacts are not sound")
-    click.echo(f"all {len(findings)} artefacts are sound")
+        raise DataError(f"{len(bad)} of {len(findings)} artefacts are not ok")
+    click.echo(f"all {len(findings)} artefacts are ok")
 
 
 @click.command()

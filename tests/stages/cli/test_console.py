@@ -106,7 +106,7 @@ def test_a_finding_says_what_to_run(capsys: pytest.CaptureFixture[str]) -> None:
     show_finding(Finding(Path("a"), "ok"))
     show_finding(Finding(Path("b"), "stale", "made of another a; run `mmprep filter`"))
     assert capsys.readouterr().out.splitlines() == [
-        "sound    a",
+        "ok       a",
         "stale    b",
         "         made of another a; run `mmprep filter`",
     ]

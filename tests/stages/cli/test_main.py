@@ -399,20 +399,20 @@ def test_export_leaves_what_others_wrote(exportable: Path) -> None:
     )
 
 
-def test_verify_lists_every_artefact_and_fails_if_one_is_not_sound(project: Path) -> None:
+def test_verify_lists_every_artefact_and_fails_if_one_is_not_ok(project: Path) -> None:
     for stage in ("ingest", "filter", "split"):
         mmprep(stage)
     result = mmprep("verify")
     assert result.exit_code == 0
     *lines, last = result.stdout.splitlines()
-    assert last == f"all {len(lines)} artefacts are sound"
-    assert f"sound    {TOYS.interactions}" in lines
+    assert last == f"all {len(lines)} artefacts are ok"
+    assert f"ok       {TOYS.interactions}" in lines
     (project / "params.yaml").write_text("dataset: toys\nfilter: {k_core: 1}\n")
     mmprep("filter")
     TOYS.rejects.write_bytes(b"")
     result = mmprep("verify")
     assert result.exit_code == 4
-    assert result.stderr == f"error: 2 of {len(lines)} artefacts are not sound\n"
+    assert result.stderr == f"error: 2 of {len(lines)} artefacts are not ok\n"
     at = result.stdout.splitlines().index(f"stale    {TOYS.interactions}")
     assert result.stdout.splitlines()[at + 1] == f"         made of another {TOYS.core}; run `mmprep split`"
     assert f"damaged  {TOYS.rejects}" in result.stdout

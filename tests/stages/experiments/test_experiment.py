@@ -38,7 +38,7 @@ def place(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakePlace:
         assert project == Path()
         yield found
 
-    monkeypatch.setattr(experiment, "opened", opened)
+    monkeypatch.setattr(experiment, "open_workspace", opened)
     return found
 
 

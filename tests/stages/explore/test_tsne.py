@@ -33,7 +33,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> Layout:
 def _known_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Toy features do not tell their encoder."""
     told = {"vgg16": ["vgg16 has random weights"], "minilm": []}
-    monkeypatch.setattr(tsne, "cautions", lambda folder: told[folder.name])
+    monkeypatch.setattr(tsne, "warnings_for", lambda folder: told[folder.name])
 
 
 @pytest.fixture

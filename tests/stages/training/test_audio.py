@@ -80,7 +80,7 @@ def mmprep(*arguments: str) -> Result:
 
 
 def unsound(layout: Layout) -> set[Path]:
-    return {finding.path for finding in verify.run(layout) if finding.state != "sound"}
+    return {finding.path for finding in verify.run(layout) if finding.state != "ok"}
 
 
 def done(*arguments: str) -> str:

@@ -65,7 +65,7 @@ DOORS: dict[str, Callable[[Layout], object]] = {
 def test_commands_that_need_it_refuse_it_in_the_same_line(
     layout: Layout, message: str, door: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "cautions", lambda _: [])  # toy features do not tell their encoder
+    monkeypatch.setattr(report, "warnings_for", lambda _: [])  # toy features do not tell their encoder
     with pytest.raises(DataError) as caught:
         DOORS[door](layout)
     assert str(caught.value) == message
