@@ -1,1 +1,1 @@
-"""Ground floor: parameters, tables, the feature store and the row cache, and graphs as data."""
+"""Ground floor: parameters, tables, feature store, row cache and graphs as data."""

@@ -1,8 +1,8 @@
-"""The errors that a user can cause: each says what was found, what was expected and what to do."""
+"""User-facing errors: each message says what was found, what was expected and what to do."""
 
 
 class MmprepError(Exception):
-    """Base of every error that the command line reports as a message instead of a traceback."""
+    """Base of all errors that the command line reports as a message instead of a traceback."""
 
 
 class ParamsError(MmprepError):
@@ -10,17 +10,17 @@ class ParamsError(MmprepError):
 
 
 class MissingInputError(MmprepError):
-    """A file or folder that a stage reads is not there."""
+    """A file or folder that a stage reads does not exist."""
 
 
 class DataError(MmprepError):
-    """A file is there, but what it holds cannot be used."""
+    """A file exists, but its content cannot be used."""
 
 
 class WeightsError(MmprepError):
-    """An encoder's weights cannot be had, or are not the ones that were asked for."""
+    """An encoder's weights are not available, or are not the requested ones."""
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message that says something, or its kind where none does."""
+    """First non-empty line of an error's message, or the error's class name if it has none."""
     return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Where each file of a dataset lies under the data folder."""
+"""Paths of all files of a dataset below the data folder."""
 
 import re
 from dataclasses import dataclass
@@ -29,56 +29,56 @@ class Layout:
 
     @property
     def raw(self) -> Path:
-        """The folder of reviews, metadata and `images/` as downloaded."""
+        """Folder of the downloaded reviews, metadata and `images/`."""
         return self.root / "raw" / self.dataset
 
     def require_raw(self) -> Path:
         """Return the raw folder.
 
         Raises:
-            MissingInputError: there is none; the message lists the datasets that there are.
+            MissingInputError: it does not exist; the message lists the datasets that do.
         """
         if not self.raw.is_dir():
-            there = sorted(path.name for path in self.raw.parent.glob("[!.]*") if path.is_dir())
+            existing = sorted(path.name for path in self.raw.parent.glob("[!.]*") if path.is_dir())
             raise MissingInputError(
                 f"{self.raw}: no such dataset folder; put the reviews, the metadata and images/ there"
-                + (f" (datasets here: {', '.join(there)})" if there else "")
+                + (f" (datasets here: {', '.join(existing)})" if existing else "")
             )
         return self.raw
 
     @property
     def raw_interactions(self) -> Path:
-        """Table INTERACTIONS: a row a review kept, ids as published."""
+        """Table INTERACTIONS: one row per accepted review, ids as published."""
         return self.root / "interim" / self.dataset / "interactions.parquet"
 
     @property
     def raw_items(self) -> Path:
-        """Table RAW_ITEMS: a row an item, ids as published."""
+        """Table RAW_ITEMS: one row per item, ids as published."""
         return self.root / "interim" / self.dataset / "items.parquet"
 
     @property
     def rejects(self) -> Path:
-        """Table REJECTS: a row an input row or file not taken."""
+        """Table REJECTS: one row per rejected input row or file."""
         return self.root / "interim" / self.dataset / "rejects.parquet"
 
     @property
     def downloads(self) -> Path:
-        """Table DOWNLOADS: a row a URL and what became of it."""
+        """Table DOWNLOADS: one row per URL with its download status."""
         return self.root / "interim" / self.dataset / "downloads.parquet"
 
     @property
     def download_journal(self) -> Path:
-        """What a download has noted since it last wrote the table; empty unless it runs or was killed."""
+        """Outcomes recorded since the downloads table was last written; empty unless a download runs or was killed."""
         return self.root / "interim" / self.dataset / ".downloads.jsonl"
 
     @property
     def core(self) -> Path:
-        """Table CORE: the interactions of the k-core under dense indices, before the split."""
+        """Table KCORE: the interactions of the k-core under dense indices, before the split."""
         return self.root / "interim" / self.dataset / "core.parquet"
 
     @property
     def interactions(self) -> Path:
-        """Table SPLIT_INTERACTIONS: the interactions under dense indices, each with its split."""
+        """Table SPLIT_INTERACTIONS: the k-core interactions, each with its split."""
         return self.root / "processed" / self.dataset / "interactions.parquet"
 
     @property
@@ -92,7 +92,7 @@ class Layout:
         return self.root / "processed" / self.dataset / "items.parquet"
 
     def features(self, encoder: str) -> Path:
-        """The folder of one encoder's vectors, `part-*.parquet`."""
+        """Folder of one encoder's vectors, `part-*.parquet`."""
         return self.root / "features" / self.dataset / encoder
 
     def graph(self, name: str) -> Path:
@@ -100,12 +100,12 @@ class Layout:
         return self.root / "graphs" / self.dataset / f"{name}.parquet"
 
     def graph_folder(self, kind: str) -> Path:
-        """The folder of a graph that has parts."""
+        """Folder of a graph with several parts."""
         return self.root / "graphs" / self.dataset / kind
 
     @property
     def reliabilities(self) -> Path:
-        """Table RELIABILITIES: a row a train interaction, and how far it is believed."""
+        """Table RELIABILITIES: one row per train interaction with its estimated reliability."""
         return self.root / "denoised" / self.dataset / "reliabilities.parquet"
 
     def run(self, recommender: str) -> "RunLayout":
@@ -117,36 +117,36 @@ class Layout:
         return SeedsLayout(self.root / "seeds" / self.dataset / recommender)
 
     def search(self, recommender: str) -> "SearchLayout":
-        """The files of a search for one recommender's parameters."""
+        """The files of a hyperparameter search for one recommender."""
         return SearchLayout(self.root / "searches" / self.dataset / recommender)
 
     def experiment(self, name: str) -> "ExperimentLayout":
-        """What has come of one file of experiments."""
+        """The results of one experiment file."""
         folder = self.root / "experiments" / self.dataset
         return ExperimentLayout(
             folder / f"{name}.csv", folder / name, self.root / "plots" / self.dataset / f"{name}.png"
         )
 
     def experiment_cost(self, digest: str) -> Path:
-        """What the training of an experiment took, JSON, by the digest of all that determines the experiment."""
+        """Training cost of an experiment, JSON, named by the digest of everything that determines the experiment."""
         return self.root / "experiments" / self.dataset / "costs" / f"{digest}.json"
 
     def metrics(self, stage: str) -> Path:
-        """The JSON that a stage reports for `dvc metrics show`."""
+        """A stage's metrics for `dvc metrics show`, JSON."""
         return self.root / "metrics" / self.dataset / f"{stage}.json"
 
     def picture(self, name: str) -> Path:
-        """A picture that a verb draws, PNG."""
+        """A figure drawn by a command, PNG."""
         return self.root / "plots" / self.dataset / f"{name}.png"
 
     def relative(self, path: Path) -> str:
-        """A path as provenance names it: below the data folder, the same on every machine."""
+        """A path relative to the data folder, the same on every machine, as provenance records it."""
         return path.relative_to(self.root).as_posix()
 
 
 @dataclass(frozen=True)
 class RunLayout:
-    """The files of one training run in their folder."""
+    """The files of one training run."""
 
     folder: Path
 
@@ -157,7 +157,7 @@ class RunLayout:
 
     @property
     def config(self) -> Path:
-        """What made the checkpoint: recommender, parameters, inputs, versions."""
+        """Provenance of the checkpoint: recommender, parameters, inputs, versions."""
         return self.folder / "config.json"
 
     @property
@@ -167,7 +167,7 @@ class RunLayout:
 
     @property
     def history(self) -> Path:
-        """A row an epoch: each loss term and the validation metrics."""
+        """One row per epoch: each loss term and the validation metrics, CSV."""
         return self.folder / "history.csv"
 
     @property
@@ -177,7 +177,7 @@ class RunLayout:
 
     @property
     def training_cost(self) -> Path:
-        """The seconds of an epoch and the memory that training took, JSON. DVC does not know it: no two are alike."""
+        """Seconds per epoch and memory used by training, JSON. Not tracked by DVC, as it differs from run to run."""
         return self.folder / "training_cost.json"
 
     @property
@@ -187,23 +187,23 @@ class RunLayout:
 
     @property
     def metrics_by_group(self) -> Path:
-        """The test metrics of groups of users and of items, JSON."""
+        """The test metrics by user group and item group, JSON."""
         return self.folder / "metrics_by_group.json"
 
     @property
     def recommendations(self) -> Path:
-        """Table RECOMMENDATIONS: each user's best items with scores."""
+        """Table RECOMMENDATIONS: each user's top items with scores."""
         return self.folder / "recommendations.parquet"
 
     @property
     def resume_file(self) -> Path:
-        """What a killed training continues from, safetensors; hidden, and gone when training has ended."""
+        """Training state to resume from, safetensors; hidden, and removed when training ends."""
         return self.folder / ".resume.safetensors"
 
 
 @dataclass(frozen=True)
 class SeedsLayout:
-    """The files of one recommender trained from several seeds, in their folder."""
+    """The files of one recommender trained from several seeds."""
 
     folder: Path
 
@@ -219,33 +219,33 @@ class SeedsLayout:
 
 @dataclass(frozen=True)
 class SearchLayout:
-    """The files of a search over parameters, in their folder."""
+    """The files of a hyperparameter search."""
 
     folder: Path
 
     def run(self, key: str) -> RunLayout:
-        """The files of one combination's run."""
+        """The files of one parameter combination's run."""
         return RunLayout(self.folder / key)
 
     @property
     def table(self) -> Path:
-        """A row a combination with its validation metrics, CSV."""
+        """One row per combination with its validation metrics, CSV."""
         return self.folder / "combinations.csv"
 
     @property
     def best(self) -> Path:
-        """The combination that validation chose, with its test metrics, JSON."""
+        """The combination with the best validation metric, with its test metrics, JSON."""
         return self.folder / "best.json"
 
 
 @dataclass(frozen=True)
 class ExperimentLayout:
-    """What has come of one file of experiments.
+    """The results of one experiment file.
 
     Attributes:
-        table: our numbers and those that were published, CSV.
-        logs: a folder with what each experiment printed.
-        picture: the numbers drawn, PNG.
+        table: measured and published metrics, CSV.
+        logs: folder of each experiment's output.
+        picture: figure of the metrics, PNG.
     """
 
     table: Path

@@ -1,4 +1,4 @@
-"""Typed, frozen parameters and how they are read from params.yaml."""
+"""Typed, frozen parameters, read from params.yaml."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from mmprep.pipeline.errors import MissingInputError, ParamsError
 
 P = TypeVar("P", bound="Params")
 
-# Of pydantic's sentences, in place of which "expected" stands.
+# Beginnings of pydantic's messages that "expected" replaces.
 BEGINNINGS = ("Value error, ", "Input should be ", "Tuple should have ", "String should have ", "String should match ")
 
 
@@ -25,14 +25,14 @@ class Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Keys of earlier versions, and their names now."""
+    """New name of each key that was renamed since an earlier version."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a mapping from a YAML 1.2 file, as DVC reads it (`1e-3` is a number, `no` is text).
+    """Read a mapping from a YAML 1.2 file, as DVC does (`1e-3` is a number, `no` is text).
 
     Raises:
-        MissingInputError: there is no such file.
+        MissingInputError: the file does not exist.
         ParamsError: the file is not YAML, repeats a key or is not a mapping.
     """
     if not path.is_file():
@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         problem = (error.problem or "not YAML").splitlines()[0]
         raise ParamsError(f"{path}: {line}{problem}") from error
-    except (YAMLError, ValueError, LookupError, RecursionError) as error:  # also what values such as 2020-02-30 raise
+    except (YAMLError, ValueError, LookupError, RecursionError) as error:  # ValueError also for values like 2020-02-30
         raise ParamsError(f"{path}: not YAML: {str(error).splitlines()[0]}") from error
     if not isinstance(loaded, dict):
         raise ParamsError(f"{path}: found {type(loaded).__name__}, expected a mapping of sections")
@@ -51,19 +51,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def parse_section(kind: type[P], values: object, key: str, source: str) -> P:
-    """Make the typed parameters of one section.
+    """Validate one section and build its typed parameters.
 
     Args:
         kind: the section's class.
-        values: what the file holds under `key`.
+        values: the file's value under `key`.
         key: the dotted name of the section, for messages; empty for the whole file.
         source: the file's name, for messages.
 
     Raises:
-        ParamsError: one line a mistake, each with the key, what was found and what is allowed.
+        ParamsError: one line per mistake, with the key, the value and what is allowed.
     """
     try:
-        # By way of JSON, so that lists may become tuples although types are strict.
+        # Through JSON, so that lists may become tuples although types are strict.
         return kind.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         lines = [describe_mistake(details, kind, key) for details in innermost(error.errors())]
@@ -73,7 +73,7 @@ def parse_section(kind: type[P], values: object, key: str, source: str) -> P:
 
 
 def innermost(mistakes: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Those that do not merely follow from one further inside, as a list of nothing but bad values counts as empty."""
+    """Drop mistakes that follow from a more deeply nested one: a list of bad values only also counts as empty."""
     places = [mistake["loc"] for mistake in mistakes]
     return [
         mistake
@@ -83,7 +83,7 @@ def innermost(mistakes: list[ErrorDetails]) -> list[ErrorDetails]:
 
 
 def describe_mistake(details: ErrorDetails, kind: type[Params], key: str) -> str:
-    """Tell one validation mistake in one line."""
+    """Describe one validation mistake in one line."""
     place = ".".join(str(part) for part in (*([key] if key else []), *details["loc"]))
     if details["type"] == "extra_forbidden":
         section = section_at(kind, details["loc"][:-1])
@@ -93,15 +93,15 @@ def describe_mistake(details: ErrorDetails, kind: type[Params], key: str) -> str
         return f"{place}: no such key{suggestion(old, list(section.model_fields) if section else [])}"
     if details["type"] == "missing":
         return f"{place}: missing; it must be given"
-    found = json.dumps(details["input"], default=str)
+    value = json.dumps(details["input"], default=str)
     expected = details["msg"].removesuffix(f" after validation, not {details.get('ctx', {}).get('actual_length')}")
     for start in BEGINNINGS:
         expected = expected.removeprefix(start)
-    return f"{place or 'the file'}: found {found}, expected {expected}"
+    return f"{place or 'the file'}: found {value}, expected {expected}"
 
 
 def section_at(kind: type[Params], place: tuple[int | str, ...]) -> type[Params] | None:
-    """The class of the (nested) section at `place`; None where there is none of a fixed class."""
+    """The class of the (nested) section at `place`; None if it has no fixed class."""
     for part in place:
         field = kind.model_fields.get(str(part))
         if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, Params)):
@@ -111,7 +111,7 @@ def section_at(kind: type[Params], place: tuple[int | str, ...]) -> type[Params]
 
 
 def suggestion(name: str, known: list[str] | Mapping[str, object]) -> str:
-    """The closest known name, and all that are allowed, as the end of a sentence."""
+    """The closest known name and all allowed ones, as the end of a sentence."""
     if not known:
         return ""
     close = get_close_matches(name, list(known), n=1)

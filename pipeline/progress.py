@@ -1,18 +1,18 @@
-"""How long work reports how far it is, without knowing who shows it."""
+"""Progress reporting for long tasks, independent of how it is displayed."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 Advance = Callable[[int, str], None]
-"""Reports work done: `advance(units, remark)`; the remark, which may be empty, is shown beside the bar."""
+"""Reports completed work: `advance(units, remark)`; the remark, which may be empty, is shown beside the bar."""
 
 Progress = Callable[[str, int | None, str], AbstractContextManager[Advance]]
-"""Opens a bar: `with progress("encoding", 300, "photos") as advance`; a total of None is not known."""
+"""Opens a progress bar: `with progress("encoding", 300, "photos") as advance`; a total of None is unknown."""
 
 
 @contextmanager
 def silent(task: str, total: int | None, unit: str) -> Iterator[Advance]:
-    """Progress that shows nothing, for callers that are no command line."""
+    """Progress that displays nothing, for use outside the command line."""
     del task, total, unit
 
     def advance(units: int, remark: str) -> None:
@@ -22,7 +22,7 @@ def silent(task: str, total: int | None, unit: str) -> Iterator[Advance]:
 
 
 def with_title(title: str, progress: Progress) -> Progress:
-    """The same progress, that tells which of many runs it is of."""
+    """Append a title, such as the name of one of many runs, to each task's name."""
 
     def opened(task: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
         return progress(f"{task} {title}", total, unit)

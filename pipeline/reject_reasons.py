@@ -1,4 +1,4 @@
-"""Why input was rejected: a fixed vocabulary, and one row of rejects.parquet."""
+"""Fixed vocabulary of reasons for rejecting input, and one row of rejects.parquet."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ EXCERPT_CHARACTERS = 200
 
 
 class Reason(StrEnum):
-    """Why a row or a file was not taken."""
+    """Why a row or a file was rejected."""
 
     BAD_ENCODING = "not UTF-8"
     BAD_JSON = "broken JSON"
@@ -51,7 +51,7 @@ class Reason(StrEnum):
 
 
 SURPLUS = frozenset({Reason.DUPLICATE_ITEM, Reason.SECOND_PHOTO, Reason.UNKNOWN_ITEM, Reason.NOT_A_PHOTO})
-"""Input that is sound but one too many: noted, and no reason to distrust the rest."""
+"""Reasons for valid but superfluous input: recorded, and no sign that the rest is damaged."""
 
 
 class Reject(NamedTuple):
@@ -59,9 +59,9 @@ class Reject(NamedTuple):
 
     Attributes:
         source: the file, below the raw folder.
-        line: the line in it, from 1; None where the whole file is rejected.
+        line: line number in the file, from 1; None if the whole file is rejected.
         reason: why.
-        excerpt: the beginning of what was found.
+        excerpt: beginning of the rejected input.
     """
 
     source: str
@@ -71,11 +71,11 @@ class Reject(NamedTuple):
 
 
 def excerpt(raw: bytes) -> str:
-    """The beginning of a row, safe to print: bytes that are not text are shown as escapes."""
+    """The beginning of a row, safe to print: undecodable bytes and control characters become escapes."""
     text = raw[: 4 * EXCERPT_CHARACTERS].decode("utf-8", errors="backslashreplace")
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)[:EXCERPT_CHARACTERS]
 
 
 def count_reasons(counts: Mapping[Reason, int]) -> dict[str, int]:
-    """How many were rejected for each reason, most frequent first."""
+    """Number of rejects by reason, most frequent first."""
     return {reason.value: count for reason, count in Counter(counts).most_common()}

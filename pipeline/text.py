@@ -1,19 +1,19 @@
-"""Cleaning of published text: entities and tags out, whitespace folded, lists joined."""
+"""Text cleaning: decode entities, strip tags, collapse whitespace, join lists."""
 
 import html
 import re
 
-# A tag starts with a letter, '/' or '!', so that "size < 5 and > 3" stays whole.
+# A tag starts with a letter, '/' or '!', so that "size < 5 and > 3" is kept.
 TAG = re.compile(r"<[A-Za-z/!][^<>]*>")
 WHITESPACE = re.compile(r"\s+")
-# In the column `categories`. Names of categories have commas in them.
+# Separators in the column `categories`; no commas, as names of categories contain them.
 PATH_STEP, PATHS = " > ", " | "
 
 
 def clean_text(value: object, separator: str = " ") -> str:
     """One line of plain text from a string or a list of strings; empty for anything else."""
     if isinstance(value, list):
-        # Lists in lists are not followed: they may be deeper than Python can call.
+        # Nested lists are skipped: they may be deeper than Python's recursion limit.
         return separator.join(filter(None, (clean_text(part) for part in value if isinstance(part, str))))
     if not isinstance(value, str):
         return ""
@@ -22,27 +22,27 @@ def clean_text(value: object, separator: str = " ") -> str:
 
 
 def unescape(text: str) -> str:
-    """The text with its entities replaced by what they stand for."""
+    """Decode HTML entities."""
     try:
         return html.unescape(text)
-    except ValueError:  # a reference of more digits than Python takes for a number
+    except ValueError:  # a numeric reference with more digits than Python converts to a number
         return text
 
 
 def join_paths(paths: object) -> str:
-    """Paths of categories in one line: the steps of a path joined by PATH_STEP, the paths by PATHS.
+    """Join category paths into one line: the steps of a path by PATH_STEP, the paths by PATHS.
 
-    A step loses words that look like these, so that the line can be taken apart again.
+    Words equal to a separator are dropped from steps, so that the line can be split again.
 
     Args:
-        paths: a list of lists of names; empty is given for anything else.
+        paths: a list of lists of names; anything else gives an empty string.
     """
     joined = (PATH_STEP.join(steps_of(path)) for path in paths) if isinstance(paths, list) else ()
     return PATHS.join(filter(None, joined))
 
 
 def steps_of(path: object) -> list[str]:
-    """The steps of a path, cleaned, without empty ones."""
+    """The cleaned, non-empty steps of a category path."""
     names = path if isinstance(path, list) else [path]
     separators = {PATH_STEP.strip(), PATHS.strip()}
     steps = (
@@ -54,5 +54,5 @@ def steps_of(path: object) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """A text without what could steer a terminal; that is shown as escapes."""
+    """Escape unprintable characters, such as terminal control sequences."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

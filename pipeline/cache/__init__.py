@@ -1,1 +1,1 @@
-"""The row cache: each photo or text is encoded once, in content-addressed Parquet shards."""
+"""The row cache: encodes each photo or text once, in content-addressed Parquet shards."""

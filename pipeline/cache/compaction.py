@@ -1,4 +1,4 @@
-"""Merging the row cache's small shards, one a batch that was encoded, into larger ones, which open and list faster."""
+"""Compaction: merge the row cache's small shards, one per encoded batch, into larger ones that open and list faster."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -22,8 +22,8 @@ LARGE_BYTES = 256 * 1024 * 1024
 def compact(folder: CacheFolder) -> None:
     """Merge the shards below SMALL_BYTES into shards of at most LARGE_BYTES.
 
-    Others may read, add and compact at the same time: a merged shard is in place before those that it holds are
-    removed, so that every row can be found at any moment, some of them twice.
+    Other processes may read, add and compact at the same time: a merged shard is written before its sources are
+    removed, so that every row is available at any moment, some of them twice.
     """
     folder.sweep()
     for group in groups_of(folder.shards()):
@@ -31,9 +31,9 @@ def compact(folder: CacheFolder) -> None:
 
 
 def groups_of(shards: Sequence[FileInfo]) -> list[list[FileInfo]]:
-    """Which small shards become one, in the order in which they were written.
+    """Group small shards to be merged into one, in the order in which they were written.
 
-    Items are encoded in the order of a dataset and mostly read so too; rows that lie together are read together.
+    Items are encoded in the order of a dataset and mostly read in that order, so rows read together stay adjacent.
     """
     small = [entry for entry in shards if entry.size < SMALL_BYTES]
     groups: list[list[FileInfo]] = [[]]
@@ -45,7 +45,7 @@ def groups_of(shards: Sequence[FileInfo]) -> list[list[FileInfo]]:
 
 
 def merge(folder: CacheFolder, names: Sequence[str]) -> None:
-    """Make one shard of several; damaged ones are set aside. What cannot be merged now stays as it is."""
+    """Merge several shards into one and set damaged ones aside. Shards that cannot be merged now are kept."""
     readers = {name: reader for name in names if (reader := folder.reader(name)) is not None}
     if len(readers) < 2:
         return
@@ -62,12 +62,12 @@ def merge(folder: CacheFolder, names: Sequence[str]) -> None:
     finally:
         with suppress(OSError):
             merged.unlink(missing_ok=True)
-    for old in readers.keys() - {name}:  # merging again what was merged gives the same shard
+    for old in readers.keys() - {name}:  # merging the same rows again gives the same shard
         folder.place.delete(old)
 
 
 def write_merged(target: Path, shards: Iterable[ShardReader]) -> None:
-    """Write the rows of some shards to a new one, of equal keys the first."""
+    """Write the rows of several shards to a new one, of equal keys the first."""
     readers = list(shards)
     seen: set[bytes] = set()
     with closing(ShardWriter(target, readers[0].schema)) as writer:
@@ -78,7 +78,7 @@ def write_merged(target: Path, shards: Iterable[ShardReader]) -> None:
 
 
 def only_new(batch: pa.RecordBatch, seen: set[bytes]) -> pa.RecordBatch:
-    """The rows of a batch whose keys were not seen before; now they are."""
+    """The rows of a batch whose keys are not in `seen`, to which they are added."""
     rows = []
     for row, key in enumerate(batch.column(0).to_pylist()):
         if key not in seen:

@@ -1,4 +1,4 @@
-"""One folder of the row cache: the shards of one fingerprint, whether they can be trusted, and what else is there."""
+"""One folder of the row cache: the shards of one fingerprint, their digest checks, damaged shards and clean-up."""
 
 import errno
 import hashlib
@@ -23,47 +23,47 @@ logger = logging.getLogger(__name__)
 FINGERPRINT = "fingerprint.json"
 USED = "used"
 DAMAGED = "damaged"
-MARK_SECONDS = 3600  # a folder's last use is noted this often, so that a shared place is not written all the time
+MARK_SECONDS = 3600  # a folder's last use is recorded at most this often, so that a shared store sees few writes
 Signature = tuple[int, int, int]
 
 
 def canonical(fingerprint: Mapping[str, Any]) -> str:
-    """A fingerprint as text, the same for equal ones."""
+    """A fingerprint as canonical JSON: equal fingerprints give equal text."""
     return json.dumps(dict(fingerprint), sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def folder_name(fingerprint: Mapping[str, Any]) -> str:
-    """The name of a fingerprint's folder: the encoder's, made safe for a path, and a digest of the whole."""
+    """Folder name of a fingerprint: the encoder's name, made safe for a path, and a digest of the fingerprint."""
     encoder = re.sub(r"[^A-Za-z0-9._-]+", "_", str(fingerprint.get("encoder", ""))).lstrip(".")[:80]
     return f"{encoder or 'encoder'}-{hashlib.sha256(canonical(fingerprint).encode()).hexdigest()[:16]}"
 
 
 def our_folders(place: Store) -> list["CacheFolder"]:
-    """The folders of a place that the row cache made: what their fingerprint.json says fits their name."""
+    """The folders of a store that the row cache created: those whose fingerprint.json matches their name."""
     folders = (folder_of(place, name) for name in place.folders())
     return [folder for folder in folders if folder is not None]
 
 
 def folder_of(place: Store, name: str) -> "CacheFolder | None":
-    """A folder of a place if the row cache made it, else None."""
+    """A folder of a store if the row cache created it, else None."""
     try:
         fingerprint = json.loads(place.child(name).read(FINGERPRINT))
         is_ours = isinstance(fingerprint, dict) and folder_name(fingerprint) == name
     except (FileNotFoundError, ValueError, RecursionError):
         return None
     except StoreError as error:
-        logger.warning("passed over: %s", error)
+        logger.warning("skipped: %s", error)
         return None
     return CacheFolder(place, fingerprint) if is_ours else None
 
 
 class CacheFolder:
-    """A fingerprint's shards in a place.
+    """A fingerprint's shards in a store.
 
     Attributes:
         place: the folder itself.
-        fingerprint: what every row in it depends on beside its key.
-        set_aside_now: the damaged shards that this process met.
+        fingerprint: everything that its rows depend on besides their keys.
+        set_aside_now: the damaged shards that this process detected.
     """
 
     def __init__(self, cache: Store, fingerprint: Mapping[str, Any]) -> None:
@@ -81,10 +81,10 @@ class CacheFolder:
         """The shards, by name.
 
         Args:
-            note_use: keep the folder from being pruned for a while.
+            note_use: record the use, which keeps the folder from being pruned for a while.
 
         Raises:
-            DataError: the folder is of another fingerprint.
+            DataError: the folder belongs to another fingerprint.
         """
         entries = self.place.entries()
         self._described = self._check() if any(entry.name == FINGERPRINT for entry in entries) else False
@@ -94,42 +94,42 @@ class CacheFolder:
         return [entry for entry in entries if is_shard(entry) and entry.name not in self._refused]
 
     def describe(self) -> None:
-        """Write the fingerprint, if it is not there.
+        """Write the fingerprint if it is missing.
 
         Raises:
-            DataError: there is another one.
+            DataError: the folder belongs to another fingerprint.
         """
         if not self._described and not self._check():
             self.place.write(FINGERPRINT, (json.dumps(self.fingerprint, indent=2, sort_keys=True) + "\n").encode())
         self._described = True
 
     def _check(self) -> bool:
-        """Whether the fingerprint is there; raises DataError if it is another."""
+        """Whether the fingerprint file exists; raises DataError if it holds another fingerprint."""
         try:
-            found = json.loads(self.place.read(FINGERPRINT))
+            stored = json.loads(self.place.read(FINGERPRINT))
         except FileNotFoundError:
             return False
         except (ValueError, RecursionError):
-            found = None
-        if found != json.loads(canonical(self.fingerprint)):
+            stored = None
+        if stored != json.loads(canonical(self.fingerprint)):
             raise DataError(
-                f"{self.place}/{FINGERPRINT}: does not say what the rows of this folder are made by; somebody has "
-                "changed it, or two encoders share a name; remove the folder, or set MMPREP_CACHE to another place"
+                f"{self.place}/{FINGERPRINT}: does not match the fingerprint of this folder's rows; it was changed, or "
+                "two encoders share a name; remove the folder, or set MMPREP_CACHE to another one"
             )
         return True
 
     def _mark(self) -> None:
-        """Note that the folder is used, where that is allowed: a cache that may only be read serves all the same."""
+        """Record that the folder is in use, if it is writable; a read-only cache works too."""
         if time.time() - self._marked < MARK_SECONDS:
             return
         try:
             self.place.write(USED, b"")
         except StoreError as error:
-            logger.debug("the last use is not noted: %s", error)
+            logger.debug("the last use is not recorded: %s", error)
         self._marked = time.time()
 
     def add(self, content: bytes) -> str:
-        """Put a shard's bytes in the folder; returns its name."""
+        """Write a shard's bytes to the folder and return its name."""
         self.describe()
         self._mark()
         name = f"{hashlib.sha256(content).hexdigest()}.parquet"
@@ -138,18 +138,18 @@ class CacheFolder:
         return name
 
     def reader(self, name: str) -> ShardReader | None:
-        """A shard's rows. Its bytes are compared with its name, once a process unless the file changes.
+        """Open a shard. Its digest is checked against its name, once per process unless the file changes.
 
         Returns:
-            None: it has gone, or it was damaged and is set aside.
+            A reader; None if the shard is gone, or damaged and now set aside.
 
         Raises:
-            StoreError: this process may not read it, or the place cannot be reached.
+            StoreError: this process may not read it, or the store cannot be reached.
         """
         try:
             path = self._checked(name)
             if path is None:
-                self.set_aside(name, "its bytes are not those that its name says")
+                self.set_aside(name, "its bytes do not match the digest in its name")
             elif name not in self._readers:
                 self._readers[name] = ShardReader(path)
             return self._readers.get(name)
@@ -162,28 +162,28 @@ class CacheFolder:
         return None
 
     def _checked(self, name: str) -> Path | None:
-        """A shard as a file of this machine if its digest is its name."""
+        """Local path of a shard if its digest matches its name, else None."""
         for _ in range(2):
             path = self.place.local_copy(name)
-            found = signature(path)
-            if self._trusted.get(name) == found:
+            current = signature(path)
+            if self._trusted.get(name) == current:
                 return path
             self.distrust(name)
             if f"{sha256(path)}.parquet" == name:
-                self._trusted[name] = found
+                self._trusted[name] = current
                 return path
-            # A copy may have been damaged on its way. If the second one is too, the file itself is.
+            # A copy may have been damaged in transfer. If the second one is damaged too, the file itself is.
             if not self.place.discard_copy(name):
                 break
         return None
 
     def distrust(self, name: str) -> None:
-        """Compare a shard's bytes anew before the next use."""
+        """Check a shard's digest again before its next use."""
         self._trusted.pop(name, None)
         self._readers.pop(name, None)
 
     def set_aside(self, name: str, why: str) -> None:
-        """Move a damaged shard out of the way, with a warning; its rows are to be encoded again."""
+        """Move a damaged shard to DAMAGED/ with a warning; its rows must be encoded again."""
         self.distrust(name)
         self.set_aside_now.append(name)
         try:
@@ -192,41 +192,41 @@ class CacheFolder:
             return  # another process was faster
         except StoreError as error:
             self._refused.add(name)
-            logger.warning("%s/%s: damaged, %s; not used, but it stays: %s", self.place, name, why, error)
+            logger.warning("%s/%s: damaged, %s; ignored, but not moved: %s", self.place, name, why, error)
             return
         logger.warning("%s/%s: damaged, %s; moved to %s/", self.place, name, why, DAMAGED)
 
     def sweep(self) -> int:
-        """Remove what dead processes left; returns the bytes."""
+        """Remove the leftovers of dead processes; returns the number of bytes freed."""
         return self._delete(self.place, is_left)
 
     def damaged(self) -> list[FileInfo]:
-        """The shards that were set aside, by any process."""
+        """The shards set aside by any process."""
         return [entry for entry in self.place.child(DAMAGED).entries() if is_shard(entry)]
 
     def size(self) -> int:
-        """The bytes of all that lies in the folder, with what was set aside."""
+        """Size of all files in the folder in bytes, including shards set aside."""
         return sum(entry.size for entry in [*self.place.entries(), *self.damaged()])
 
     def last_use(self) -> float | None:
-        """When a process last opened the folder or added rows, to the hour, in seconds since 1970; None if unknown."""
+        """Time of the last opening or writing, to the hour, in seconds since 1970; None if unknown."""
         entries = self.place.entries()
-        # A cache that some may only read has no mark of their uses; its newest shard is the next best.
+        # Users with read-only access leave no mark; the time of the newest shard is the next best estimate.
         shards = [entry.changed for entry in entries if is_shard(entry) and entry.changed is not None]
         return last_mark(entries) or max(shards, default=None)
 
     def clear_damaged(self) -> int:
-        """Remove what was set aside; returns the bytes."""
+        """Remove the shards set aside; returns the number of bytes freed."""
         damaged = self.place.child(DAMAGED)
         freed = self._delete(damaged, lambda entry: is_shard(entry) or is_left(entry))
         damaged.remove_if_empty()
         return freed
 
     def remove(self) -> int:
-        """Remove everything of ours; returns the bytes. What others put there stays, and then the folder too."""
+        """Remove all files of the row cache, and the folder if nothing else is left; returns the bytes freed."""
         freed = self.clear_damaged() + self.sweep()
         freed += self._delete(self.place, lambda entry: is_shard(entry) or entry.name == USED)
-        # Last, so that a folder whose removal was cut short is still known as ours.
+        # Last, so that a partly removed folder is still recognised as the row cache's.
         freed += self._delete(self.place, lambda entry: entry.name == FINGERPRINT)
         self.place.remove_if_empty()
         return freed
@@ -239,26 +239,26 @@ class CacheFolder:
 
 
 def last_mark(entries: list[FileInfo]) -> float | None:
-    """When the use of a folder was noted last; None if it was not, or if the place does not tell."""
+    """Time of a folder's last recorded use; None if there is none, or the store does not report it."""
     return next((entry.changed for entry in entries if entry.name == USED), None)
 
 
 def is_shard(entry: FileInfo) -> bool:
-    """Whether a file is named like a shard."""
+    """Whether a file has the name of a shard."""
     return NAME.fullmatch(entry.name) is not None
 
 
 def is_left(entry: FileInfo) -> bool:
-    """Whether a file is what a writer left that runs no more."""
+    """Whether a file is the leftover of a dead writer."""
     return is_leftover(entry.name, entry.changed)
 
 
 def has_gone(error: BaseException) -> bool:
-    """Whether an error says that a file is there no more, as NFS says it or otherwise."""
+    """Whether an error means that a file no longer exists, including NFS's ESTALE."""
     return isinstance(error, FileNotFoundError) or getattr(error, "errno", None) == errno.ESTALE
 
 
 def signature(path: Path) -> Signature:
-    """What changes when a file is written anew or in place."""
+    """Inode, size and modification time, which change when a file is replaced or modified."""
     state = path.stat()
     return state.st_ino, state.st_size, state.st_mtime_ns

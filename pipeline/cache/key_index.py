@@ -1,4 +1,4 @@
-"""Which shard and row of the row cache holds the value of a key; about 40 to 90 bytes of memory a key."""
+"""In-memory index from keys to shards and rows of the row cache; about 40 to 90 bytes per key."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,13 @@ import numpy as np
 from mmprep.pipeline.cache.shards import KEY_BYTES, Keys, Rows, to_list
 
 ROW_BITS = 32  # the lower half of a location is the row, the upper one the shard's number
-FRESH = 4096  # so many keys wait in a dictionary before they are sorted in with the others
+FRESH = 4096  # keys held unsorted before they are merged into the sorted ones
 
 
 class KeyIndex:
-    """Locations by key. Where several shards hold a key, the one with the smallest name counts.
+    """Locations by key. If several shards hold a key, the one with the smallest name counts.
 
-    A location stays right until its shard is forgotten; numbers of shards are never given again.
+    A location stays valid until its shard is forgotten; shard numbers are never reused.
     """
 
     def __init__(self) -> None:
@@ -22,22 +22,22 @@ class KeyIndex:
         self._keys: Keys = np.zeros(0, dtype=f"S{KEY_BYTES}")
         self._locations: Rows = np.zeros(0, dtype=np.int64)
         self._waiting: list[tuple[Keys, Rows]] = []
-        self._fresh: set[bytes] = set()  # the keys of what waits
+        self._fresh: set[bytes] = set()  # the keys in `_waiting`
 
     @property
     def shards(self) -> set[str]:
-        """The names of the shards that are known."""
+        """The names of the indexed shards."""
         return set(self._numbers)
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._fresh or bool(self._find_sorted(np.frombuffer(key, dtype=f"S{KEY_BYTES}"))[0] >= 0)
 
     def name(self, number: int) -> str:
-        """The shard of a number, the upper half of a location."""
+        """Name of the shard with a number, the upper half of a location."""
         return self._names[number]
 
     def add(self, shards: Sequence[tuple[str, Keys]]) -> None:
-        """Note the keys of the rows of shards; those that are known are left out."""
+        """Index the keys of shards' rows; skips shards that are already indexed."""
         for name, keys in shards:
             if name not in self._numbers:
                 first = self._number(name) << ROW_BITS
@@ -49,7 +49,7 @@ class KeyIndex:
             self._fresh.update(to_list(keys))
 
     def forget(self, names: set[str]) -> None:
-        """Drop the keys of some shards."""
+        """Remove shards from the index."""
         gone = [self._numbers.pop(name) for name in names if name in self._numbers]
         if gone:
             self._merge()
@@ -57,7 +57,7 @@ class KeyIndex:
             self._keys, self._locations = self._keys[kept], self._locations[kept]
 
     def find(self, keys: Keys) -> Rows:
-        """The location of each key [n], -1 for those that are not there."""
+        """The location of each key [n], -1 for unknown keys."""
         self._merge()
         return self._find_sorted(keys)
 
@@ -73,7 +73,7 @@ class KeyIndex:
         return self._numbers[name]
 
     def _merge(self) -> None:
-        """Sort what waits in with the others: by key, then by the shard's name."""
+        """Merge the waiting keys into the sorted ones, by key, then by the shard's name."""
         if not self._waiting:
             return
         keys = np.concatenate([self._keys, *(keys for keys, _ in self._waiting)])

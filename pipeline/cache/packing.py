@@ -1,7 +1,7 @@
-"""How the row cache stores vectors: as the bytes that they are in memory, which Parquet reads several times faster.
+"""Storage of vectors in the row cache as their bytes in memory, which Parquet reads several times faster than lists.
 
-Parquet notes for every number of a list where lists begin, and takes these notes apart again; for the bytes of a vector
-there is nothing to note. Nothing is copied on the way to a shard's writer or from its reader.
+For every number of a list Parquet stores a repetition level and decodes it on reading; binary values have none.
+Nothing is copied on the way to a shard's writer or from its reader.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 
 def stored_type(kind: pa.DataType) -> pa.DataType:
-    """The type of a column in a shard: a vector of numbers becomes bytes, also as an element of a list."""
+    """A column's type in a shard: vectors of numbers become binary, also as elements of lists."""
     if is_vector(kind):
         return pa.binary(kind.list_size * kind.value_type.byte_width)
     if is_list(kind):
@@ -20,10 +20,10 @@ def stored_type(kind: pa.DataType) -> pa.DataType:
 
 
 def to_stored(array: pa.Array) -> pa.Array:
-    """A column as a shard has it.
+    """Convert a column to its type in a shard.
 
     Raises:
-        ValueError: it holds nulls, which the bytes of a vector cannot tell.
+        ValueError: it holds nulls, which a vector's bytes cannot represent.
     """
     kind = array.type
     if stored_type(kind) == kind:
@@ -43,7 +43,7 @@ def to_stored(array: pa.Array) -> pa.Array:
 
 
 def from_stored(array: pa.Array, kind: pa.DataType) -> pa.Array:
-    """A column of a shard as the type that it had before."""
+    """Convert a column of a shard back to its original type."""
     if array.type == kind:
         return array
     if is_list(kind):
@@ -55,17 +55,17 @@ def from_stored(array: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def is_vector(kind: pa.DataType) -> bool:
-    """Whether a type is a vector of a fixed number of numbers."""
+    """Whether a type is a numeric vector of fixed length."""
     if not pa.types.is_fixed_size_list(kind):
         return False
     return bool(pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether a type is a list of any length."""
+    """Whether a type is a list of variable length."""
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def list_class(kind: pa.DataType) -> Any:  # noqa: ANN401 - Arrow has no types
-    """The class of a list type's arrays."""
+    """Array class of a list type."""
     return pa.LargeListArray if pa.types.is_large_list(kind) else pa.ListArray

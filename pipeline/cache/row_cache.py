@@ -1,6 +1,7 @@
-"""The row cache: what an encoder gave for a photo or a text, kept for everybody who meets the same again.
+"""The row cache: encoder outputs for photos and texts, shared by all datasets, users and machines.
 
-A key is the SHA-256 of a photo's bytes or of a text. What else a row depends on, the fingerprint, names a folder.
+A key is the SHA-256 of a photo's bytes or of a text. Everything else that a row depends on forms the fingerprint, which
+names a folder.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,16 +32,16 @@ from mmprep.pipeline.storage.store import FileInfo, Store, StoreError
 
 VARIABLE = "MMPREP_CACHE"
 GATHER_BYTES = 64 * 1024 * 1024
-ATTEMPTS = 100  # to see a folder that others change all the time at rest
+ATTEMPTS = 100  # to list a folder that other processes keep changing
 THREADS = 8  # digests and downloads at once
 ROW_MASK = (1 << ROW_BITS) - 1
 
 
-class LostRows(DataError):  # noqa: N818 - what is lost, and to be encoded again, is no fault of the caller's
+class LostRows(DataError):  # noqa: N818 - not the caller's error: the rows are lost and must be encoded again
     """Rows that were in the cache are damaged or gone.
 
     Attributes:
-        keys: theirs, each once.
+        keys: keys of the lost rows, each once.
     """
 
     def __init__(self, keys: Sequence[bytes], place: Store) -> None:
@@ -49,25 +50,25 @@ class LostRows(DataError):  # noqa: N818 - what is lost, and to be encoded again
 
 
 class _ShardLostError(Exception):
-    """A shard went, or was set aside, after its rows were located."""
+    """A shard was removed or set aside after its rows were located."""
 
 
 def cache_place(environ: Mapping[str, str]) -> Store:
-    """Where the cache is: $MMPREP_CACHE, a folder or a URL, else the user's cache folder.
+    """Open the cache's store: $MMPREP_CACHE, a folder or a URL, else the user's cache folder.
 
     Raises:
-        ParamsError: no library here knows the URL.
+        ParamsError: no installed library supports the URL.
     """
     return open_store(environ.get(VARIABLE) or platformdirs.user_cache_dir("mmprep"))
 
 
 class RowCache:
-    """The rows of one fingerprint. Any number of processes on any machines may have it open; threads may not share one.
+    """The rows of one fingerprint. Safe for any number of processes on any machines, but not for sharing by threads.
 
     Args:
-        place: the cache, of all fingerprints.
-        fingerprint: all that a row depends on beside its key, as JSON values; `encoder` is the encoder's name.
-        values: the columns of a row beside the key.
+        place: store of the cache, of all fingerprints.
+        fingerprint: everything that a row depends on besides its key, as JSON values; `encoder` is the encoder's name.
+        values: the columns of a row besides the key.
     """
 
     def __init__(self, place: Store, fingerprint: Mapping[str, Any], values: pa.Schema) -> None:
@@ -91,10 +92,10 @@ class RowCache:
         self._folder.place.close()
 
     def refresh(self) -> None:
-        """See what others have added or removed since; reads the keys of new shards.
+        """Update the index with shards that other processes added or removed; reads the keys of new shards.
 
         Raises:
-            DataError: the folder is of another fingerprint, or cannot be read.
+            DataError: the folder belongs to another fingerprint, or cannot be read.
         """
         for _ in range(ATTEMPTS):
             shards = self._folder.shards(note_use=True)
@@ -102,17 +103,17 @@ class RowCache:
             self._index.forget(known - {shard.name for shard in shards})
             new = [shard for shard in shards if shard.name not in known]
             with ThreadPoolExecutor(THREADS) as pool:
-                found = list(zip(new, pool.map(self._keys_of, new), strict=True))
-            self._index.add([(shard.name, keys) for shard, keys in found if keys is not None])
-            if all(keys is not None for _, keys in found):
+                keys_of_new = list(zip(new, pool.map(self._keys_of, new), strict=True))
+            self._index.add([(shard.name, keys) for shard, keys in keys_of_new if keys is not None])
+            if all(keys is not None for _, keys in keys_of_new):
                 return
-            # Some went after they were listed. If they were merged, the shard that holds them now is not in that list.
+            # Some vanished after they were listed. If they were merged, the merged shard is missing from that list.
 
     def _refresh_until_steady(self) -> None:
-        """Refresh until twice the same is there.
+        """Refresh until two consecutive listings are equal.
 
-        A folder that is listed while others merge may show neither the merged shard, which came behind the place where
-        the listing was, nor those that it holds, which went before it got there.
+        A folder that is listed during a merge may show neither the merged shard, if it appears before the position
+        that the listing has reached, nor its sources, if they are removed before the listing reaches them.
         """
         self.refresh()
         for _ in range(ATTEMPTS):
@@ -122,27 +123,27 @@ class RowCache:
                 return
 
     def _keys_of(self, shard: FileInfo) -> Keys | None:
-        """A shard's keys; None if it has gone or is set aside."""
+        """A shard's keys; None if it is gone or set aside."""
         try:
             return read_keys(self._folder.place, shard, self._schema)
         except FileNotFoundError:
             return None
         except NotAShardError as error:
-            # It may be damaged, or whole but of others; `reader` tells, and sets the damaged aside.
+            # It may be damaged, or intact but of other rows; `reader` distinguishes these and sets a damaged one aside.
             if self._folder.reader(shard.name) is not None:
                 self._folder.set_aside(shard.name, str(error))
             return None
 
     def add(self, keys: Sequence[bytes], rows: pa.RecordBatch) -> None:
-        """Keep the rows of a batch, for good when the call returns.
+        """Store the rows of a batch; durable when the call returns.
 
         Args:
-            keys: of each row [n].
+            keys: the key of each row [n].
             rows: the value columns [n].
 
         Raises:
-            DataError: the place cannot be written, or the folder is of another fingerprint.
-            ValueError: the rows have other columns, or there are more or fewer than keys.
+            DataError: the store cannot be written, or the folder belongs to another fingerprint.
+            ValueError: the rows have other columns, or their number differs from that of the keys.
         """
         if not rows.schema.equals(self._values):
             raise ValueError(f"rows of {rows.schema} for a cache of {self._values}")
@@ -161,16 +162,16 @@ class RowCache:
         self.refresh()
 
     def gather(self, keys: Sequence[bytes], most_bytes: int = GATHER_BYTES) -> Iterator[pa.RecordBatch]:
-        """The values of some keys, in their order, repeats included.
+        """Read the values of keys, in the given order, repeats included.
 
-        Every shard that is needed is checked against its digest before the first batch is given.
+        The digests of all required shards are checked before the first batch is yielded.
 
         Args:
-            keys: any number.
-            most_bytes: about so large are the record batches; memory is some three times that.
+            keys: any number of keys.
+            most_bytes: approximate size of the record batches; memory use is about three times that.
 
         Raises:
-            LostRows: keys that are not there, or whose shard is damaged and now set aside. Add them and gather again.
+            LostRows: keys are missing, or their shard is damaged and now set aside. Add them and gather again.
         """
         wanted = to_keys(keys)
         done = 0
@@ -180,13 +181,13 @@ class RowCache:
                 try:
                     batch = self._read(locations[start:stop], wanted[done : done + stop - start])
                 except _ShardLostError:
-                    break  # the rest may be found elsewhere
+                    break  # the rest may be in other shards
                 yield batch
                 del batch  # while the next one is read
                 done += stop - start
 
     def _locate(self, wanted: Keys) -> Rows:
-        """The location of each key [n], all in shards that can be trusted; raises LostRows."""
+        """The location of each key [n], all in shards whose digests were checked; raises LostRows."""
         refreshed = False
         while True:
             locations = self._index.find(wanted)
@@ -201,7 +202,7 @@ class RowCache:
                 raise LostRows(to_list(np.unique(wanted[locations < 0])), self._folder.place)
 
     def _forget_bad_shards(self, numbers: Rows) -> bool:
-        """Check some shards by their numbers; whether any had to be forgotten."""
+        """Check shards by their numbers; returns whether any had to be forgotten."""
         names = [self._index.name(number) for number in np.unique(numbers)]
         with ThreadPoolExecutor(THREADS) as pool:
             readers = list(pool.map(self._folder.reader, names))
@@ -210,7 +211,7 @@ class RowCache:
         return bool(bad)
 
     def _chunks(self, locations: Rows, most_bytes: int) -> Iterator[tuple[int, int]]:
-        """Where to cut [n] locations, so that what lies between two cuts takes at most so many bytes, or is one row."""
+        """Split [n] locations into ranges of at most `most_bytes`, or of a single row; yields their bounds."""
         sizes = np.empty(len(locations), dtype=np.int64)
         order = np.argsort(locations, kind="stable")
         for part, number in by_shard(locations[order]):
@@ -226,7 +227,7 @@ class RowCache:
             start = stop
 
     def _read(self, locations: Rows, wanted: Keys) -> pa.RecordBatch:
-        """The values at some locations [n], whose keys are known; raises _ShardLostError."""
+        """Read the values at locations [n], checking their keys against `wanted`; raises _ShardLostError."""
         unique, first, inverse = np.unique(locations, return_index=True, return_inverse=True)
         pieces = [
             table
@@ -242,7 +243,7 @@ class RowCache:
         return pa.RecordBatch.from_arrays(columns, schema=self._values)
 
     def _rows(self, name: str, rows: Rows, wanted: Keys) -> Iterator[pa.Table]:
-        """Some rows of a shard, increasing, after a look at their keys: what tells of keys first is only a hint."""
+        """Read rows of a shard, increasing, and verify their keys: the keys in the footer are only a hint."""
         reader = self._folder.reader(name)
         if reader is None:
             self._forget(name)
@@ -256,9 +257,9 @@ class RowCache:
                 done += len(keys)
                 yield table
         except MemoryError:
-            raise  # which Arrow counts among its own errors
+            raise  # Arrow's MemoryError is an ArrowException too
         except (OSError, pa.ArrowException) as error:
-            # It went, or changed since it was checked, and is checked again; but not for ever.
+            # It was removed or changed since its check: check it again, but at most once.
             self._folder.distrust(name)
             if name in self._failed and not has_gone(error):
                 self._folder.set_aside(name, f"it cannot be read ({error})")
@@ -266,13 +267,13 @@ class RowCache:
             self._forget(name)
 
     def _forget(self, name: str) -> NoReturn:
-        """Look for a shard's rows anew, in the same shard if it is still listed."""
+        """Locate a shard's rows again, in the same shard if it is still listed."""
         self._index.forget({name})
         raise _ShardLostError
 
 
 def by_shard(locations: Rows) -> Iterator[tuple[slice, int]]:
-    """The parts of sorted locations [n] that lie in one shard, with the shard's number."""
+    """Split sorted locations [n] by shard; yields each range with the shard's number."""
     numbers, starts = np.unique(locations >> ROW_BITS, return_index=True)
     for number, start, stop in zip(numbers.tolist(), starts, [*starts[1:], len(locations)], strict=True):
         yield slice(int(start), int(stop)), number

@@ -1,4 +1,4 @@
-"""A shard of the row cache: rows and their keys in one Parquet file that never changes, named by its own digest."""
+"""Shards of the row cache: immutable Parquet files of rows with their keys, named by their own SHA-256."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ KEY_BYTES = 32
 KEY = pa.field("key", pa.binary(KEY_BYTES), nullable=False)
 KEYS_METADATA = b"mmprep.keys"
 NAME = re.compile(r"[0-9a-f]{64}\.parquet")
-# Whole groups are read for the sake of a row. Groups four times larger are read no faster, and written no faster.
+# Reading a row reads its whole group. Groups four times larger are neither read nor written faster.
 GROUP_BYTES = 256 * 1024
 READ_BYTES = 8 * 1024 * 1024
 TAIL_BYTES = 64 * 1024
@@ -31,11 +31,11 @@ FOOTER_END = 8  # the footer's length and Parquet's magic
 
 
 class NotAShardError(ValueError):
-    """A file is no shard, or one of other rows."""
+    """A file is not a shard, or a shard of other rows."""
 
 
 def shard_schema(values: pa.Schema, fingerprint: Mapping[str, Any]) -> pa.Schema:
-    """The columns of a shard, with what made its rows in the metadata, so that a shard tells where it belongs."""
+    """Schema of a shard, with its rows' fingerprint in the metadata, so that a shard identifies its folder."""
     columns = {field.name: str(field.type) for field in values}
     made_by = json.dumps({"encoder": dict(fingerprint), "columns": columns}, sort_keys=True, allow_nan=False)
     fields = [KEY, *(field.with_type(stored_type(field.type)) for field in values)]
@@ -43,10 +43,10 @@ def shard_schema(values: pa.Schema, fingerprint: Mapping[str, Any]) -> pa.Schema
 
 
 def to_keys(keys: Sequence[bytes]) -> Keys:
-    """Keys as an array [n] of 32 bytes each. NumPy drops trailing zeros of single ones, so compare arrays only.
+    """Convert keys to an array [n] of 32 bytes each. NumPy drops an element's trailing zeros, so compare arrays only.
 
     Raises:
-        ValueError: one is not of 32 bytes.
+        ValueError: a key does not have 32 bytes.
     """
     if any(len(key) != KEY_BYTES for key in keys):
         raise ValueError(f"a key is a SHA-256, {KEY_BYTES} bytes")
@@ -54,23 +54,23 @@ def to_keys(keys: Sequence[bytes]) -> Keys:
 
 
 def to_list(keys: Keys) -> list[bytes]:
-    """Keys [n] one by one, each of 32 bytes."""
+    """Convert an array of keys [n] to a list of 32 bytes each."""
     raw = keys.tobytes()
     return [raw[at : at + KEY_BYTES] for at in range(0, len(raw), KEY_BYTES)]
 
 
 class ShardWriter:
-    """Writes batches of keys and values into row groups of about GROUP_BYTES, at least a row each.
+    """Writes batches of keys and values into row groups of about GROUP_BYTES, at least one row each.
 
     Args:
         sink: a path or an Arrow stream.
-        schema: what `shard_schema` gave.
+        schema: from `shard_schema`.
     """
 
     def __init__(self, sink: Path | pa.NativeFile, schema: pa.Schema) -> None:
         self.rows = 0
         self._schema = schema
-        # Vectors of floats hardly compress: zstd takes 8 % off and makes reading half as fast.
+        # Vectors of floats hardly compress: zstd saves 8 % and halves the reading speed.
         options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
         self._file = pq.ParquetWriter(sink, schema, write_page_checksum=True, **options)
         self._keys: list[bytes] = []
@@ -89,7 +89,7 @@ class ShardWriter:
             self._write(last=False)
 
     def close(self) -> None:
-        """Write what waits, and the keys into the footer, where one short read finds them all."""
+        """Write the waiting rows, and all keys into the footer, from where one short read gets them."""
         self._write(last=True)
         self._file.add_key_value_metadata({KEYS_METADATA: base64.b64encode(b"".join(self._keys))})
         self._file.close()
@@ -107,10 +107,10 @@ class ShardWriter:
 
 
 def encode_shard(keys: Sequence[bytes], rows: pa.RecordBatch, schema: pa.Schema) -> pa.Buffer:
-    """A shard's bytes; equal rows give equal bytes.
+    """Encode rows as a shard's bytes; equal rows give equal bytes.
 
     Raises:
-        ValueError: there are more or fewer rows than keys, or a vector holds a null.
+        ValueError: the numbers of rows and keys differ, or a vector holds a null.
     """
     sink = pa.BufferOutputStream()
     writer = ShardWriter(sink, schema)
@@ -121,11 +121,11 @@ def encode_shard(keys: Sequence[bytes], rows: pa.RecordBatch, schema: pa.Schema)
 
 
 def read_footer(place: Store, shard: FileInfo) -> pq.FileMetaData:
-    """A shard's footer, by one short read or two.
+    """Read a shard's footer by one or two short reads.
 
     Raises:
         NotAShardError: the footer is damaged.
-        FileNotFoundError: the shard has gone.
+        FileNotFoundError: the shard is gone.
     """
     tail = place.read(shard.name, max(0, shard.size - TAIL_BYTES), shard.size)
     footer = int.from_bytes(tail[-FOOTER_END:][:4], "little") + FOOTER_END
@@ -138,19 +138,19 @@ def read_footer(place: Store, shard: FileInfo) -> pq.FileMetaData:
 
 
 def read_keys(place: Store, shard: FileInfo, schema: pa.Schema) -> Keys:
-    """The keys [n] of a shard's rows, by reading its footer only.
+    """Read the keys [n] of a shard's rows from its footer only.
 
     Raises:
-        NotAShardError: the footer is damaged, or of other rows than the schema's.
-        FileNotFoundError: the shard has gone.
+        NotAShardError: the footer is damaged, or does not match the schema.
+        FileNotFoundError: the shard is gone.
     """
     footer = read_footer(place, shard)
     try:
-        found = footer.schema.to_arrow_schema()
+        stored = footer.schema.to_arrow_schema()
         keys = base64.b64decode(footer.metadata[KEYS_METADATA], validate=True)
-    except (OSError, ValueError, LookupError, TypeError) as error:  # TypeError: there is no metadata at all
+    except (OSError, ValueError, LookupError, TypeError) as error:  # TypeError: no metadata at all
         raise NotAShardError("its footer names no keys") from error
-    if not found.equals(schema) or found.metadata.get(METADATA_KEY) != schema.metadata[METADATA_KEY]:
+    if not stored.equals(schema) or stored.metadata.get(METADATA_KEY) != schema.metadata[METADATA_KEY]:
         raise NotAShardError("it holds other columns, or another encoder's rows")
     if len(keys) != KEY_BYTES * footer.num_rows:
         raise NotAShardError("its footer has more or fewer keys than rows")
@@ -158,13 +158,13 @@ def read_keys(place: Store, shard: FileInfo, schema: pa.Schema) -> Keys:
 
 
 class ShardReader:
-    """Reads rows of a shard by their numbers; use it only on a file whose digest was found right.
+    """Reads rows of a shard by their numbers; use it only on a file with a verified digest.
 
     Attributes:
-        schema: its columns and what made them, as `shard_schema` gave it.
-        rows: how many there are.
+        schema: the shard's schema, as from `shard_schema`.
+        rows: number of rows.
         starts: the first row of each row group, and the number of rows [groups + 1].
-        row_bytes: what a row takes on average, by group [groups].
+        row_bytes: average size of a row in bytes, by group [groups].
     """
 
     def __init__(self, path: Path) -> None:
@@ -179,30 +179,30 @@ class ShardReader:
         self.row_bytes: Rows = -(-sizes // np.maximum(1, np.diff(self.starts)))
 
     def bytes_of(self, rows: Rows) -> Rows:
-        """About how many bytes each of some rows takes."""
+        """Approximate size of each row in bytes, [n]."""
         return self.row_bytes[self.groups_of(rows)]
 
     def groups_of(self, rows: Rows) -> Rows:
-        """The row group of each of some rows."""
+        """The row group of each row, [n]."""
         return np.searchsorted(self.starts, rows, side="right") - 1
 
     def read(self, rows: Rows) -> Iterator[pa.Table]:
-        """Some rows with their keys, some MB at a time.
+        """Read rows with their keys, in tables of about READ_BYTES.
 
         Args:
-            rows: numbers, increasing.
+            rows: row numbers [n], increasing.
         """
         groups = self.groups_of(rows)
         needed, first = np.unique(groups, return_index=True)
         sizes = np.cumsum(self.row_bytes[needed] * (self.starts[needed + 1] - self.starts[needed]))
         with pq.ParquetFile(self._path, page_checksum_verification=True) as file:
-            # Neighbours in this list are read at once, up to READ_BYTES.
+            # Consecutive needed groups are read together, up to READ_BYTES.
             for part in np.split(np.arange(len(needed)), np.flatnonzero(np.diff(sizes // READ_BYTES)) + 1):
                 end = first[part[-1] + 1] if part[-1] + 1 < len(needed) else len(rows)
                 yield self._take(file, needed[part], rows[first[part[0]] : end])
 
     def _take(self, file: pq.ParquetFile, groups: Rows, rows: Rows) -> pa.Table:
-        """Rows of some groups, which are read whole."""
+        """Read whole row groups and take the rows from them."""
         table = file.read_row_groups(groups.tolist())
         if table.num_rows == len(rows):
             return table

@@ -1,1 +1,1 @@
-"""Downloads: HTTP client, retries, resumable files and the download journal."""
+"""Downloads: HTTP client, SSRF guard, retries, resumable files and the download journal."""

@@ -1,4 +1,4 @@
-"""Much work at once, shared out fairly among the hosts that it concerns."""
+"""Concurrent jobs with round-robin scheduling over hosts and a limit per host."""
 
 import asyncio
 from collections import Counter, deque
@@ -7,29 +7,29 @@ from typing import Protocol, TypeVar
 
 
 class Job(Protocol):
-    """Work that concerns one host."""
+    """A job that accesses one host."""
 
     @property
     def host(self) -> str:
-        """The host's name."""
+        """Host name."""
 
 
 J = TypeVar("J", bound=Job)
 
 
 async def run_per_host(jobs: Iterable[J], work: Callable[[J], Awaitable[None]], in_all: int, per_host: int) -> None:
-    """Do all jobs, the hosts by turns, so that a slow one does not hold the others up.
+    """Run all jobs concurrently, round-robin over hosts, so that a slow host does not delay the others.
 
     Args:
-        jobs: in the order in which each host's are begun.
-        work: does one job; what it raises ends the others.
-        in_all: jobs at once.
-        per_host: jobs of a host at once.
+        jobs: jobs; those of one host start in this order.
+        work: runs one job; an exception cancels the others.
+        in_all: maximum number of jobs at once.
+        per_host: maximum number of jobs at once per host.
     """
     waiting: dict[str, deque[J]] = {}
     for job in jobs:
         waiting.setdefault(job.host, deque()).append(job)
-    free = deque(waiting)  # the hosts that have a job waiting and may have another one running
+    free = deque(waiting)  # hosts with waiting jobs and fewer than `per_host` running
     busy: Counter[str] = Counter()
     running: dict[asyncio.Future[None], str] = {}
     try:

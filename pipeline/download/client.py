@@ -1,4 +1,4 @@
-"""A client for URLs that nobody vouches for: checked addresses, few redirects, bounded bodies, patient retries."""
+"""HTTP client for untrusted URLs: public addresses only, limited redirects and body sizes, classified errors."""
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -17,13 +17,13 @@ MAX_REDIRECTS = 5
 
 
 def make_client(params: DownloadParams, allow_private: bool) -> httpx.AsyncClient:
-    """A client that asks for bodies as they are and remembers nothing between requests.
+    """Create a client that requests bodies unencoded and keeps no cookies between requests.
 
-    Proxies and passwords of the environment are not used: a proxy would look names up itself, unchecked.
+    Proxies and credentials of the environment are ignored: a proxy would resolve names itself, unchecked.
 
     Args:
         params: limits.
-        allow_private: also connect to loopback and private networks.
+        allow_private: whether to also connect to loopback and private networks.
     """
     return httpx.AsyncClient(
         transport=PublicOnlyTransport(params.connections, allow_private),
@@ -35,7 +35,7 @@ def make_client(params: DownloadParams, allow_private: bool) -> httpx.AsyncClien
 
 
 def check_url(text: str) -> httpx.URL:
-    """Parse a URL that may be fetched as far as can be told from itself.
+    """Parse a URL and check its scheme, host, port and user info; its address is checked when connecting.
 
     Raises:
         FetchError: not http or https, no host, an impossible port, or a user name or password in it.
@@ -51,7 +51,7 @@ def check_url(text: str) -> httpx.URL:
 
 
 def find_fault(url: httpx.URL) -> str:
-    """What keeps a URL from being fetched; empty if nothing does."""
+    """Why a URL must not be fetched; empty if it may be."""
     if url.scheme not in ("http", "https"):
         return f"scheme {url.scheme!r}, expected http or https"
     if not url.host:
@@ -65,17 +65,17 @@ def find_fault(url: httpx.URL) -> str:
 async def open_url(
     client: httpx.AsyncClient, url: str, headers: Mapping[str, str] | None = None, expected: Collection[int] = (200,)
 ) -> AsyncIterator[httpx.Response]:
-    """Request a URL, following redirects, and close the answer when the block ends. Its body is not read yet.
+    """Request a URL, following redirects, and close the response when the block ends. Its body is not read yet.
 
     Args:
-        client: of `make_client`.
+        client: from `make_client`.
         url: http or https.
-        headers: to send beside the client's.
-        expected: the HTTP status numbers that are no error.
+        headers: sent in addition to the client's.
+        expected: HTTP status codes that are not errors.
 
     Raises:
         FetchError: the URL or an address is refused, the connection fails, also within the block, or the status is
-            not an expected one.
+            unexpected.
     """
     with explained():
         response = await follow(client, url, headers)
@@ -88,7 +88,7 @@ async def open_url(
 
 
 async def follow(client: httpx.AsyncClient, url: str, headers: Mapping[str, str] | None) -> httpx.Response:
-    """The first answer that is no redirect. Each URL on the way is checked, and so is each address."""
+    """The first response that is not a redirect. Every URL and address on the way is checked."""
     for _ in range(MAX_REDIRECTS + 1):
         request = client.build_request("GET", check_url(url), headers=headers)
         response = await client.send(request, stream=True, follow_redirects=False)
@@ -101,7 +101,7 @@ async def follow(client: httpx.AsyncClient, url: str, headers: Mapping[str, str]
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn what network libraries raise into FetchError; errors of the disk pass."""
+    """Translate errors of the network libraries to FetchError; disk errors pass through."""
     try:
         yield
     except PrivateAddressError as error:
@@ -115,28 +115,28 @@ def explained() -> Iterator[None]:
 
 
 def http_error(response: httpx.Response) -> FetchError:
-    """The error of an answer that says no."""
-    number = response.status_code
+    """The FetchError for a response with an error status."""
+    status = response.status_code
     wait = seconds_to_wait(response.headers.get("Retry-After", ""))
-    return FetchError(Status.HTTP_ERROR, response.reason_phrase, number, retry=passes(number), retry_after=wait)
+    return FetchError(Status.HTTP_ERROR, response.reason_phrase, status, retry=passes(status), retry_after=wait)
 
 
 async def save_body(
     response: httpx.Response, file: BinaryIO, limit: int, advance: Callable[[int], None] | None = None
 ) -> int:
-    """Write an answer's body to a file as it comes.
+    """Stream a response's body to a file.
 
     Args:
-        response: of `open_url`.
+        response: from `open_url`.
         file: open for writing.
-        limit: the most bytes that are taken, whatever the answer says about its length.
-        advance: told the size of each piece.
+        limit: maximum number of bytes, whatever length the response declares.
+        advance: called with the size of each chunk.
 
     Returns:
-        The number of bytes.
+        The number of bytes written.
 
     Raises:
-        FetchError: there are more than `limit`.
+        FetchError: the body is larger than `limit`.
     """
     size = 0
     too_large = FetchError(Status.TOO_LARGE, f"more than {limit} bytes", response.status_code)

@@ -1,4 +1,4 @@
-"""The ledger of a dataset's downloads: a table and, until that is written, a journal that outlives a killed process."""
+"""Manifest of a dataset's downloads: a table, plus a journal that preserves a killed process's outcomes."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -18,63 +18,63 @@ Key = tuple[str | None, str | None]
 
 
 class DownloadManifest:
-    """The outcomes of earlier runs and of this one; the last one of an item or of a raw file's URL counts."""
+    """Outcomes of earlier runs and of this one; the latest for each item or raw file's URL counts."""
 
     def __init__(self, earlier: Iterable[Outcome], journal: IO[str]) -> None:
         self.outcomes = {key_of(outcome): outcome for outcome in earlier}
         self.journal = journal
 
     def find(self, item_id: str, url: str) -> Outcome | None:
-        """What became of an item's URL in an earlier run; None if it was never tried."""
-        found = self.outcomes.get((item_id, None))
-        return found if found and found.url == url else None
+        """The latest outcome of an item's URL; None if it was never tried."""
+        outcome = self.outcomes.get((item_id, None))
+        return outcome if outcome and outcome.url == url else None
 
     def record(self, outcome: Outcome) -> None:
-        """Note an outcome, at once also in the journal."""
+        """Record an outcome, immediately also in the journal."""
         self.outcomes[key_of(outcome)] = outcome
         self.journal.write(json.dumps(outcome) + "\n")
 
 
 def key_of(outcome: Outcome) -> Key:
-    """What an outcome is about: an item's photo, or a raw file's URL."""
+    """Key of an outcome: the item of a photo, or the URL of a raw file."""
     return (outcome.item_id, None if outcome.item_id is not None else outcome.url)
 
 
 @contextmanager
 def open_manifest(layout: Layout, provenance: Provenance) -> Iterator[DownloadManifest]:
-    """Open a dataset's ledger; when the block ends, in whatever way, the table is written.
+    """Open a dataset's manifest; the table is written when the block ends, also by an exception.
 
-    Of a process that was killed the journal is left, and read by the next one.
+    A killed process leaves its journal, which the next process reads.
 
     Raises:
-        DataError: another process has it open, or the table is damaged.
+        DataError: another process has the manifest open, or the table is damaged.
     """
     layout.download_journal.parent.mkdir(parents=True, exist_ok=True)
-    # Unbuffered but for the line, so that killing the process loses nothing.
+    # Line-buffered, so that killing the process loses no outcome.
     with layout.download_journal.open("a+", encoding="utf-8", buffering=1) as journal:
         lock(journal, layout)
         table = DOWNLOADS.read(layout.downloads) if layout.downloads.exists() else pl.DataFrame()
-        ledger = DownloadManifest([*read_rows(table), *read_journal(journal)], journal)
+        manifest = DownloadManifest([*read_rows(table), *read_journal(journal)], journal)
         try:
-            yield ledger
+            yield manifest
         finally:
-            DOWNLOADS.write(to_frame(ledger.outcomes.values()), layout.downloads, provenance)
+            DOWNLOADS.write(to_frame(manifest.outcomes.values()), layout.downloads, provenance)
             journal.truncate(0)
 
 
 def lock(journal: IO[str], layout: Layout) -> None:
-    """Keep other downloads of the dataset out until the journal is closed or the process ends.
+    """Exclude other downloads of the dataset until the journal is closed or the process ends.
 
     Raises:
-        DataError: one is running.
+        DataError: another one is running.
     """
-    # Not `FileLock`, which wants a file of its own: earlier versions lock the journal, and are to be kept out too.
+    # Not `FileLock`, which needs a separate file: earlier versions lock the journal, and must be excluded too.
     if not lock_descriptor(journal.fileno(), blocking=False):
         raise DataError(f"{layout.raw}: another `mmprep download` of this dataset is running; wait for it or stop it")
 
 
 def read_rows(table: pl.DataFrame) -> Iterator[Outcome]:
-    """The rows of a table as outcomes; those with a status of another version of mmprep are left out."""
+    """The rows of a table as outcomes, without those whose status this version of mmprep does not know."""
     known = {status.value for status in Status}
     for url, item_id, path, status, *rest in table.rows():
         if status in known:
@@ -82,7 +82,7 @@ def read_rows(table: pl.DataFrame) -> Iterator[Outcome]:
 
 
 def read_journal(journal: IO[str]) -> list[Outcome]:
-    """What a killed process had noted. Its last line may be cut off."""
+    """Read the outcomes that a killed process recorded. Its last line may be cut off."""
     journal.seek(0)
     outcomes = []
     text = journal.read()

@@ -1,4 +1,4 @@
-"""What becomes of a URL: a fixed vocabulary, the row that it gives, and the limits of a download."""
+"""Download outcomes: statuses, one row of downloads.parquet, and the limits of a download."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ class DownloadParams(Params):
 
 
 class Status(StrEnum):
-    """What became of a URL."""
+    """Status of a URL after a download."""
 
     FETCHED = "fetched"
     ALREADY_THERE = "already there"
@@ -44,7 +44,7 @@ class Status(StrEnum):
 
 
 GOOD = frozenset({Status.FETCHED, Status.ALREADY_THERE})
-# A refused address is none of these: to try it again costs a look-up, and --allow-private may allow it.
+# A refused address is not final: trying it again costs only a DNS look-up, and --allow-private may allow it.
 FINAL = frozenset(
     {Status.REFUSED_URL, Status.REFUSED_ID, Status.TOO_MANY_REDIRECTS, Status.TOO_LARGE, Status.NOT_AN_IMAGE}
 )
@@ -55,14 +55,14 @@ class Outcome(NamedTuple):
     """One row of downloads.parquet.
 
     Attributes:
-        url: as the item or the edition has it.
-        item_id: whose photo it is; None for a raw file.
-        path: the file below the raw folder; None if there is none.
-        status: what became of it.
-        http_status: the last answer's number; None if there was no answer.
-        size: of the file, in bytes; 0 if there is none.
-        attempts: requests of the run that ended with this status, redirects not counted.
-        detail: what a reader may want to know beyond the status; may be empty.
+        url: as given by the item or the edition.
+        item_id: item of the photo; None for a raw file.
+        path: the file's path below the raw folder; None without a file.
+        status: status of the download.
+        http_status: status code of the last response; None without a response.
+        size: file size in bytes; 0 without a file.
+        attempts: requests in the run that ended with this status, not counting redirects.
+        detail: further information; may be empty.
     """
 
     url: str
@@ -76,22 +76,22 @@ class Outcome(NamedTuple):
 
 
 def passes(http_status: int) -> bool:
-    """Whether an HTTP error says that the same request may succeed later."""
+    """Whether an HTTP error is transient, so that the same request may succeed later."""
     return http_status >= 500 or http_status in PASSING_HTTP_ERRORS
 
 
 def is_final(outcome: Outcome) -> bool:
-    """Whether another try would only fail again."""
+    """Whether a retry would fail again."""
     if outcome.status is Status.HTTP_ERROR:
         return outcome.http_status is not None and not passes(outcome.http_status)
     return outcome.status in FINAL
 
 
 def may_pass(outcome: Outcome) -> bool:
-    """Whether it failed for a reason that another try, later, may not find."""
+    """Whether it failed for a transient reason, so that a later retry may succeed."""
     return outcome.status not in GOOD | {Status.REFUSED_ADDRESS} and not is_final(outcome)
 
 
 def count_statuses(outcomes: Iterable[Outcome]) -> dict[str, int]:
-    """How many ended with each status, most frequent first."""
+    """Number of outcomes by status, most frequent first."""
     return dict(Counter(outcome.status.value for outcome in outcomes).most_common())

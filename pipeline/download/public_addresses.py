@@ -1,4 +1,4 @@
-"""Which network addresses may be connected to, and connections to those alone."""
+"""SSRF guard: resolve a host once and connect only to public addresses."""
 
 import asyncio
 import socket
@@ -10,19 +10,19 @@ import httpx
 
 Address = IPv4Address | IPv6Address
 
-GLOBAL_UNICAST = ip_network("2000::/3")  # all that is in use; what lies outside is local, mapped or reserved
+GLOBAL_UNICAST = ip_network("2000::/3")  # all allocated public addresses; others are local, mapped or reserved
 NAT64 = ip_network("64:ff9b::/96")
-# Not anybody's host, though Python calls some of them global, depending on its version.
+# Not assigned to hosts, though Python calls some of them global, depending on its version.
 RESERVED = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "3fff::/20")))
 KEEP_ALIVE_SECONDS = 5.0
 
 
 class PrivateAddressError(Exception):
-    """A host has an address in a private, loopback or otherwise not public network."""
+    """A host resolves to a private, loopback or otherwise non-public address."""
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address belongs to the open internet, judged by the IPv4 address inside it where there is one."""
+    """Whether an address is on the public internet, judged by the embedded IPv4 address if there is one."""
     inner = embedded_ipv4(address)
     if inner is not None:
         return is_public(inner)
@@ -32,7 +32,7 @@ def is_public(address: Address) -> bool:
 
 
 def embedded_ipv4(address: Address) -> IPv4Address | None:
-    """The IPv4 address that a mapped, NAT64 or 6to4 address leads to."""
+    """The IPv4 address embedded in a mapped, NAT64 or 6to4 address; None for others."""
     if isinstance(address, IPv4Address):
         return None
     if address in NAT64:
@@ -41,20 +41,20 @@ def embedded_ipv4(address: Address) -> IPv4Address | None:
 
 
 async def look_up(host: str, port: int) -> list[Address]:
-    """The addresses of a host as the system resolves it, which also knows `2130706433` and `0x7f.1`.
+    """The addresses of a host by the system's resolver, which also accepts `2130706433` and `0x7f.1`.
 
     Raises:
-        OSError: the host has none.
+        OSError: the host cannot be resolved.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [ip_address(str(place[0])) for *_, place in dict.fromkeys(found)]
+    infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [ip_address(str(address[0])) for *_, address in dict.fromkeys(infos)]
 
 
 class PublicOnlyBackend(httpcore.AsyncNetworkBackend):
-    """Connects to addresses that were checked: a name is looked up once, so that no second answer can differ.
+    """Connects only to checked addresses: a name is resolved once, so that a second DNS answer cannot differ.
 
     Attributes:
-        allow_private: also connect to loopback and private networks.
+        allow_private: whether to also connect to loopback and private networks.
     """
 
     def __init__(self, allow_private: bool) -> None:
@@ -69,19 +69,19 @@ class PublicOnlyBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first address of a host that answers.
+        """Connect to the first address of a host that accepts a connection.
 
         Args:
             host: a name or an address.
-            port: of the host.
+            port: TCP port.
             timeout: seconds for the look-up, and again for all addresses together; None waits for ever.
-            local_address: to connect from.
+            local_address: address to connect from.
             socket_options: for the socket.
 
         Raises:
             PrivateAddressError: one of the addresses is not public.
-            httpcore.ConnectError: the host has no address, or none answers.
-            httpcore.ConnectTimeout: no answer in time.
+            httpcore.ConnectError: the host has no address, or none accepts a connection.
+            httpcore.ConnectTimeout: no connection in time.
         """
         addresses = await self.check(host, port, timeout)
         share = None if timeout is None else timeout / max(len(addresses), 1)
@@ -94,7 +94,7 @@ class PublicOnlyBackend(httpcore.AsyncNetworkBackend):
         raise failure
 
     async def check(self, host: str, port: int, seconds: float | None) -> list[Address]:
-        """Look a host up and refuse it if any of its addresses is not public."""
+        """Resolve a host and refuse it if any of its addresses is not public."""
         try:
             async with asyncio.timeout(seconds):
                 addresses = await look_up(host, port)
@@ -112,8 +112,8 @@ class PublicOnlyBackend(httpcore.AsyncNetworkBackend):
 class PublicOnlyTransport(httpx.AsyncBaseTransport):
     """Carries httpx's requests over connections to checked addresses.
 
-    httpx's own transport takes no network backend; putting one into its private pool would be undone, without a word,
-    by a version that keeps the pool elsewhere.
+    httpx's own transport accepts no network backend; replacing the one in its private pool would silently stop working
+    with a version that keeps the pool elsewhere.
     """
 
     def __init__(self, connections: int, allow_private: bool) -> None:
@@ -127,7 +127,7 @@ class PublicOnlyTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request; raises httpcore's exceptions and PrivateAddressError."""
         url = request.url
-        answer = await self.pool.handle_async_request(
+        response = await self.pool.handle_async_request(
             httpcore.Request(
                 method=request.method,
                 url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
@@ -135,7 +135,9 @@ class PublicOnlyTransport(httpx.AsyncBaseTransport):
                 extensions=request.extensions,
             )
         )
-        return httpx.Response(answer.status, headers=answer.headers, stream=Body(answer), extensions=answer.extensions)
+        return httpx.Response(
+            response.status, headers=response.headers, stream=Body(response), extensions=response.extensions
+        )
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -143,7 +145,7 @@ class PublicOnlyTransport(httpx.AsyncBaseTransport):
 
 
 class Body(httpx.AsyncByteStream):
-    """The body of httpcore's answer as httpx wants it."""
+    """Body of an httpcore response as an httpx stream."""
 
     def __init__(self, answer: httpcore.Response) -> None:
         self.answer = answer
@@ -153,5 +155,5 @@ class Body(httpx.AsyncByteStream):
             yield chunk
 
     async def aclose(self) -> None:
-        """Give the connection back."""
+        """Return the connection to the pool."""
         await self.answer.aclose()

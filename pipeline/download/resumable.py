@@ -1,4 +1,4 @@
-"""Fetching one large file: streamed beside its place, continued where it broke off, checked before it appears."""
+"""Resumable download of a large file: streamed to a partial file, continued after interruptions, checked at the end."""
 
 import gzip
 import json
@@ -24,11 +24,11 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class PartialDownload:
-    """A file on its way.
+    """A partially downloaded file.
 
     Attributes:
-        target: the file's place when it is whole.
-        url: where it comes from.
+        target: path of the complete file.
+        url: its source.
     """
 
     target: Path
@@ -36,46 +36,46 @@ class PartialDownload:
 
     @property
     def path(self) -> Path:
-        """What has come so far."""
+        """Path of the bytes received so far."""
         return self.target.with_name(f"{self.target.name}.partial")
 
     @property
     def note(self) -> Path:
-        """What tells whether the rest belongs to the same file."""
+        """Path of the JSON that identifies the version of the file being downloaded."""
         return self.target.with_name(f"{self.target.name}.note.partial")
 
     def begin(self, validator: str | None, total: int | None) -> None:
-        """Start from nothing with a version of the file. Bytes of another one are gone before the note changes."""
+        """Start a version of the file from scratch. Bytes of another version are removed before the note changes."""
         self.discard()
         write_json(self.note, {"url": self.url, "validator": validator, "total": total})
 
     def discard(self) -> None:
-        """Forget all that has come."""
+        """Remove the bytes received and the note."""
         remove(self.path)
         remove(self.note)
 
     def state(self) -> tuple[int, str | None, int | None]:
-        """The bytes that can be continued, the version that they are of, and the whole file's size if it is known."""
+        """Number of bytes to continue from, the validator of their version, and the complete file's size if known."""
         try:
             note = json.loads(self.note.read_text(encoding="utf-8"))
             size = self.path.stat().st_size
             if note["url"] == self.url and note["validator"]:
                 return size, note["validator"], note["total"]
         except (OSError, ValueError, LookupError, TypeError):
-            pass  # there is nothing to continue, or nothing that says of what it is
+            pass  # nothing to continue, or no valid note of its version
         return 0, None, None
 
 
 async def fetch_partial(
     client: httpx.AsyncClient, partial: PartialDownload, params: DownloadParams, progress: Progress
 ) -> tuple[int, int]:
-    """Fetch a file as far as `partial.path`, continuing what an earlier process left.
+    """Download a file to `partial.path`, continuing what an earlier process left.
 
     Returns:
-        The file's size in bytes, and the attempts.
+        The file's size in bytes, and the number of attempts.
 
     Raises:
-        FetchError: the last attempt's.
+        FetchError: the error of the last attempt.
     """
 
     async def attempt() -> int:
@@ -87,7 +87,7 @@ async def fetch_partial(
 async def continue_file(
     client: httpx.AsyncClient, partial: PartialDownload, params: DownloadParams, progress: Progress
 ) -> int:
-    """Ask for what is missing and append it; if the file has changed meanwhile, begin anew."""
+    """Request the missing range and append it; if the file has changed meanwhile, start over."""
     offset, validator, total = partial.state()
     if offset and offset == total:
         return offset
@@ -108,26 +108,26 @@ async def continue_file(
 
 
 def length(response: httpx.Response) -> int | None:
-    """The body's length in bytes if the answer tells it."""
-    told = response.headers.get("Content-Length")
-    return None if told is None else int(told)
+    """The body's length in bytes; None if the response does not declare it."""
+    declared = response.headers.get("Content-Length")
+    return None if declared is None else int(declared)
 
 
 def validator_of(response: httpx.Response) -> str | None:
-    """What names this version of the file in If-Range: a strong ETag, else the date of its last change."""
+    """Validator of the file's version for If-Range: a strong ETag, else the Last-Modified date."""
     etag = response.headers.get("ETag", "")
-    found: str | None = etag if etag.startswith('"') else response.headers.get("Last-Modified")
-    return found
+    validator: str | None = etag if etag.startswith('"') else response.headers.get("Last-Modified")
+    return validator
 
 
 def check_range(response: httpx.Response, partial: PartialDownload, offset: int, total: int | None) -> None:
-    """Check that an answer continues what is there.
+    """Check that a response continues the bytes received so far.
 
     Raises:
-        FetchError: it does not; what is there is discarded, and another try begins anew.
+        FetchError: it does not; the bytes are discarded, and the next attempt starts over.
     """
-    found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    fits = found and int(found[1]) == offset and (total is None or int(found[2]) == total)
+    content_range = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    fits = content_range and int(content_range[1]) == offset and (total is None or int(content_range[2]) == total)
     same = validator_of(response) in (None, partial.state()[1])
     if response.status_code != 206 or not fits or not same:
         partial.discard()
@@ -139,17 +139,17 @@ def check_range(response: httpx.Response, partial: PartialDownload, offset: int,
 def bytes_shown(
     progress: Progress, partial: PartialDownload, offset: int, total: int | None
 ) -> Iterator[Callable[[int], None]]:
-    """A progress bar in bytes that starts where the file continues."""
+    """A progress bar in bytes that starts at `offset`."""
     with progress(f"fetching {partial.target.name}", total, "bytes") as advance:
         advance(offset, "")
         yield lambda size: advance(size, "")
 
 
 def finish(partial: PartialDownload, progress: Progress) -> None:
-    """Check a file that has come whole, and give it its name.
+    """Check a completely received file and rename it to its target.
 
     Raises:
-        FetchError: it is damaged, or not what its name says. It is discarded.
+        FetchError: it is damaged, or its content does not match its name. It is discarded.
     """
     fault = find_fault(partial, progress)
     if fault:
@@ -160,7 +160,7 @@ def finish(partial: PartialDownload, progress: Progress) -> None:
 
 
 def find_fault(partial: PartialDownload, progress: Progress) -> str:
-    """What is wrong with a file, told by reading all of it if it is compressed; empty if nothing is."""
+    """Describe what is wrong with a file, after reading all of it if it is compressed; empty if it is valid."""
     with partial.path.open("rb") as file:
         start = file.read(CHECK_BYTES)
         if not start:

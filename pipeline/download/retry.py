@@ -1,4 +1,4 @@
-"""Trying again what may pass: with pauses that grow, or as long as the server asks for."""
+"""Retry transient failures with exponential back-off, honouring Retry-After."""
 
 import asyncio
 import itertools
@@ -15,15 +15,15 @@ T = TypeVar("T")
 
 
 class FetchError(Exception):
-    """A URL was not fetched.
+    """A URL could not be fetched.
 
     Attributes:
-        status: why, in the vocabulary of downloads.parquet.
-        detail: more about it.
-        http_status: of the answer, if there was one.
-        retry: whether another try may succeed.
-        retry_after: the seconds that the server asks to wait, if it does.
-        attempts: how often it was tried.
+        status: why, as in downloads.parquet.
+        detail: further information.
+        http_status: status code of the response; None without a response.
+        retry: whether a retry may succeed.
+        retry_after: seconds to wait by the server's Retry-After header; None without one.
+        attempts: number of attempts.
     """
 
     def __init__(
@@ -43,19 +43,19 @@ class FetchError(Exception):
         self.attempts = 0
 
     def outcome(self, url: str, item_id: str | None) -> Outcome:
-        """The row that tells of the failure. What a server said is cut short and made printable."""
-        said = excerpt(self.detail.encode(errors="backslashreplace"))
-        return Outcome(url, item_id, None, self.status, self.http_status, 0, self.attempts, said)
+        """The failure as a row of downloads.parquet. Text from the server is shortened and made printable."""
+        detail = excerpt(self.detail.encode(errors="backslashreplace"))
+        return Outcome(url, item_id, None, self.status, self.http_status, 0, self.attempts, detail)
 
 
 async def retry(attempt: Callable[[], Awaitable[T]], params: DownloadParams) -> tuple[T, int]:
-    """Try until it works or another try is useless, with growing pauses.
+    """Repeat an attempt until it succeeds, fails permanently or has used `params.retries`, with growing pauses.
 
     Returns:
-        The result, and how many attempts it took.
+        The result, and the number of attempts.
 
     Raises:
-        FetchError: the last one.
+        FetchError: the error of the last attempt.
     """
     for number in itertools.count(1):
         try:
@@ -69,14 +69,14 @@ async def retry(attempt: Callable[[], Awaitable[T]], params: DownloadParams) -> 
 
 
 def pause(failures: int, retry_after: float | None, params: DownloadParams) -> float:
-    """Seconds to wait after so many failures: doubling, jittered so that not all come back at once, and capped."""
+    """Seconds to wait after a number of failures: doubling, with jitter so that retries spread out, and capped."""
     doubled = params.backoff * 2.0 ** (failures - 1)
-    jittered = doubled * random.uniform(0.5, 1)  # noqa: S311 - no secret
+    jittered = doubled * random.uniform(0.5, 1)  # noqa: S311 - not security-relevant
     return min(params.max_wait, max(jittered, retry_after or 0))
 
 
 def seconds_to_wait(retry_after: str) -> float | None:
-    """What a Retry-After header asks for: a number of seconds or a date; None if it is neither."""
+    """Parse a Retry-After header, a number of seconds or a date; None if it is neither."""
     if retry_after.isascii() and retry_after.isdigit():
         return float(retry_after)
     try:

@@ -1,1 +1,1 @@
-"""Feature files: writing and reading vectors and tokens, and importing features computed elsewhere."""
+"""Feature store: writing and reading vectors, patches and tokens, PCA, and features computed elsewhere."""

@@ -1,6 +1,6 @@
-"""Features that others have computed, read as data: MMRec's arrays, Amazon's image features, Ducho's folders.
+"""Features computed elsewhere: MMRec's arrays, Amazon's image features, Ducho's folders.
 
-Nothing is unpickled. Files of gigabytes are read some rows at a time.
+Nothing is unpickled. Large files are read in blocks of rows.
 """
 
 import csv
@@ -23,14 +23,14 @@ Vectors = npt.NDArray[np.float32]
 Kind = Literal["mmrec", "amazon", "ducho"]
 Fetch = Callable[[list[int]], npt.NDArray[Any]]
 Block = tuple[list[str | None], Fetch]
-"""The ids of some rows, and a function that gives the vectors of those rows that are asked for by their places."""
+"""The ids of a block of rows, and a function that returns the vectors at given positions in the block."""
 
-BATCH_ROWS = 512  # 8 MB of 4,096 numbers
+BATCH_ROWS = 512  # 8 MB at 4,096 dimensions
 MAPPING = "i_id_mapping.csv"
 
 
 class LeftOut(StrEnum):
-    """Why a vector was not given."""
+    """Why a vector was left out."""
 
     NOT_WANTED = "of an item that was not asked for"
     NO_ID = "row without an id"
@@ -41,13 +41,13 @@ class LeftOut(StrEnum):
 
 @dataclass(frozen=True)
 class ForeignFeatures:
-    """A file or folder of vectors, one an item.
+    """A file or folder of vectors, one per item.
 
     Attributes:
-        path: where it is.
-        kind: whose form it has.
-        dimension: the length of a vector.
-        left_out: how many vectors the last pass over `batches` did not give, by reason; whole at its end.
+        path: the file or folder.
+        kind: its format.
+        dimension: length of a vector.
+        left_out: number of vectors that the last pass over `batches` left out, by reason; complete at its end.
     """
 
     path: Path
@@ -57,20 +57,20 @@ class ForeignFeatures:
     left_out: Counter[LeftOut] = field(default_factory=Counter)
 
     def batches(self, wanted: set[str], rows: int = BATCH_ROWS) -> Iterator[tuple[list[str], Vectors]]:
-        """Give the vectors of some items, in the order in which they lie in the file.
+        """Iterate over the vectors of given items, in the order of the file.
 
-        Of several vectors of an item the first counts. Rows of zeros, or with numbers that are not finite, are no
-        features but what stands where there is none.
+        Of several vectors of an item the first counts. Rows of zeros or with non-finite numbers are placeholders for
+        missing features and are left out.
 
         Args:
             wanted: the ids of the items.
-            rows: how many are read at a time, which bounds the memory.
+            rows: number of rows read at a time, which bounds the memory.
 
         Yields:
             The ids of n items, and their vectors [n, dimension].
 
         Raises:
-            DataError: the file turns out to be damaged, or a vector has another length.
+            DataError: the file is damaged, or a vector has another length.
         """
         self.left_out.clear()
         seen: set[str] = set()
@@ -85,7 +85,7 @@ class ForeignFeatures:
                 yield kept, vectors[usable]
 
     def _choose(self, ids: list[str | None], wanted: set[str], seen: set[str]) -> list[tuple[int, str]]:
-        """The places and ids of wanted items that come for the first time."""
+        """Positions and ids of the wanted items that have not been seen before."""
         chosen: list[tuple[int, str]] = []
         for place, item_id in enumerate(ids):
             if item_id is None:
@@ -100,24 +100,24 @@ class ForeignFeatures:
         return chosen
 
     def _usable(self, vectors: Vectors) -> npt.NDArray[np.bool_]:
-        """Which vectors are features, [n]."""
-        finite, some = np.asarray(np.isfinite(vectors).all(axis=1)), np.asarray(vectors.any(axis=1))
-        for reason, good in ((LeftOut.NOT_FINITE, finite), (LeftOut.ZEROS, some)):
+        """Mask of the vectors that are finite and not all zeros, [n]."""
+        finite, nonzero = np.asarray(np.isfinite(vectors).all(axis=1)), np.asarray(vectors.any(axis=1))
+        for reason, good in ((LeftOut.NOT_FINITE, finite), (LeftOut.ZEROS, nonzero)):
             if count := len(good) - int(good.sum()):
                 self.left_out[reason] += count
-        return finite & some
+        return finite & nonzero
 
 
 def open_foreign(path: Path) -> ForeignFeatures:
-    """Open features that others have computed; whose they are is told by what is in them.
+    """Open features computed elsewhere; the format is detected from the content.
 
-    - MMRec's `image_feat.npy` or `text_feat.npy`: row i is the item that `i_id_mapping.csv` beside it numbers i.
+    - MMRec's `image_feat.npy` or `text_feat.npy`: row i is the item with number i in the adjacent `i_id_mapping.csv`.
     - Amazon's `image_features_CATEGORY.b`, also `.b.gz`: records of an ASIN and 4,096 numbers.
-    - Ducho's output: a folder of one `.npy` an item, called by the item's id, percent-encoded as photos are.
+    - Ducho's output: a folder of one `.npy` per item, named by the item's id, percent-encoded as photos are.
 
     Raises:
-        MissingInputError: there is no such file, or no table of ids beside it.
-        DataError: it is damaged or something else.
+        MissingInputError: the file does not exist, or has no table of ids beside it.
+        DataError: the file is damaged or of an unknown format.
     """
     if path.is_dir():
         return open_folder(path)
@@ -135,7 +135,7 @@ def open_foreign(path: Path) -> ForeignFeatures:
 
 
 def open_mmrec(path: Path) -> ForeignFeatures:
-    """Open an array [n, dimension] with `i_id_mapping.csv` beside it; for what is raised see `open_foreign`."""
+    """Open an array [n, dimension] with `i_id_mapping.csv` beside it; raises the errors of `open_foreign`."""
     shape = map_array(path).shape
     if len(shape) != 2 or 0 in shape:
         raise DataError(f"{path}: found an array of shape {shape}, expected a row an item")
@@ -144,18 +144,18 @@ def open_mmrec(path: Path) -> ForeignFeatures:
     def blocks(rows: int) -> Iterator[Block]:
         for start in range(0, shape[0], rows):
             here = range(start, min(start + rows, shape[0]))
-            # Mapped anew, as the pages of a mapping stay in memory until it goes.
+            # Mapped again for each block, as the pages of a mapping stay in memory until it is closed.
             yield [ids.get(row) for row in here], rows_of(map_array(path)[start : here.stop])
 
     return ForeignFeatures(path, "mmrec", shape[1], blocks)
 
 
 def read_mapping(path: Path, n_rows: int) -> Mapping[int, str]:
-    """The id of each row, from MMRec's table of `asin` and `itemID`, tab-separated whatever its name says.
+    """Read the id of each row from MMRec's table of `asin` and `itemID`, which is tab-separated despite its suffix.
 
     Raises:
-        MissingInputError: there is none.
-        DataError: it is no such table, or numbers rows that there are not, or one row twice.
+        MissingInputError: the table does not exist.
+        DataError: it has other columns, a row number out of range, or two items for one row.
     """
     if not path.is_file():
         raise MissingInputError(f"{path}: not found; it says which item a row is, put MMRec's own there")
@@ -174,7 +174,7 @@ def read_mapping(path: Path, n_rows: int) -> Mapping[int, str]:
 
 
 def open_folder(path: Path) -> ForeignFeatures:
-    """Open a folder of one `.npy` an item; for what is raised see `open_foreign`."""
+    """Open a folder of one `.npy` per item; raises the errors of `open_foreign`."""
     if (path / MAPPING).is_file():
         raise DataError(f"{path}: found a folder of MMRec's, expected one of its arrays, such as image_feat.npy")
     files = sorted(file for file in path.iterdir() if file.suffix == ".npy" and file.is_file())
@@ -191,16 +191,16 @@ def open_folder(path: Path) -> ForeignFeatures:
 
 
 def vectors_in(files: list[Path], dimension: int) -> Fetch:
-    """A function that reads some of the files."""
+    """A function that reads the files at given positions."""
     return lambda places: stack((files[place] for place in places), dimension)
 
 
 def rows_of(array: npt.NDArray[Any]) -> Fetch:
-    """A function that copies rows out of an array."""
+    """A function that copies the rows of an array at given positions."""
     return lambda places: array[places]
 
 
 def to_float32(vectors: npt.NDArray[Any]) -> Vectors:
-    """The vectors as native f32; what is too large becomes infinite."""
+    """The vectors as native f32; values out of range become infinite."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(vectors, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The image features published with Amazon's reviews of 2014: `image_features_CATEGORY.b`, an id and a vector each."""
+"""Reader of the image features of Amazon's reviews of 2014: `image_features_CATEGORY.b`, records of id and vector."""
 
 import zlib
 from collections.abc import Generator
@@ -15,16 +15,16 @@ from mmprep.pipeline.errors import DataError
 DIMENSION = 4096
 ASIN_BYTES = 10
 RECORD = np.dtype([("id", f"V{ASIN_BYTES}"), ("vector", "<f4", (DIMENSION,))])
-VISIBLE = (0x21, 0x7E)  # the first and the last character of ASCII that leaves ink
+VISIBLE = (0x21, 0x7E)  # the first and the last visible ASCII character
 GZIP_MAGIC = b"\x1f\x8b"
 BAD_GZIP: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, cast("type[Exception]", isal_zlib.error))
 
 
 def check_records(path: Path) -> None:
-    """Check the size of a file, as far as it tells, and its first record.
+    """Check the size of a file, unless it is compressed, and its first record.
 
     Raises:
-        DataError: the file is cut off, damaged or something else.
+        DataError: the file is truncated, damaged or of another format.
     """
     size = path.stat().st_size
     if not is_gzip(path) and (size == 0 or size % RECORD.itemsize):
@@ -37,10 +37,10 @@ def check_records(path: Path) -> None:
 
 
 def read_records(path: Path, rows: int) -> Generator[tuple[list[str | None], npt.NDArray[np.float32]], None, None]:
-    """The ids of so many items at a time, and their vectors [n, 4096].
+    """Iterate over blocks of at most `rows` ids and their vectors [n, 4096].
 
     Raises:
-        DataError: the file is empty, cut off, damaged or something else.
+        DataError: the file is empty, truncated, damaged or of another format.
     """
     start = 0
     try:
@@ -59,13 +59,13 @@ def read_records(path: Path, rows: int) -> Generator[tuple[list[str | None], npt
 
 
 def is_gzip(path: Path) -> bool:
-    """Whether a file is compressed, whatever its name says."""
+    """Whether a file is gzip, by its content."""
     with path.open("rb") as file:
         return file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
 
 
 def read_fully(file: BinaryIO, size: int) -> bytearray:
-    """So many bytes, fewer only at the end; a compressed file gives what it has."""
+    """Read `size` bytes, fewer only at the end; a single read of a compressed file may return fewer."""
     raw = bytearray()
     while len(raw) < size and (more := file.read(size - len(raw))):
         raw += more
@@ -73,10 +73,10 @@ def read_fully(file: BinaryIO, size: int) -> bytearray:
 
 
 def asins_of(fields: npt.NDArray[np.void], start: int, path: Path) -> list[str | None]:
-    """The ids of records, of which the first has the number `start`, from 0.
+    """Decode the ids of records; `start` is the number of the first one, from 0.
 
     Raises:
-        DataError: one is no text, so the file is not what its size says.
+        DataError: an id has invisible or non-ASCII characters, so the file is of another format.
     """
     raw = fields.tobytes()
     characters = np.frombuffer(raw, dtype=np.uint8).reshape(-1, ASIN_BYTES)

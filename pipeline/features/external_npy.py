@@ -1,4 +1,4 @@
-"""Arrays of numpy's that came from anywhere: plain numbers, or refused; nothing is unpickled."""
+"""Safe reading of untrusted `.npy` files: only arrays of floats are accepted, and nothing is unpickled."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,7 +13,7 @@ from mmprep.pipeline.errors import DataError
 Floats = npt.NDArray[np.floating[Any]]
 
 MAGIC = b"\x93NUMPY"
-# What numpy raises at a header that is damaged or made up.
+# Raised by numpy for a damaged or forged header.
 BAD_ARRAY = (
     ValueError,
     OSError,
@@ -28,16 +28,16 @@ BAD_ARRAY = (
 
 
 def is_array(path: Path) -> bool:
-    """Whether a file says that it is an array."""
+    """Whether a file begins with the magic bytes of `.npy`."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
 
 def map_array(path: Path) -> Floats:
-    """An array of floats, read from the file where it is looked at.
+    """Memory-map an array of floats.
 
     Raises:
-        DataError: the file is damaged or holds something else, such as a pickle.
+        DataError: the file is damaged or not an array of floats, such as a pickle.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -50,25 +50,25 @@ def map_array(path: Path) -> Floats:
 
 
 def read_vector(path: Path) -> Floats:
-    """The vector in a file, [dimension].
+    """Read the vector in a file, [dimension].
 
     Raises:
-        DataError: it holds another array, or none.
+        DataError: the file does not hold a single vector.
     """
     array = map_array(path)
     if array.size == 0 or array.shape not in {(array.size,), (1, array.size)}:
         raise DataError(
             f"{path}: found an array of shape {array.shape}, expected one vector, (d,) or (1, d); of patches and maps "
-            "Ducho keeps but the first where a batch has one photo, so take a layer that gives a vector"
+            "Ducho keeps only the first if a batch has one photo, so choose a layer that returns a vector"
         )
     return array.reshape(-1)
 
 
 def stack(paths: Iterable[Path], dimension: int) -> Floats:
-    """The vectors in some files, [n, dimension].
+    """Read the vectors in files, [n, dimension].
 
     Raises:
-        DataError: one has another length.
+        DataError: a vector has another length.
     """
     vectors = []
     for path in paths:

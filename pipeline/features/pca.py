@@ -1,4 +1,4 @@
-"""Principal components of a dataset's own vectors: patches and tokens in a fraction of the space."""
+"""PCA of a dataset's vectors, to store patches and tokens in a fraction of the space."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ BASIS_FILE = "basis.safetensors"
 
 @dataclass(frozen=True)
 class Basis:
-    """The main directions of vectors.
+    """A PCA basis.
 
     Attributes:
         mean: of the vectors, [dimension].
-        components: orthonormal columns, the direction of most variance first, [dimension, k].
-        explained: the share of the variance in those directions.
+        components: orthonormal columns, by decreasing variance, [dimension, k].
+        explained: share of the variance explained by the components.
     """
 
     mean: Floats
@@ -29,38 +29,38 @@ class Basis:
     explained: float
 
     def project(self, vectors: Vectors) -> npt.NDArray[np.float32]:
-        """The vectors [n, dimension] in the basis, [n, k]."""
+        """Project vectors [n, dimension] onto the components, [n, k]."""
         centred = vectors.astype(np.float32) - self.mean.astype(np.float32)
         return centred @ self.components.astype(np.float32)
 
     def content(self) -> bytes:
-        """A safetensors file of `mean` and `components` as f32, which give back the vectors but for what was cut."""
+        """A safetensors file of `mean` and `components` as f32, from which vectors are reconstructed approximately."""
         tensors = {"mean": self.mean, "components": self.components}
-        # In C order, as safetensors takes the bytes as they lie.
+        # In C order, as safetensors stores the bytes in memory order.
         return save({key: np.ascontiguousarray(each, np.float32) for key, each in tensors.items()})
 
 
 def fit_basis(blocks: Iterable[Vectors], k: int, key: str) -> Basis:
-    """Find the k main directions of vectors that come in blocks, in memory for two matrices of dimension^2.
+    """Fit the first k principal components of vectors given in blocks, with memory for two matrices of dimension^2.
 
-    A direction's sign is such that its largest entry is positive, so that equal vectors give an equal basis.
+    The sign of a component makes its largest entry positive, so that equal vectors give an equal basis.
 
     Args:
-        blocks: vectors [n, dimension], finite; n may differ and be 0.
-        k: how many directions.
-        key: what asked for it, for messages.
+        blocks: vectors [n, dimension], finite; n may vary and be 0.
+        k: number of components.
+        key: the parameter that requests the PCA, for messages.
 
     Raises:
-        DataError: there are no more than k vectors, or vectors are no longer than k.
+        DataError: there are at most k vectors, or their dimension is at most k.
     """
-    from scipy.linalg import eigh  # takes longer than the rest of a run that finds all in the cache
+    from scipy.linalg import eigh  # importing it takes longer than the rest of a run whose rows are all cached
 
     count, shift = 0, np.zeros(0)
     total, second = np.zeros(0), np.zeros((0, 0))
     for block in (block for block in blocks if len(block)):
         vectors = block.astype(np.float64)
         if count == 0:
-            shift = vectors.mean(axis=0)  # near the mean, so that little is lost by cancellation
+            shift = vectors.mean(axis=0)  # close to the mean, to reduce cancellation
             total, second = np.zeros_like(shift), np.zeros((len(shift), len(shift)))
         vectors -= shift
         count += len(vectors)
@@ -72,7 +72,7 @@ def fit_basis(blocks: Iterable[Vectors], k: int, key: str) -> Basis:
         )
     centre = total / count
     covariance = second / count - np.outer(centre, centre)
-    # Only those that are wanted: all of 4,096 take twice as long.
+    # Only the k needed: all 4,096 take twice as long.
     variances, directions = eigh(covariance, subset_by_index=[len(shift) - k, len(shift) - 1])
     components = directions[:, ::-1]
     largest = np.abs(components).argmax(axis=0)

@@ -1,4 +1,4 @@
-"""Pieces of an item's one vector in the place of patches or tokens, to try what reads those.
+"""Pseudo-tokens: pieces of an item's single vector in place of patches or tokens, for trying recommenders.
 
 Source: docs/papers/mdr_chca.md#inputs.
 """
@@ -14,19 +14,19 @@ from mmprep.pipeline.features.vectors import Items, VectorBatch
 
 
 class PseudoTokens:
-    """The vectors of a feature folder that has one an item, cut into pieces that mean nothing by themselves.
+    """The vectors of a feature folder with one per item, cut into pieces that have no meaning by themselves.
 
     Attributes:
         items: dense indices [n], increasing.
-        provenance: what made the vectors.
-        width: of a piece.
+        provenance: of the vectors.
+        width: length of a piece.
     """
 
     def __init__(self, feature_set: FeatureSet) -> None:
         """Read all vectors.
 
         Raises:
-            DataError: a part is damaged, or holds patches or tokens, or vectors that cannot be cut.
+            DataError: a part is damaged, or holds patches or tokens, or vectors that cannot be cut evenly.
         """
         features = feature_set.vectors()
         self.items, self.provenance = features.items, features.provenance
@@ -37,17 +37,17 @@ class PseudoTokens:
             raise DataError(f"{feature_set.folder}: {error}") from error
 
     def gather(self, items: Sequence[int] | Items) -> VectorBatch:
-        """The pieces of some items' vectors, in the order asked for; each must have a vector."""
+        """The pieces of items' vectors, in the given order; each item must have a vector."""
         vectors = self._vectors[np.searchsorted(self.items, np.asarray(items))]
         pieces = vectors.shape[1] // self.width
         return VectorBatch(vectors.reshape(-1, self.width), np.full(len(vectors), pieces, dtype=np.int64))
 
 
 def piece_width(dimension: int) -> int:
-    """The smallest power of two that divides a dimension and is at least its root: 64 of 4096, 32 of 384.
+    """The smallest power of two that is at least the root of a dimension, which it must divide: 64 of 4096, 32 of 384.
 
     Raises:
-        DataError: there is none below the dimension.
+        DataError: it does not divide the dimension, or equals it.
     """
     width = 1
     while width**2 < dimension:
@@ -58,13 +58,13 @@ def piece_width(dimension: int) -> int:
 
 
 def token_vectors(features: FeatureSet, *, pseudo_tokens: bool) -> TokenFeatures | PseudoTokens:
-    """The patches or tokens in a feature folder.
+    """Open the patches or tokens of a feature folder.
 
     Args:
         features: the folder.
-        pseudo_tokens: whether the pieces of vectors will do where there is one an item.
+        pseudo_tokens: whether to cut vectors into pieces if the folder has one per item.
 
     Raises:
-        DataError: they cannot be read or used.
+        DataError: the features cannot be read or used.
     """
     return PseudoTokens(features) if pseudo_tokens and features.form == "vector" else TokenFeatures(features)

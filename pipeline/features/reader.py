@@ -1,4 +1,4 @@
-"""Reading the feature store: an encoder's vectors as a matrix, or the patches and tokens of some items."""
+"""Reader of the feature store: feature folders, and an encoder's vectors as a matrix."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,12 +22,12 @@ Matrix = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Features:
-    """The vectors of the items that have them.
+    """The vectors of all items that have one.
 
     Attributes:
         items: dense indices [n], increasing.
         vectors: [n, dimension].
-        provenance: what made them.
+        provenance: of the vectors.
     """
 
     items: Items
@@ -35,21 +35,21 @@ class Features:
     provenance: dict[str, Any]
 
     def matrix(self, n_items: int) -> Matrix:
-        """A row for every item, [n_items, dimension].
+        """A matrix with a row for every item, [n_items, dimension].
 
-        Items without a vector get what `extract.missing` said when the features were made: the mean of the present
-        vectors, as LATTICE and MMRec fill, or zeros; by `error` they are refused.
+        Items without a vector are filled by the value of `extract.missing` at extraction: the mean of the existing
+        vectors, as in LATTICE and MMRec, or zeros; `error` refuses them.
 
         Raises:
-            DataError: the vectors are of other items than the dataset's, or there are none, or an item has none and
+            DataError: the vectors belong to other items than the dataset's, or there are none, or an item has none and
                 `missing` is `error`.
         """
         self.require_items_below(n_items)
-        lacking = n_items - len(self.items)
-        if lacking and self.provenance["missing"] in ("error", "drop"):  # earlier versions wrote drop
+        n_missing = n_items - len(self.items)
+        if n_missing and self.provenance["missing"] in ("error", "drop"):  # earlier versions wrote drop
             raise DataError(
-                f"{lacking} of {n_items} items have no vector, and extract.missing is error; set it to mean or zeros, "
-                "or leave such items out by filter.require"
+                f"{n_missing} of {n_items} items have no vector, and extract.missing is error; set it to mean or "
+                "zeros, or leave such items out by filter.require"
             )
         filled = np.zeros((n_items, self.vectors.shape[1]), dtype=np.float32)
         if self.provenance["missing"] == "mean":
@@ -58,10 +58,10 @@ class Features:
         return filled
 
     def require_items_below(self, n_items: int) -> None:
-        """Check that the vectors can be of a dataset with so many items.
+        """Check that the vectors fit a dataset of `n_items` items.
 
         Raises:
-            DataError: they are not, or there are none.
+            DataError: they do not, or there are none.
         """
         if len(self.items) == 0:
             raise DataError("no item has a vector, so there are no features to use")
@@ -76,10 +76,10 @@ class FeatureSet:
     """A feature folder, opened once. No vector is read yet.
 
     Attributes:
-        folder: of one encoder.
+        folder: folder of one encoder's features.
         parts: its files in order.
-        provenance: what made them.
-        columns: of each part.
+        provenance: of the features.
+        columns: column names of each part.
     """
 
     folder: Path
@@ -104,24 +104,24 @@ class FeatureSet:
         """Open an encoder's features of a dataset.
 
         Raises:
-            MissingInputError: there are none.
-            DataError: they are damaged, or `filter` has given other items since they were made.
+            MissingInputError: the encoder has no features.
+            DataError: they are damaged, or `filter` has changed the items since they were made.
         """
-        found = cls.open(layout.features(encoder))
+        features = cls.open(layout.features(encoder))
         again = f"mmprep extract --encoder {encoder}"
-        require_fresh(found.folder, found.provenance["inputs"], layout, again, (layout.items,))
-        return found
+        require_fresh(features.folder, features.provenance["inputs"], layout, again, (layout.items,))
+        return features
 
     @property
     def form(self) -> Form:
-        """One vector an item, or one a patch or token."""
+        """Whether items have one vector, patches or tokens."""
         return "vector" if "vector" in self.columns else "tokens" if "start" in self.columns else "patches"
 
     def vectors(self) -> Features:
-        """Read all vectors of an encoder that gives one an item.
+        """Read all vectors of an encoder with one vector per item.
 
         Raises:
-            DataError: a part is damaged, or holds a list of vectors an item.
+            DataError: a part is damaged, or holds patches or tokens.
         """
         if self.form != "vector":
             raise DataError(
@@ -140,8 +140,8 @@ def part_paths(folder: Path) -> list[Path]:
     """The parts of a feature folder in order.
 
     Raises:
-        MissingInputError: there are none.
-        DataError: some are not there.
+        MissingInputError: the folder has no parts.
+        DataError: a part is missing.
     """
     parts = sorted(folder.glob("part-*.parquet"))
     again = f"run `mmprep extract --encoder {folder.name}`"
@@ -154,7 +154,7 @@ def part_paths(folder: Path) -> list[Path]:
 
 
 def read_part(path: Path) -> tuple[Items, Matrix]:
-    """The items [n] and vectors [n, dimension] of one part."""
+    """Read the items [n] and vectors [n, dimension] of one part."""
     table = pq.read_table(path, page_checksum_verification=True).combine_chunks()
     dimension = table.schema.field("vector").type.list_size
     vectors = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dimension)
@@ -163,10 +163,10 @@ def read_part(path: Path) -> tuple[Items, Matrix]:
 
 @contextmanager
 def explained(folder: Path) -> Iterator[None]:
-    """Name the folder, and what to do, where its features cannot be read.
+    """Translate errors of reading features to a DataError that names the folder and what to do.
 
     Raises:
-        DataError: something was wrong in the block.
+        DataError: reading failed in the block.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Reading the patches or tokens of some items, without those of the others."""
+"""Reader of patches and tokens that loads only the row groups of requested items."""
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -16,15 +16,15 @@ Places = npt.NDArray[np.int64]
 
 
 class TokenFeatures:
-    """The patches or tokens in a feature folder. Only the row groups of the items that are asked for are read.
+    """The patches or tokens in a feature folder. Only the row groups of requested items are read.
 
     Attributes:
         items: dense indices [n], increasing.
-        provenance: what made them.
+        provenance: of the features.
     """
 
     def __init__(self, features: FeatureSet) -> None:
-        """Read the items.
+        """Read the item indices of all parts.
 
         Raises:
             DataError: a part is damaged, or holds one vector an item.
@@ -33,11 +33,11 @@ class TokenFeatures:
         self._folder, self.provenance = folder, features.provenance
         with explained(folder):
             schema = pq.read_schema(parts[0])
-            found = [pq.read_table(part, columns=["item"], page_checksum_verification=True)["item"] for part in parts]
+            columns = [pq.read_table(part, columns=["item"], page_checksum_verification=True)["item"] for part in parts]
             footers = [(part, pq.read_metadata(part)) for part in parts]
         if features.form == "vector":
             raise DataError(f"{folder}: found one vector an item, expected patches or tokens")
-        self.items: Items = np.concatenate([column.to_numpy() for column in found])
+        self.items: Items = np.concatenate([column.to_numpy() for column in columns])
         self._columns = [name for name in ("vectors", "start", "end") if name in schema.names]
         self._none = to_rows(schema.empty_table())
         self._groups = [(part, group) for part, footer in footers for group in range(footer.num_row_groups)]
@@ -46,10 +46,10 @@ class TokenFeatures:
         self._read = lru_cache(maxsize=2)(self._read_group)
 
     def gather(self, items: Sequence[int] | Items) -> VectorBatch:
-        """The vectors of some items, in the order asked for.
+        """The vectors of items, in the given order.
 
         Raises:
-            DataError: an item has none, or a part is damaged.
+            DataError: an item has no vectors, or a part is damaged.
         """
         places, order = np.unique(self._places(items), return_inverse=True)
         # A copy of each group's rows, so that the groups themselves need not stay in memory.
@@ -57,31 +57,31 @@ class TokenFeatures:
         return concatenate([self._none, *pieces]).take(order)
 
     def texts(self, items: Sequence[int] | Items) -> list[str]:
-        """The texts in which the tokens of some items lie, in the order asked for.
+        """The texts that contain the tokens of items, in the given order.
 
         Raises:
-            DataError: an item has none, or a part is damaged, or what is stored are patches.
+            DataError: an item has no tokens, or a part is damaged, or the folder holds patches.
         """
         if "start" not in self._columns:
             raise DataError(f"{self._folder}: found patches, expected the tokens of texts")
         places, order = np.unique(self._places(items), return_inverse=True)
-        found: list[str] = []
+        texts: list[str] = []
         for group, within in self._by_group(places):
-            found += self._read_columns(group, ["text"])["text"].take(pa.array(within)).to_pylist()
-        return [found[place] for place in order]
+            texts += self._read_columns(group, ["text"])["text"].take(pa.array(within)).to_pylist()
+        return [texts[place] for place in order]
 
     def _places(self, items: Sequence[int] | Items) -> Places:
-        """Which row of the folder each item has, [n]."""
-        wanted = np.asarray(items, dtype=np.int64)
-        places = np.searchsorted(self.items, wanted)
+        """Row of each item in the folder, [n]."""
+        requested = np.asarray(items, dtype=np.int64)
+        places = np.searchsorted(self.items, requested)
         known = places < len(self.items)
-        known[known] = self.items[places[known]] == wanted[known]
+        known[known] = self.items[places[known]] == requested[known]
         if not known.all():
-            raise DataError(f"{self._folder}: item {wanted[~known][0]} has no vectors")
+            raise DataError(f"{self._folder}: item {requested[~known][0]} has no vectors")
         return places
 
     def _by_group(self, places: Places) -> Iterator[tuple[int, Places]]:
-        """The row groups of sorted rows, each with the rows' places in it."""
+        """Split sorted rows by row group; yields each group with the rows' positions in it."""
         groups = np.searchsorted(self._first, places, side="right") - 1
         for group in np.unique(groups).tolist():
             yield group, places[groups == group] - self._first[group]
@@ -96,7 +96,7 @@ class TokenFeatures:
 
 
 def to_rows(table: pa.Table) -> VectorBatch:
-    """The rows of a table that has the columns `vectors` and, for tokens, `start` and `end`."""
+    """Convert a table with the columns `vectors` and, for tokens, `start` and `end`."""
     lists = table["vectors"].combine_chunks()
     vectors = lists.flatten()
     flat = vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size)

@@ -1,4 +1,4 @@
-"""What an encoder gives for some items, and its two forms on disk: features to read, and packed rows in the cache."""
+"""Encoder outputs for items, and their two forms on disk: feature parts, and packed rows in the row cache."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ Spans = npt.NDArray[np.int32]
 NUMPY: dict[StorageDtype, np.dtype[np.floating[Any]]] = {"f32": np.dtype(np.float32), "f16": np.dtype(np.float16)}
 ARROW: dict[StorageDtype, pa.DataType] = {"f32": pa.float32(), "f16": pa.float16()}
 
-# One row an item: how many vectors it has, their numbers, and two i32 a token. Lists of lists of numbers take Parquet
-# several times as long to write and to read as one run of bytes.
+# One row per item: number of vectors, their values, and two i32 per token. Parquet takes several times as long to write
+# and read nested lists of numbers as one run of bytes.
 PACKED_SCHEMA = pa.schema(
     [
         pa.field("length", pa.int32(), nullable=False),
@@ -36,9 +36,9 @@ class VectorBatch:
     """The vectors of n items.
 
     Attributes:
-        vectors: [total, dimension], those of an item one behind the other.
-        lengths: how many each item has, [n]; None for one each.
-        spans: where each token starts and ends in its item's text, in characters, [total, 2]; None but for tokens.
+        vectors: [total, dimension], those of one item consecutive.
+        lengths: number of vectors of each item, [n]; None if each has one.
+        spans: start and end of each token in its item's text, in characters, [total, 2]; None except for tokens.
     """
 
     vectors: Vectors
@@ -50,46 +50,46 @@ class VectorBatch:
 
     @property
     def dimension(self) -> int:
-        """The length of a vector."""
+        """Length of a vector."""
         return int(self.vectors.shape[1])
 
     def offsets(self) -> npt.NDArray[np.int64]:
-        """Where each item's vectors begin in `vectors`, and the end of the last, [n + 1]."""
+        """Index of each item's first vector in `vectors`, and the total, [n + 1]."""
         if self.lengths is None:
             return np.arange(len(self.vectors) + 1)
         return np.concatenate([[0], np.cumsum(self.lengths)])
 
     def cast_checked(self, stored_as: StorageDtype, names: Sequence[object]) -> "VectorBatch":
-        """The same rows in the type in which they are kept.
+        """Convert the vectors to a storage type, checking that all values are finite.
 
         Args:
             stored_as: the type.
-            names: what to call each item in messages.
+            names: name of each item, for messages.
 
         Raises:
-            DataError: a number is not finite, or too large for the type.
+            DataError: a value is not finite, or too large for the type.
         """
         with np.errstate(over="ignore"):
             vectors: Vectors = np.ascontiguousarray(self.vectors, dtype=NUMPY[stored_as])
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             vector = int(np.flatnonzero(~finite)[0])
-            whose = names[int(np.searchsorted(self.offsets(), vector, side="right")) - 1]
+            name = names[int(np.searchsorted(self.offsets(), vector, side="right")) - 1]
             if np.isfinite(self.vectors[vector]).all():
-                raise DataError(f"found numbers too large for {stored_as} for item {whose}; set stored_as to f32")
-            raise DataError(f"found NaN or infinite numbers for item {whose}; nothing was written")
+                raise DataError(f"found numbers too large for {stored_as} for item {name}; set stored_as to f32")
+            raise DataError(f"found NaN or infinite numbers for item {name}; nothing was written")
         return VectorBatch(vectors, self.lengths, self.spans)
 
     def take(self, places: npt.NDArray[np.int64]) -> "VectorBatch":
-        """A copy of some rows, in any order and as often as asked for.
+        """A copy of rows, in any order and with repeats.
 
         Args:
-            places: of the rows, [m].
+            places: positions of the rows, [m].
         """
         if self.lengths is None:
             return VectorBatch(self.vectors[places])
         lengths, ends = self.lengths[places], self.offsets()
-        # The first vector of each row, and one further for each that follows it.
+        # For each output vector the index of its input: the row's first vector plus the position within the row.
         shift = ends[places] - (np.cumsum(lengths) - lengths)
         which = np.repeat(shift, lengths) + np.arange(int(lengths.sum()))
         return VectorBatch(self.vectors[which], lengths, None if self.spans is None else self.spans[which])
@@ -104,10 +104,10 @@ class VectorBatch:
 
 
 def unpack(batch: pa.RecordBatch, stored_as: StorageDtype) -> VectorBatch:
-    """The rows of a batch of PACKED_SCHEMA, which must not be empty."""
+    """Convert a batch of PACKED_SCHEMA, which must not be empty."""
     lengths = batch["length"].to_numpy().astype(np.int64)
     total = int(lengths.sum())
-    # Texts without a single token tell no dimension.
+    # If no text has a token, the dimension is unknown.
     vectors: Vectors = values_of(batch["vectors"]).view(NUMPY[stored_as]).reshape(total, -1 if total else 0)
     spans = None if batch["spans"].null_count else values_of(batch["spans"]).view(np.int32).reshape(-1, 2)
     single = spans is None and (lengths == 1).all()
@@ -115,14 +115,14 @@ def unpack(batch: pa.RecordBatch, stored_as: StorageDtype) -> VectorBatch:
 
 
 def values_of(column: pa.Array) -> npt.NDArray[np.uint8]:
-    """All bytes of a column of binaries, one row behind the other, without a copy."""
+    """The concatenated bytes of a binary column, without a copy."""
     _, offsets, data = column.buffers()
     bounds = np.frombuffer(offsets, dtype=np.int64)[column.offset : column.offset + len(column) + 1]
     return np.frombuffer(data, dtype=np.uint8)[bounds[0] : bounds[-1]]
 
 
 def concatenate(pieces: Sequence[VectorBatch]) -> VectorBatch:
-    """The rows of some pieces, at least one, which are alike in dimension and in having lengths and spans."""
+    """Concatenate one or more batches that agree in dimension and in having lengths and spans."""
     lengths = [piece.lengths for piece in pieces if piece.lengths is not None]
     spans = [piece.spans for piece in pieces if piece.spans is not None]
     return VectorBatch(
@@ -134,12 +134,12 @@ def concatenate(pieces: Sequence[VectorBatch]) -> VectorBatch:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What the rows of a feature folder look like.
+    """Form, dimension and type of the vectors in a feature folder.
 
     Attributes:
-        form: one vector an item, or a list of them.
-        dimension: the length of a vector.
-        stored_as: the type of its numbers.
+        form: one vector per item, or a list of patches or tokens.
+        dimension: length of a vector.
+        stored_as: type of its values.
     """
 
     form: Form
@@ -148,9 +148,9 @@ class FeatureSpec:
 
     @property
     def item_bytes(self) -> int:
-        """About so many bytes an item takes."""
-        usual = {"vector": 1, "patches": 196, "tokens": 64}[self.form]
-        return usual * self.dimension * NUMPY[self.stored_as].itemsize
+        """Approximate size of an item in bytes."""
+        n_vectors = {"vector": 1, "patches": 196, "tokens": 64}[self.form]
+        return n_vectors * self.dimension * NUMPY[self.stored_as].itemsize
 
     def schema(self) -> pa.Schema:
         """The columns of a feature part.
@@ -177,7 +177,7 @@ class FeatureSpec:
         )
 
     def batch(self, items: Items, rows: VectorBatch, texts: Sequence[str]) -> pa.RecordBatch:
-        """Rows as a batch of `schema`; `texts` are read for tokens alone."""
+        """Convert rows to a batch of `schema`; `texts` are used for tokens only."""
         schema = self.schema()
         vectors = self._vectors(rows.vectors)
         columns: list[pa.Array] = [pa.array(items, pa.int32())]
@@ -187,7 +187,7 @@ class FeatureSpec:
         columns.append(pa.ListArray.from_arrays(ends, vectors, type=schema.field("vectors").type))
         if self.form == "tokens":
             if rows.spans is None:
-                raise ValueError("tokens without their places in the text")
+                raise ValueError("tokens without their spans in the text")
             for place, name in enumerate(("start", "end")):
                 values = pa.array(np.ascontiguousarray(rows.spans[:, place]))
                 columns.append(pa.ListArray.from_arrays(ends, values, type=schema.field(name).type))

@@ -1,4 +1,4 @@
-"""Writing the feature store: the vectors of each item in Parquet parts, batch by batch."""
+"""Writer of the feature store: appends batches of items' vectors to Parquet parts."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,14 +14,14 @@ from mmprep.pipeline.storage.files import atomic_folder
 from mmprep.pipeline.tables.provenance import Provenance
 
 PART_BYTES = 256 * 1024 * 1024
-GROUP_BYTES = 4 * 1024 * 1024  # what reading a few items reads at least
+GROUP_BYTES = 4 * 1024 * 1024  # the least that is read for any item
 
 
 class FeatureWriter:
-    """Appends batches of rows to a folder's `part-*.parquet`, a new part each 256 MB.
+    """Appends batches of rows to a folder's `part-*.parquet`, starting a new part every 256 MB.
 
-    Row groups and parts end after fixed numbers of items, however many are appended at a time, so that equal rows give
-    equal bytes. Use it by `write_features`, which makes the folder appear whole or not at all.
+    Row groups and parts have fixed numbers of items, regardless of the sizes appended, so that equal rows give equal
+    bytes. Use it through `write_features`, which replaces the folder atomically.
     """
 
     def __init__(self, folder: Path, shape: FeatureSpec, provenance: Provenance) -> None:
@@ -33,7 +33,7 @@ class FeatureWriter:
         self._schema = shape.schema().with_metadata(provenance.to_metadata())
         self._last_item = -1
         self._parts = 0
-        self._writer = self._open_part()  # without a batch there is one empty part, which tells the provenance
+        self._writer = self._open_part()  # without any batch there is one empty part, which holds the provenance
         self._rows_in_part = 0
         self._waiting: list[pa.RecordBatch] = []
 
@@ -41,9 +41,9 @@ class FeatureWriter:
         """Write a batch.
 
         Args:
-            items: dense indices [n], greater than all before and increasing.
-            rows: of those items, finite.
-            texts: of those items, for tokens alone.
+            items: dense indices [n], increasing and greater than all before.
+            rows: vectors of those items, finite.
+            texts: texts of those items, for tokens only.
 
         Raises:
             DataError: a vector is not finite.
@@ -60,18 +60,18 @@ class FeatureWriter:
         self._write_groups(self._group_rows)
 
     def save_basis(self, basis: Basis) -> None:
-        """Keep beside the vectors the basis that they are in."""
+        """Save the PCA basis of the vectors in the folder."""
         (self._folder / BASIS_FILE).write_bytes(basis.content())
 
     def close(self) -> None:
-        """Finish the last part and give each part its name, which says how many there are."""
+        """Finish the last part and rename the parts; their names include the number of parts."""
         self._write_groups(1)
         self._writer.close()
         for number in range(self._parts):
             (self._folder / f"{number}").rename(self._folder / f"part-{number:05d}-of-{self._parts:05d}.parquet")
 
     def abandon(self) -> None:
-        """Close the file; what is written is of no use."""
+        """Close the current file without finishing the folder."""
         self._writer.close()
 
     def _write_groups(self, least: int) -> None:
@@ -88,20 +88,20 @@ class FeatureWriter:
             if self._rows_in_part >= self._part_rows:
                 self._writer.close()
                 self._writer, self._rows_in_part = self._open_part(), 0
-            # In one piece: where pieces meet, pages may end.
+            # As one chunk, since chunk boundaries may end pages and so change the bytes.
             self._writer.write_table(group.combine_chunks().replace_schema_metadata(self._schema.metadata))
             self._rows_in_part += group.num_rows
 
     def _open_part(self) -> pq.ParquetWriter:
         path = self._folder / f"{self._parts}"
         self._parts += 1
-        # Vectors of floats hardly compress, and dictionaries of them only cost time.
+        # Vectors of floats hardly compress, and dictionary encoding only costs time.
         return pq.ParquetWriter(path, self._schema, compression="none", use_dictionary=False, write_page_checksum=True)
 
 
 @contextmanager
 def write_features(folder: Path, shape: FeatureSpec, provenance: Provenance) -> Iterator[FeatureWriter]:
-    """Open a feature folder for writing; it takes its place when the block ends well."""
+    """Open a feature folder for writing; it replaces `folder` if the block raises nothing."""
     with atomic_folder(folder) as temporary:
         writer = FeatureWriter(temporary, shape, provenance)
         try:

@@ -1,1 +1,1 @@
-"""Item and user graphs as edge lists: kNN, co-occurrence, interaction and intra-item graphs."""
+"""Item and user graphs as edge lists: kNN, consistent, co-occurrence, interaction and intra-item graphs."""

@@ -1,4 +1,4 @@
-"""The graphs that mmprep draws, one row each: what joins what, what it is made of, and whose it is."""
+"""Catalogue of mmprep's graphs: nodes, inputs, edges and source paper of each kind."""
 
 import re
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ Nodes = Literal["items", "users", "users and items", "patches or tokens"]
 
 @dataclass(frozen=True)
 class GraphDescription:
-    """A kind of graph. Its files lie at graphs/DATASET/KIND.parquet, or graphs/DATASET/KIND/PART.parquet.
+    """A kind of graph, stored in graphs/DATASET/KIND.parquet or graphs/DATASET/KIND/PART.parquet.
 
     Attributes:
         kind: its name, and its section under `graphs` in params.yaml if it has parameters.
-        nodes: what its edges join.
-        reads: what it is made of.
-        a_part_each: what there is a file for each of; empty if there is but one file.
-        asked_by_part: whether a part is built by itself, so that `mmprep graph --graph KIND/PART` names it.
-        what: how its edges are chosen and weighted.
-        paper: where it comes from.
+        nodes: the nodes that its edges connect.
+        reads: its inputs.
+        a_part_each: what each of its parts, a file each, stands for; empty if it is a single file.
+        asked_by_part: whether parts are built separately, by `mmprep graph --graph KIND/PART`.
+        what: how its edges are selected and weighted.
+        paper: its source.
     """
 
     kind: str
@@ -36,7 +36,7 @@ class GraphDescription:
 
     @property
     def usage(self) -> str:
-        """How it is asked for."""
+        """Its name as an argument of `mmprep graph --graph`."""
         return f"{self.kind}/{self.a_part_each}" if self.asked_by_part else self.kind
 
 
@@ -92,7 +92,7 @@ DESCRIPTIONS = (
         reads="train interactions",
         a_part_each="NORMALISATION",
         asked_by_part=False,
-        what="who has what: symmetric over users, then items; user_mean and item_mean average over the other side",
+        what="interactions: symmetric over users, then items; user_mean and item_mean average over the other side",
         paper="He et al., LightGCN, SIGIR 2020, eq 3",
     ),
     GraphDescription(
@@ -114,8 +114,8 @@ class GraphName:
     """Name of a graph, or of one part of it: the path of its file below graphs/DATASET, without the suffix.
 
     Attributes:
-        kind: of the graph, as the catalogue has it; a file that is none of mmprep's may have another.
-        part: such as an encoder; empty for a graph of one file, and for all parts of one that is built whole.
+        kind: kind of the graph, as in the catalogue; files not written by mmprep may have another.
+        part: such as an encoder; empty for a graph of one file, and for a graph whose parts are built together.
     """
 
     kind: str
@@ -123,10 +123,10 @@ class GraphName:
 
     @classmethod
     def parse_request(cls, text: str) -> "GraphName":
-        """Parse a name as `mmprep graph --graph` takes it: with a part if and only if parts are built one by one.
+        """Parse an argument of `mmprep graph --graph`: with a part if and only if parts are built separately.
 
         Raises:
-            ParamsError: there is no such graph.
+            ParamsError: the graph is unknown.
         """
         name = cls.parse(text)
         description = CATALOGUE.get(name.kind)
@@ -138,13 +138,13 @@ class GraphName:
 
     @classmethod
     def parse(cls, text: str) -> "GraphName":
-        """Parse the name of a graph or of a part, such as `mixed` or `interaction/symmetric`; nothing is checked."""
+        """Parse the name of a graph or of a part, such as `mixed` or `interaction/symmetric`, without checking it."""
         kind, _, part = text.partition("/")
         return cls(kind, part)
 
     @classmethod
     def of_file(cls, path: PurePath) -> "GraphName":
-        """The name of the graph in a file, by its path below graphs/DATASET."""
+        """The name of the graph in a file, from its path below graphs/DATASET."""
         return cls.parse(path.with_suffix("").as_posix())
 
     def __str__(self) -> str:
@@ -152,7 +152,7 @@ class GraphName:
 
     @property
     def request(self) -> str:
-        """The name by which `mmprep graph` builds it: that of the whole graph where its parts are built together."""
+        """Argument of `mmprep graph --graph` that builds it: the kind if its parts are built together."""
         return self.kind if self.kind in CATALOGUE and not CATALOGUE[self.kind].asked_by_part else str(self)
 
     @property
@@ -162,14 +162,14 @@ class GraphName:
 
     @property
     def metrics(self) -> str:
-        """The name of its metrics: `graph-knn-minilm` is a file below metrics/DATASET."""
+        """Name of its metrics file below metrics/DATASET, such as `graph-knn-minilm`."""
         return "-".join(filter(None, ("graph", self.kind, self.part)))
 
     @property
     def description(self) -> GraphDescription:
-        """Its row of the catalogue.
+        """Its entry in the catalogue.
 
         Raises:
-            KeyError: the name is none of mmprep's.
+            KeyError: its kind is not in the catalogue.
         """
         return CATALOGUE[self.kind]

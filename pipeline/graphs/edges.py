@@ -1,4 +1,4 @@
-"""Graphs as data: edges in a table, sparse matrices, and the normalisations that recommenders use."""
+"""Graphs as edge lists and sparse matrices, and the normalisations that recommenders use."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ Indices = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Edges:
-    """Directed weighted edges, sorted by source, then by rank (the best first).
+    """Directed weighted edges, sorted by source, then by rank (best first).
 
     Attributes:
         source: [edges] i32.
@@ -41,15 +41,15 @@ class Edges:
         return cls(*(frame[name].to_numpy() for name in ("source", "target", "weight")))
 
     def renumbered(self, numbers: npt.NDArray[np.integer]) -> "Edges":
-        """The same edges, where node n is called numbers[n]; the numbers must increase."""
-        named = numbers.astype(np.int32)
-        return Edges(named[self.source], named[self.target], self.weight)
+        """The same edges with node n renumbered to numbers[n]; the numbers must increase."""
+        new = numbers.astype(np.int32)
+        return Edges(new[self.source], new[self.target], self.weight)
 
     def to_matrix(self, rows: int, columns: int | None = None) -> csr_array:
-        """The edges as a matrix [rows, columns], square if no columns are given.
+        """The edges as a matrix [rows, columns], square if `columns` is None.
 
         Raises:
-            DataError: an edge joins a node beyond that.
+            DataError: an edge has a node outside the matrix.
         """
         shape = (rows, rows if columns is None else columns)
         ends = zip((self.source, self.target), shape, strict=True)
@@ -59,7 +59,7 @@ class Edges:
 
 
 def keep_strongest(matrix: csr_array, k: int) -> Edges:
-    """The k largest entries of each row as edges, equal ones by the smaller column."""
+    """The k largest entries of each row as edges; ties are broken by the smaller column."""
     rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
     order = np.lexsort((matrix.indices, -matrix.data, rows))
     rank = np.arange(len(rows)) - matrix.indptr[rows]
@@ -68,14 +68,14 @@ def keep_strongest(matrix: csr_array, k: int) -> Edges:
 
 
 def strongest_first(matrix: csr_array) -> Edges:
-    """All entries of a matrix as edges."""
+    """All entries of a matrix as edges, the largest of each row first."""
     return keep_strongest(matrix, int(matrix.shape[1]))
 
 
 def weighted(matrix: csr_array, weight: Weight) -> csr_array:
-    """The matrix with its own weights, the negative ones at 0, or with a 1 at each of its entries.
+    """A copy of the matrix with negative weights set to 0, or, for `binary`, with all weights set to 1.
 
-    No normalisation can divide by sums that negative weights make small (docs/papers/conventions.md#negative-weights).
+    Negative weights could make row sums too small to divide by (docs/papers/conventions.md#negative-weights).
     """
     kept: csr_array = matrix.copy()
     kept.data = np.ones_like(matrix.data) if weight == "binary" else np.maximum(matrix.data, 0)
@@ -83,15 +83,16 @@ def weighted(matrix: csr_array, weight: Weight) -> csr_array:
 
 
 def normalised(matrix: csr_array, how: Normalisation) -> csr_array:
-    """A square matrix by its row sums r: `sym_out` w_ij / sqrt(r_i r_j), `row` w_ij / r_i, `none` w_ij.
+    """Normalise a matrix by its row sums r: `sym_out` w_ij / sqrt(r_i r_j), `row` w_ij / r_i, `none` w_ij.
 
     Source: docs/papers/conventions.md#normalisation.
 
-    The sums of rows serve both ends, as in LATTICE and all that follow it; rows without entries stay so.
+    `sym_out` needs a square matrix and uses row sums for both ends, as LATTICE and its successors do. Empty rows stay
+    empty.
     """
     if how == "none":
         return matrix
-    # scipy would sum f32 in f32, in the order of the columns, whatever dtype it is given.
+    # scipy would sum f32 in f32, in the order of the columns, whatever its dtype argument.
     sums = np.asarray(matrix.astype(np.float64).sum(axis=1)).ravel()
     if how == "row":
         return csr_array(diags_array(inverse_power(sums, 1)) @ matrix).astype(np.float32)
@@ -100,7 +101,7 @@ def normalised(matrix: csr_array, how: Normalisation) -> csr_array:
 
 
 def bipartite(interactions: csr_array) -> csr_array:
-    """The symmetric adjacency [[0, R], [R^T, 0]] of users and items, [n_users + n_items] squared."""
+    """The symmetric adjacency matrix [[0, R], [R^T, 0]] of users and items, [n_users + n_items] squared."""
     return csr_array(block_array([[None, interactions], [interactions.T, None]], format="csr"))
 
 

@@ -1,7 +1,7 @@
-"""Candidates for nearest neighbours among more items than can be compared with each other, by FAISS.
+"""Approximate nearest neighbours with FAISS, for too many items to compare all pairs.
 
-A navigable small-world graph (HNSW; Malkov and Yashunin, 2018) over vectors of a byte a number. Whoever asks compares
-the candidates exactly, so that the bytes' rounding costs candidates at most, never a wrong order.
+A hierarchical navigable small-world graph (HNSW; Malkov and Yashunin, 2018) over vectors quantised to 8 bits finds
+candidates, which are then compared exactly, so that quantisation may lose candidates but never changes their order.
 """
 
 from dataclasses import replace
@@ -17,24 +17,24 @@ from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.graphs.knn import Neighbours, join, require_enough, top_edges
 from mmprep.pipeline.progress import Progress, silent
 
-LINKS = 24  # of a row on each level of the graph, twice as many on the lowest
-BUILD_BREADTH = 80  # rows kept in view while a row is linked
-SEARCH_BREADTH = 64  # and at least so many while its neighbours are searched
-BREADTH_AT_A_MILLION = 256  # rows; of others it grows with the root of their number
-SURPLUS = 2  # candidates for one that is asked for, as bytes order them only about right
-TRAINING_ROWS = 20_000  # measured for the range of each number
-CHUNK_ROWS = 16_384  # between reports of progress; another size gives other links
-TIE = 1e-6  # similarities that differ by less are equal
+LINKS = 24  # M: links of a row on each level of the graph, twice as many on the lowest
+BUILD_BREADTH = 80  # efConstruction: candidate list while a row is linked
+SEARCH_BREADTH = 64  # efSearch: least candidate list while neighbours are searched
+BREADTH_AT_A_MILLION = 256  # efSearch for a million rows; it grows with the root of their number
+SURPLUS = 2  # candidates per requested neighbour, as quantised vectors order them only approximately
+TRAINING_ROWS = 20_000  # sampled for the quantiser's value ranges
+CHUNK_ROWS = 16_384  # between progress reports; another size gives other links
+TIE = 1e-6  # similarities that differ by less count as equal
 
 Floats = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
 
 
 def require_faiss() -> ModuleType:
-    """The library.
+    """Import FAISS.
 
     Raises:
-        ParamsError: it is not installed.
+        ParamsError: FAISS is not installed.
     """
     try:
         import faiss
@@ -47,18 +47,18 @@ def require_faiss() -> ModuleType:
 
 
 def candidates(rows: Floats, k: int, progress: Progress = silent) -> Index:
-    """Rows among which the k most similar to each row probably are.
+    """Candidates that probably include the k rows most similar to each row.
 
-    The same rows give the same candidates, whatever the number of threads. Rows that are equal are candidates of each
-    other, those of smaller index first; FAISS gets them once, as many equal ones would be linked to nobody else.
+    The result does not depend on the number of threads. Equal rows are candidates of each other, smaller indices first;
+    FAISS indexes only one of them, as many equal rows would be linked to each other only.
 
     Args:
         rows: [n, d] of length 1, contiguous.
-        k: how many are asked for.
-        progress: shown a row, equal ones once, twice: when it is indexed and when its neighbours are searched.
+        k: number of neighbours requested.
+        progress: reports each distinct row twice: when it is indexed and when its neighbours are searched.
 
     Returns:
-        Indices [n, SURPLUS * k], -1 where no more were found; a row may be among its own.
+        Indices [n, SURPLUS * k], -1 if there are fewer; a row may be among its own candidates.
 
     Raises:
         ParamsError: FAISS is not installed.
@@ -72,7 +72,7 @@ def candidates(rows: Floats, k: int, progress: Progress = silent) -> Index:
 
 
 def built(faiss: ModuleType, rows: Floats, chosen: Index, progress: Progress) -> Any:  # noqa: ANN401 (FAISS has no types)
-    """The index of some rows, which since FAISS 1.15 does not depend on the number of threads."""
+    """Build the index of the chosen rows, which since FAISS 1.15 does not depend on the number of threads."""
     index = faiss.IndexHNSWSQ(rows.shape[1], faiss.ScalarQuantizer.QT_8bit, LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = BUILD_BREADTH
     with progress("indexing vectors", len(chosen), "items") as advance:
@@ -85,7 +85,7 @@ def built(faiss: ModuleType, rows: Floats, chosen: Index, progress: Progress) ->
 
 
 def searched(index: Any, rows: Floats, chosen: Index, width: int, progress: Progress) -> Index:  # noqa: ANN401
-    """For some rows the nearest of them that the index finds, in the numbers of `chosen`, -1 for none, [m, width]."""
+    """Search the chosen rows' neighbours: positions in `chosen`, -1 if there are fewer, [m, width]."""
     near = np.empty((len(chosen), width), dtype=np.int64)
     with progress("searching neighbours", len(chosen), "items") as advance:
         for start in range(0, len(chosen), CHUNK_ROWS):
@@ -96,35 +96,35 @@ def searched(index: Any, rows: Floats, chosen: Index, width: int, progress: Prog
 
 
 def with_equals(near: Index, classes: Index) -> Index:
-    """For all rows what was found for those that differ, each one's own equals first.
+    """Expand the candidates of the distinct rows to all rows, each row's own duplicates first.
 
     Args:
-        near: [m, width] of the rows that differ.
-        classes: which of those each row equals, [n].
+        near: [m, width] candidates of the distinct rows.
+        classes: the distinct row that each row equals, [n].
     """
     order = np.argsort(classes, kind="stable")
     ends = np.searchsorted(classes, np.arange(len(near) + 1), sorter=order)
-    found = np.empty((len(classes), near.shape[1]), dtype=np.int64)
+    result = np.empty((len(classes), near.shape[1]), dtype=np.int64)
     for start in range(0, len(near), CHUNK_ROWS):
-        some = near[start : start + CHUNK_ROWS]
-        own = np.arange(start, start + len(some))
-        some = np.hstack([own[:, None], np.where(some == own[:, None], -1, some)])
+        chunk = near[start : start + CHUNK_ROWS]
+        own = np.arange(start, start + len(chunk))
+        chunk = np.hstack([own[:, None], np.where(chunk == own[:, None], -1, chunk)])
         members = order[ends[own[0]] : ends[own[-1] + 1]]
-        found[members] = expanded(some, order, ends, near.shape[1])[classes[members] - start]
-    return found
+        result[members] = expanded(chunk, order, ends, near.shape[1])[classes[members] - start]
+    return result
 
 
 def expanded(near: Index, order: Index, ends: Index, width: int) -> Index:
-    """Put in place of each of the different rows all that are equal to it.
+    """Replace each distinct row by all rows equal to it.
 
     Args:
-        near: [m, any] of the different rows, the nearest first, -1 for none.
-        order: all rows, by which of the different ones they equal.
-        ends: where in `order` those of each of the different rows begin, and after the last where they end.
-        width: how many of a row are kept.
+        near: [m, any] distinct rows, the nearest first, -1 for none.
+        order: all rows, sorted by the distinct row that they equal.
+        ends: start of each distinct row's duplicates in `order`, and the end of the last.
+        width: number of rows to keep for each.
 
     Returns:
-        Indices of rows [m, width], -1 where there are no more.
+        Indices of rows [m, width], -1 if there are fewer.
     """
     count = np.where(near < 0, 0, np.minimum(ends[near + 1] - ends[near], width))
     total = np.cumsum(count, axis=1)
@@ -134,69 +134,69 @@ def expanded(near: Index, order: Index, ends: Index, width: int) -> Index:
     place = np.arange(len(pick)) - np.repeat(np.cumsum(total[:, -1]) - total[:, -1], total[:, -1])
     equal = order[ends[near.ravel()[pick]] + place - before.ravel()[pick]]
     kept = place < width
-    found = np.full((len(near), width), -1, dtype=np.int64)
-    found[row[kept], place[kept]] = equal[kept]
-    return found
+    result = np.full((len(near), width), -1, dtype=np.int64)
+    result[row[kept], place[kept]] = equal[kept]
+    return result
 
 
 def sampled_recall(
     edges: Edges, rows: Floats, k: int, *, include_self: bool, sample: int = 1000, seed: int = 0
 ) -> float:
-    """Which share of the k nearest neighbours was found, for some rows compared with all.
+    """Recall of the k nearest neighbours, estimated on a sample of rows by exhaustive search.
 
-    A neighbour that is as similar as the k-th nearest is one of the nearest.
+    A neighbour as similar as the k-th nearest counts as correct.
 
     Args:
-        edges: neighbours found, by source.
+        edges: approximate neighbours, by source.
         rows: [n, d] of length 1.
-        k: neighbours a row.
+        k: neighbours per row.
         include_self: whether a row may be its own neighbour.
-        sample: how many rows are looked at.
-        seed: of their choice.
+        sample: number of rows in the sample.
+        seed: random seed of the sample.
     """
     n = len(rows)
     chosen = np.sort(np.random.default_rng(seed).choice(n, min(sample, n), replace=False))
-    right = 0
-    for some in np.array_split(chosen, -(-len(chosen) // 64)):
-        similarity = rows[some] @ rows.T
+    correct = 0
+    for block in np.array_split(chosen, -(-len(chosen) // 64)):
+        similarity = rows[block] @ rows.T
         if not include_self:
-            similarity[np.arange(len(some)), some] = -np.inf
+            similarity[np.arange(len(block)), block] = -np.inf
         least = np.partition(similarity, n - k, axis=1)[:, n - k] - TIE
-        for own, row, cut in zip(some, similarity, least, strict=True):
+        for own, row, cut in zip(block, similarity, least, strict=True):
             first, last = np.searchsorted(edges.source, [own, own + 1])
-            right += min(k, int((row[np.unique(edges.target[first:last])] >= cut).sum()))
-    return right / (len(chosen) * k)
+            correct += min(k, int((row[np.unique(edges.target[first:last])] >= cut).sum()))
+    return correct / (len(chosen) * k)
 
 
-BLOCK_ROWS = 8192  # whose candidates are compared at once
+BLOCK_ROWS = 8192  # rows whose candidates are compared at once
 
 
 def nearest_among(
     cosines: Cosines, k: int, *, include_self: bool, progress: Progress = silent
 ) -> tuple[Neighbours, float]:
-    """About the k items most similar to each; arguments are those of mmprep.pipeline.graphs.knn.nearest.
+    """Approximate k nearest neighbours; arguments are those of mmprep.pipeline.graphs.knn.nearest.
 
-    FAISS finds candidates (mmprep.pipeline.graphs.hnsw); their similarities, and which of them are kept, are exact.
+    FAISS finds candidates (`candidates`); their similarities and ranking are exact.
 
     Returns:
-        The neighbours, and the recall: which share of the true ones is among them, measured on a sample of items.
+        The neighbours, and the recall: the share of the true neighbours among them, measured on a sample of items.
 
     Raises:
         DataError: k is larger than the number of items that could be neighbours.
         ParamsError: FAISS is not installed.
     """
     require_enough(cosines, k, include_self=include_self)
-    there = np.flatnonzero(cosines.inverse)
-    some = cosines if len(there) == len(cosines) else cosines.take(there)
-    among = candidates(some.unit, k + 1, progress)
-    found = []
-    for start in range(0, len(some), BLOCK_ROWS):
+    present = np.flatnonzero(cosines.inverse)
+    subset = cosines if len(present) == len(cosines) else cosines.take(present)
+    among = candidates(subset.unit, k + 1, progress)
+    blocks = []
+    for start in range(0, len(subset), BLOCK_ROWS):
         near = among[start : start + BLOCK_ROWS]
         own = np.arange(start, start + len(near))[:, None]
         others = np.where(near == own, -1, near)
         columns = np.hstack([own, others]) if include_self else others
         rows, columns = np.broadcast_to(own, columns.shape)[columns >= 0], columns[columns >= 0]
-        found.append(top_edges(rows, columns, some.exact(rows, columns), k))
-    joined = join(found)
-    recall = sampled_recall(joined.edges, some.unit, k, include_self=include_self)
-    return replace(joined, edges=joined.edges.renumbered(there)), recall
+        blocks.append(top_edges(rows, columns, subset.exact(rows, columns), k))
+    joined = join(blocks)
+    recall = sampled_recall(joined.edges, subset.unit, k, include_self=include_self)
+    return replace(joined, edges=joined.edges.renumbered(present)), recall

@@ -1,4 +1,4 @@
-"""What graphs within items are like, in a few numbers, counted block by block."""
+"""Summary statistics of intra-item graphs, accumulated block by block."""
 
 from typing import Any
 
@@ -18,15 +18,15 @@ class Tally:
     def __init__(self) -> None:
         self._items = self._vectors = self._edges = 0
         self._weight = 0.0
-        self._neighbours = self._chosen = np.zeros(1, dtype=np.int64)  # how many vectors have 0, 1, ... of them
+        self._neighbours = self._chosen = np.zeros(1, dtype=np.int64)  # number of vectors with 0, 1, ... of them
 
     def add(self, items: Items, rows: VectorBatch, edges: pl.DataFrame) -> None:
-        """Count some more items.
+        """Add a block of items.
 
         Args:
             items: dense indices [n], increasing.
             rows: their vectors.
-            edges: theirs.
+            edges: their edges.
         """
         first = rows.offsets()[np.searchsorted(items, edges["item"].to_numpy())]
         total = len(rows.vectors)
@@ -40,10 +40,10 @@ class Tally:
         self._weight += float(edges["weight"].to_numpy().sum(dtype=np.float64))
 
     def metrics(self, n_items: int) -> dict[str, Any]:
-        """Numbers of items, edges, and neighbours a vector, named as mmprep.pipeline.graphs.statistics names them.
+        """Numbers of items, edges, and neighbours per vector, with the keys of mmprep.pipeline.graphs.statistics.
 
         Args:
-            n_items: of the dataset.
+            n_items: number of items of the dataset.
         """
         return {
             "items": self._items,
@@ -60,7 +60,7 @@ class Tally:
 
 
 def summed(left: Counts, right: Counts) -> Counts:
-    """Two histograms as one, as long as the longer."""
+    """Sum of two histograms, as long as the longer."""
     total = np.zeros(max(len(left), len(right)), dtype=np.int64)
     total[: len(left)] += left
     total[: len(right)] += right
@@ -68,12 +68,12 @@ def summed(left: Counts, right: Counts) -> Counts:
 
 
 def quantiles(name: str, histogram: Counts) -> dict[str, int]:
-    """The least, the quartiles and the most, as `NAME_p25` and so on: the least number that so many do not exceed.
+    """Minimum, quartiles and maximum of a histogram, as `NAME_p25` and so on, without interpolation.
 
     Args:
-        name: of what is counted.
-        histogram: how many have 0, 1, ... of it.
+        name: name of the counted quantity.
+        histogram: number of vectors with 0, 1, ... of it.
     """
-    so_far = np.cumsum(histogram)
-    wanted = np.maximum(1, np.ceil(np.array(QUANTILES) / 100 * so_far[-1]))
-    return {f"{name}_p{p}": int(np.searchsorted(so_far, w)) for p, w in zip(QUANTILES, wanted, strict=True)}
+    cumulated = np.cumsum(histogram)
+    ranks = np.maximum(1, np.ceil(np.array(QUANTILES) / 100 * cumulated[-1]))
+    return {f"{name}_p{p}": int(np.searchsorted(cumulated, rank)) for p, rank in zip(QUANTILES, ranks, strict=True)}

@@ -1,9 +1,8 @@
 """Exact nearest neighbours by cosine similarity, in blocks of rows.
 
-The full matrix is never held, and the result depends on nothing but the vectors: matrix products only find candidates,
-whose similarities are computed once more, pair by pair (mmprep.pipeline.graphs.cosine), before they are compared. So
-neither the size of a block nor the number of threads, the library that multiplies or the order of the rows
-changes a bit of it.
+The full matrix is never held in memory, and the result depends only on the vectors: matrix products only find
+candidates, whose similarities are recomputed pair by pair (mmprep.pipeline.graphs.cosine) before they are ranked. So
+the result is bitwise independent of block size, number of threads, BLAS library and order of the rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,10 +16,10 @@ from mmprep.pipeline.graphs.cosine import Cosines, Floats, Index
 from mmprep.pipeline.graphs.edges import Edges
 from mmprep.pipeline.progress import Progress, silent
 
-BLOCK_NUMBERS = 2**25  # of similarities computed at once
-BLOCK_ROWS = 1024  # more make products no faster
-GROUPS = 1024  # of columns, of which the largest similarity is looked at first
-LEAST = np.nextafter(np.float32(0), np.float32(1))  # similarity that is one
+BLOCK_NUMBERS = 2**25  # similarities computed at once
+BLOCK_ROWS = 1024  # more rows do not make products faster
+GROUPS = 1024  # groups of columns, whose maxima are compared first
+LEAST = np.nextafter(np.float32(0), np.float32(1))  # smallest positive similarity
 
 Mask = npt.NDArray[np.bool_]
 
@@ -30,9 +29,9 @@ class Neighbours:
     """The nearest neighbours of items.
 
     Attributes:
-        edges: each item to its neighbours, the most similar first.
-        cut: how many items had more candidates than were kept.
-        tied: of how many of those the first one left out is as similar as the last one kept.
+        edges: from each item to its neighbours, the most similar first.
+        cut: number of items with more candidates than were kept.
+        tied: number of those whose first candidate left out is as similar as the last one kept.
     """
 
     edges: Edges
@@ -41,69 +40,69 @@ class Neighbours:
 
 
 def nearest(cosines: Cosines, k: int, *, include_self: bool, progress: Progress = silent) -> Neighbours:
-    """The k items most similar to each; of equally similar ones those of smaller index.
+    """The k items most similar to each; ties are broken by the smaller index.
 
     Source: LATTICE; docs/papers/conventions.md#nearest-neighbours.
 
-    A vector of zeros has no neighbours and is nobody's.
+    A vector of zeros has no neighbours and is no neighbour of others.
 
     Args:
-        cosines: of the items.
-        k: neighbours an item, counting itself if `include_self`.
+        cosines: cosine similarities of the items.
+        k: neighbours per item, counting itself if `include_self`.
         include_self: whether an item may be its own neighbour.
-        progress: shown an item.
+        progress: reports items.
 
     Raises:
         DataError: k is larger than the number of items that could be neighbours.
     """
     require_enough(cosines, k, include_self=include_self)
-    there = np.flatnonzero(cosines.inverse)
-    some = cosines if len(there) == len(cosines) else cosines.take(there)
-    classes = some.duplicates()
-    found = []
-    with progress("nearest neighbours", len(some), "items") as advance:
-        for block in row_blocks(len(some)):
-            similarity = some.unit[block] @ some.unit.T
+    present = np.flatnonzero(cosines.inverse)
+    subset = cosines if len(present) == len(cosines) else cosines.take(present)
+    classes = subset.duplicates()
+    blocks = []
+    with progress("nearest neighbours", len(subset), "items") as advance:
+        for block in row_blocks(len(subset)):
+            similarity = subset.unit[block] @ subset.unit.T
             if not include_self:
                 similarity[np.arange(len(similarity)), np.arange(block.start, block.stop)] = -np.inf
-            rows, columns = candidates(similarity, similarity, k + 1, 2 * some.error)
+            rows, columns = candidates(similarity, similarity, k + 1, 2 * subset.error)
             rows, columns = drop_excess_duplicates(rows, columns, classes, k + 1)
             rows += block.start
-            found.append(top_edges(rows, columns, some.exact(rows, columns), k))
+            blocks.append(top_edges(rows, columns, subset.exact(rows, columns), k))
             advance(len(similarity), "")
-    joined = join(found)
-    return replace(joined, edges=joined.edges.renumbered(there))
+    joined = join(blocks)
+    return replace(joined, edges=joined.edges.renumbered(present))
 
 
 def require_enough(cosines: Cosines, k: int, *, include_self: bool) -> None:
-    """Check that every item has k others to be near to; raises DataError."""
+    """Check that every item has k possible neighbours; raises DataError."""
     available = max(0, int(np.count_nonzero(cosines.inverse)) - (0 if include_self else 1))
     if k > available:
         raise DataError(f"k = {k} neighbours asked for, but only {available} items could be; lower graphs.knn.k")
 
 
 def consistent(views: Sequence[Cosines], k: int, progress: Progress = silent) -> list[Neighbours]:
-    """For each modality the k most similar items among those on which all modalities agree.
+    """For each modality, the k most similar items among the pairs on which all modalities agree.
 
     Source: docs/papers/da_mrs.md#content-graphs.
 
-    Two items agree in a modality if their similarity is above 0 and not below the mean of all pairs, which is never
-    negative. An item with a vector in every modality agrees with itself; one without agrees with nobody. Where fewer
-    than k items agree, all of them are neighbours.
+    A modality agrees on a pair if its similarity is above 0 and not below the mean of all pairs, which is never
+    negative. An item with a vector in every modality agrees with itself; an item that lacks one agrees with none. If
+    fewer than k items agree, all of them are neighbours.
 
     Args:
         views: each modality's vectors of the same n items.
-        k: neighbours an item, itself among them.
-        progress: shown an item.
+        k: neighbours per item, including itself.
+        progress: reports items.
     """
     floors = [max(np.float32(view.mean), LEAST) for view in views]
-    there = np.flatnonzero(np.all([view.inverse > 0 for view in views], axis=0))
-    if len(there) < len(views[0]):
-        views = [view.take(there) for view in views]
+    present = np.flatnonzero(np.all([view.inverse > 0 for view in views], axis=0))
+    if len(present) < len(views[0]):
+        views = [view.take(present) for view in views]
     classes = [view.duplicates() for view in views]
-    found: list[list[Neighbours]] = [[] for _ in views]
-    with progress("consistent neighbours", len(there), "items") as advance:
-        for block in row_blocks(len(there)):
+    blocks: list[list[Neighbours]] = [[] for _ in views]
+    with progress("consistent neighbours", len(present), "items") as advance:
+        for block in row_blocks(len(present)):
             similarities = [view.unit[block] @ view.unit.T for view in views]
             sure, possible = agreeing(views, similarities, floors)
             for own, (view, similarity) in enumerate(zip(views, similarities, strict=True)):
@@ -113,16 +112,16 @@ def consistent(views: Sequence[Cosines], k: int, progress: Progress = silent) ->
                 rows += block.start
                 exact = np.stack([each.exact(rows, columns) for each in views])
                 agreed = (exact >= np.array(floors)[:, None]).all(axis=0)
-                found[own].append(top_edges(rows[agreed], columns[agreed], exact[own, agreed], k))
+                blocks[own].append(top_edges(rows[agreed], columns[agreed], exact[own, agreed], k))
             advance(block.stop - block.start, "")
-    joined = [join(each) for each in found]
-    return [replace(each, edges=each.edges.renumbered(there)) for each in joined]
+    joined = [join(each) for each in blocks]
+    return [replace(each, edges=each.edges.renumbered(present)) for each in joined]
 
 
 def agreeing(
     views: Sequence[Cosines], similarities: Sequence[Floats], floors: Sequence[np.float32]
 ) -> tuple[Mask, Mask]:
-    """Which pairs surely reach the floor of every modality, and which may, as products are not exact."""
+    """Masks of the pairs that certainly, and that possibly, reach every modality's floor, as products are inexact."""
     sure = np.ones(similarities[0].shape, dtype=bool)
     possible = sure.copy()
     for view, similarity, floor in zip(views, similarities, floors, strict=True):
@@ -132,19 +131,19 @@ def agreeing(
 
 
 def row_blocks(n: int) -> Iterator[slice]:
-    """Consecutive rows, so many at once that their similarities to all n fit."""
+    """Split n rows into consecutive blocks whose similarities to all n rows fit in memory."""
     step = max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // max(1, n)))
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
 def candidates(sure: Floats, possible: Floats, count: int, slack: float) -> tuple[Index, Index]:
-    """The pairs among which the `count` best of each row surely are.
+    """Candidate pairs that certainly include the `count` best pairs of each row.
 
     Args:
-        sure: similarities [rows, n] of the pairs that certainly are to be compared, -inf elsewhere.
-        possible: of the pairs that may have to be; has all that `sure` has.
-        count: how many of each row are asked for.
-        slack: how far two similarities may be apart whose order is not known.
+        sure: similarities [rows, n] of the pairs that certainly qualify, -inf elsewhere.
+        possible: similarities of the pairs that possibly qualify; a superset of `sure`.
+        count: number of pairs requested per row.
+        slack: largest difference of two similarities whose order is uncertain.
 
     Returns:
         Rows and columns of the pairs, by row.
@@ -154,7 +153,7 @@ def candidates(sure: Floats, possible: Floats, count: int, slack: float) -> tupl
     largest = group_maxima(sure, groups)
     cut = np.full(len(sure), -np.inf, dtype=np.float32)
     if count <= groups:
-        # At least `count` pairs reach the count-th largest of the groups' maxima, so no other pair is better.
+        # At least `count` pairs reach the count-th largest of the groups' maxima, so pairs below it cannot be chosen.
         cut = np.partition(largest, groups - count, axis=1)[:, groups - count] - np.float32(slack)
     reaching = largest if possible is sure else group_maxima(possible, groups)
     rows, group = np.nonzero((reaching >= cut[:, None]) & (reaching > -np.inf))
@@ -166,7 +165,7 @@ def candidates(sure: Floats, possible: Floats, count: int, slack: float) -> tupl
 
 
 def group_maxima(values: Floats, groups: int) -> Floats:
-    """The largest number of each row in each group, [rows, groups]; column c is in group c modulo `groups`."""
+    """Maximum of each row in each group, [rows, groups]; column c is in group c modulo `groups`."""
     rows, n = values.shape
     whole = n // groups * groups
     maxima: Floats = values[:, :whole].reshape(rows, -1, groups).max(axis=1)
@@ -178,14 +177,14 @@ def group_maxima(values: Floats, groups: int) -> Floats:
 def drop_excess_duplicates(
     rows: Index, columns: Index, classes: Index | None, count: int, sure: Mask | None = None
 ) -> tuple[Index, Index]:
-    """Of the candidates of a row that are equal to each other leave those up to the `count`-th: no other can be chosen.
+    """Keep only the first `count` of a row's candidates that are equal to each other: no later one can be chosen.
 
     Args:
-        rows: of the pairs.
-        columns: of the pairs.
-        classes: a number for each item that equal items share; None if no two are equal.
-        count: how many of a row are asked for.
-        sure: which pairs count, by row and column, as the others may turn out to be none; all, if it is not given.
+        rows: row of each pair.
+        columns: column of each pair.
+        classes: class of each item, the same for equal items; None if all items differ.
+        count: number of pairs requested per row.
+        sure: mask [rows, n] of the pairs that count, as others may not qualify; None if all do.
     """
     if classes is None:
         return rows, columns
@@ -200,7 +199,7 @@ def drop_excess_duplicates(
 
 
 def top_edges(rows: Index, columns: Index, weight: Floats, k: int) -> Neighbours:
-    """The k best pairs of each row, equal ones by the smaller column."""
+    """The k best pairs of each row; ties are broken by the smaller column."""
     order = np.lexsort((columns, -weight, rows))
     rows, columns, weight = rows[order], columns[order], weight[order]
     rank = np.arange(len(rows)) - np.searchsorted(rows, rows)
@@ -210,7 +209,7 @@ def top_edges(rows: Index, columns: Index, weight: Floats, k: int) -> Neighbours
 
 
 def join(blocks: Sequence[Neighbours]) -> Neighbours:
-    """The neighbours of consecutive rows as one."""
+    """Concatenate the neighbours of consecutive blocks of rows."""
     none = Edges(np.empty(0, dtype=np.int32), np.empty(0, dtype=np.int32), np.empty(0, dtype=np.float32))
     edges = [none, *(block.edges for block in blocks)]
     return Neighbours(

@@ -1,4 +1,4 @@
-"""Section `graphs` of params.yaml. Imports no sparse matrices, so that any command can check it at once."""
+"""Section `graphs` of params.yaml. Does not import scipy, so that every command can check it quickly."""
 
 from typing import Annotated, Literal
 
@@ -18,11 +18,11 @@ class KnnParams(Params):
     Source: docs/papers/conventions.md#nearest-neighbours.
 
     Attributes:
-        k: neighbours an item.
-        include_self: whether an item is its own nearest neighbour, as in LATTICE and its followers.
-        weight: of an edge: its cosine similarity, or 1.
-        normalise: by `sym_out` a weight is divided by the root of both ends' row sums, by `row` by its own row's sum.
-        exact_up_to: beyond so many items neighbours are searched approximately, by FAISS.
+        k: neighbours per item.
+        include_self: whether an item is its own nearest neighbour, as in LATTICE and its successors.
+        weight: weight of an edge: its cosine similarity, or 1.
+        normalise: `sym_out` divides a weight by the root of the product of both ends' row sums, `row` by its row's sum.
+        exact_up_to: largest number of items for exact search; beyond it FAISS searches approximately.
     """
 
     k: Count = 10
@@ -36,9 +36,9 @@ class MixedParams(Params):
     """Section `graphs.mixed`: the weighted sum of the modalities' nearest neighbours (FREEDOM).
 
     Attributes:
-        image_weight: of the image graph; those of text and audio have equal parts of the rest.
-        weight: of an edge before normalisation.
-        normalise: of each modality's graph, before they are summed.
+        image_weight: weight of the image graph; text and audio share the rest equally.
+        weight: weight of an edge before normalisation.
+        normalise: normalisation of each modality's graph before summation.
     """
 
     image_weight: Share = 0.1
@@ -50,7 +50,7 @@ class ConsistentParams(Params):
     """Section `graphs.consistent`: neighbours on which all modalities agree (docs/papers/da_mrs.md#content-graphs).
 
     Attributes:
-        k: neighbours an item and modality, itself among them.
+        k: neighbours per item and modality, including the item itself.
     """
 
     k: Count = 10
@@ -60,9 +60,9 @@ class CooccurrenceParams(Params):
     """Sections `graphs.cooccurrence` (items with common users) and `graphs.user_user` (users with common items).
 
     Attributes:
-        min_count: the least number of common users (items) of an edge.
-        k: neighbours a node, those with most in common.
-        max_degree: users (items) with more train interactions join nobody.
+        min_count: minimum number of common users (items) for an edge.
+        k: neighbours per node, those with the most in common.
+        max_degree: users (items) with more train interactions are excluded.
     """
 
     min_count: Count = 2
@@ -83,10 +83,10 @@ class IntraItemParams(Params):
     Source: docs/papers/mdr_chca.md#intra-item-graphs.
 
     Attributes:
-        encoders: those whose patches or tokens get such a graph.
-        k: neighbours a patch or token; of fewer, all.
-        pseudo_tokens: whether encoders of one vector an item will do: pieces of it stand for patches or tokens. For
-            trials where there are none; pieces mean nothing by themselves.
+        encoders: encoders whose patches or tokens get such a graph.
+        k: neighbours per patch or token; all if there are fewer.
+        pseudo_tokens: whether encoders with one vector per item are accepted, whose pieces take the place of patches or
+            tokens. For trials without patches or tokens; the pieces have no meaning by themselves.
     """
 
     encoders: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class GraphsParams(Params):
     """Section `graphs` of params.yaml.
 
     Attributes:
-        encoders: those whose vectors get a graph of nearest neighbours.
+        encoders: encoders whose vectors get a graph of nearest neighbours.
     """
 
     encoders: tuple[str, ...] = ("vgg16", "minilm")

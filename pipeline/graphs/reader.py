@@ -1,4 +1,4 @@
-"""Reading graphs as matrices, and whether they are of the dataset that there is now."""
+"""Reader of graphs as sparse matrices, with freshness checks."""
 
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ def read_graph(layout: Layout, name: str) -> csr_array:
     """Read a graph's weights, [sources, targets].
 
     Args:
-        layout: of the dataset.
-        name: below graphs/DATASET, such as `cooccurrence`, `knn/minilm` or `interaction/symmetric`.
+        layout: paths of the dataset.
+        name: path below graphs/DATASET, such as `cooccurrence`, `knn/minilm` or `interaction/symmetric`.
 
     Raises:
         MissingInputError: the graph is not built.
-        DataError: it is damaged, or was built of something else than there is now.
+        DataError: it is damaged or stale.
     """
     path = layout.graph(name)
     frame = EDGES.read(path)
@@ -33,22 +33,22 @@ def read_graph(layout: Layout, name: str) -> csr_array:
 
 
 def shape_of(path: Path, provenance: dict[str, Any]) -> tuple[int, int]:
-    """How many nodes a graph's edges can start from and end at.
+    """Numbers of source and target nodes of a graph.
 
     Raises:
-        DataError: it does not tell, as somebody else wrote it.
+        DataError: the provenance does not record them, as mmprep did not write the graph.
     """
     shape = provenance.get("shape")
     if not isinstance(shape, list) or [type(size) for size in shape] != [int, int] or min(shape) < 0:
-        raise DataError(f"{path}: does not tell how many nodes it has; run `mmprep graph` again")
+        raise DataError(f"{path}: does not record its number of nodes; run `mmprep graph` again")
     return shape[0], shape[1]
 
 
 def read_raw(layout: Layout, name: str) -> csr_array:
-    """Read a graph `knn/ENCODER` with cosines as weights, for readers that weight and normalise it by themselves.
+    """Read a graph `knn/ENCODER` with plain cosines as weights, to be weighted and normalised by the caller.
 
     Raises:
-        MissingInputError, DataError: as `read_graph`, or its weights are others.
+        MissingInputError, DataError: as `read_graph`, or the graph has other weights or is normalised.
     """
     matrix = read_graph(layout, name)
     params = read_provenance(layout.graph(name))["params"]
@@ -62,10 +62,10 @@ def read_raw(layout: Layout, name: str) -> csr_array:
 
 
 def require_graph_is_fresh(layout: Layout, path: Path, provenance: dict[str, Any]) -> None:
-    """Check that a graph is built of what lies there now, and so on where that is a graph.
+    """Check that a graph was built from the current inputs, recursively if those are graphs.
 
     Raises:
-        DataError: it is not.
+        DataError: it is stale.
     """
     again = GraphName.parse(provenance.get("graph", path.stem)).command
     require_fresh(path, provenance["inputs"], layout, again)

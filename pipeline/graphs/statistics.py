@@ -1,4 +1,4 @@
-"""What a graph is like, in a few numbers."""
+"""Summary statistics of a graph."""
 
 from typing import Any
 
@@ -10,15 +10,14 @@ QUANTILES = (0, 25, 50, 75, 100)
 
 
 def summarise(edges: Edges, n_sources: int, n_targets: int | None = None) -> dict[str, Any]:
-    """Numbers of edges, of neighbours a node and of nodes without any; a node's edge to itself is no neighbour.
+    """Count edges, neighbours per node and nodes without neighbours; self-loops do not count as neighbours.
 
-    `neighbours_p50` is the median of a node's neighbours, `chosen_p50` that of how many have a node for a neighbour,
-    which tells hubs.
+    `neighbours_p50` is the median out-degree, `chosen_p50` the median in-degree; high in-degrees show hubs.
 
     Args:
-        edges: of the graph.
-        n_sources: how many nodes edges can start from.
-        n_targets: how many they can end at, where those are others.
+        edges: edges of the graph.
+        n_sources: number of source nodes.
+        n_targets: number of target nodes if they are other nodes than the sources.
     """
     others = edges.source != edges.target if n_targets is None else np.ones(len(edges), dtype=bool)
     neighbours = np.bincount(edges.source[others], minlength=n_sources)
@@ -35,11 +34,11 @@ def summarise(edges: Edges, n_sources: int, n_targets: int | None = None) -> dic
 
 
 def quantiles(name: str, counts: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float]:
-    """The least, the quartiles and the most, as `NAME_p25` and so on."""
+    """Minimum, quartiles and maximum, as `NAME_p25` and so on."""
     values = np.percentile(counts, QUANTILES) if len(counts) else np.zeros(len(QUANTILES))
     return {f"{name}_p{percent}": float(value) for percent, value in zip(QUANTILES, values, strict=True)}
 
 
 def share(part: int, whole: int) -> float:
-    """A part of a whole; of nothing, 0."""
+    """The share of a part in a whole; 0 if the whole is 0."""
     return part / whole if whole else 0.0

@@ -1,4 +1,4 @@
-"""Patches or tokens of an encoder with their graph, before any vector is read."""
+"""Source of an encoder's patches or tokens and their graph, opened without reading vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,25 +10,25 @@ from mmprep.pipeline.graphs.intra_item_reader import IntraItemEdges
 
 
 class Vectors(Protocol):
-    """What gives the vectors of some items, as mmprep.pipeline.features.token_reader.TokenFeatures does."""
+    """Reader of items' vectors, such as mmprep.pipeline.features.token_reader.TokenFeatures."""
 
     items: Items
 
     def gather(self, items: Sequence[int] | Items) -> VectorBatch:
-        """The vectors of some items, in the order asked for."""
+        """The vectors of items, in the given order."""
         ...
 
 
 @dataclass(frozen=True)
 class TokenSource:
-    """An encoder's patches or tokens and their graph; of the vectors nothing is read yet.
+    """An encoder's patches or tokens and their graph; no vector is read yet.
 
     Attributes:
-        vectors: of the items that have any.
-        edges: the neighbours among an item's vectors, frozen.
-        memory: bytes up to which a store holds the vectors in memory.
-        scratch: the folder in which it puts them on the disk else.
-        is_pseudo: whether they are pieces of one vector an item, in the place of patches or tokens.
+        vectors: reader of the items' vectors.
+        edges: the neighbours among each item's vectors, frozen.
+        memory: maximum number of bytes for vectors that a store keeps in memory.
+        scratch: folder for the store's file if the vectors take more.
+        is_pseudo: whether they are pieces of one vector per item in place of patches or tokens.
     """
 
     vectors: Vectors

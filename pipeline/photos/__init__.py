@@ -1,1 +1,1 @@
-"""Photo files: folders, tar and zip archives, and safe decoding."""
+"""Photo files: folders, tar and zip archives, safe decoding."""

@@ -1,4 +1,4 @@
-"""Photos in plain archives: what is known of each, and reading it by its place, on any thread."""
+"""Index of the photos in a tar or zip archive, and thread-safe random access to them."""
 
 import struct
 import zipfile
@@ -14,7 +14,7 @@ ZIP_HEADER = 30  # bytes, before the name
 
 
 class Zipped(NamedTuple):
-    """What a zip says of a member's bytes: how they are packed, how many they are, and their CRC-32."""
+    """A zip member's compression method, uncompressed size and CRC-32."""
 
     method: int
     size: int
@@ -22,12 +22,12 @@ class Zipped(NamedTuple):
 
 
 class Member(NamedTuple):
-    """Where a photo lies in an archive.
+    """Location of a photo in an archive.
 
     Attributes:
-        offset: of the bytes in a tar, of the header before them in a zip.
-        stored: how many bytes there are in the archive.
-        zipped: how to unpack them; None in a tar.
+        offset: of the photo's bytes in a tar; of the header before them in a zip.
+        stored: number of bytes stored in the archive.
+        zipped: how to decompress them; None in a tar.
     """
 
     offset: int
@@ -40,10 +40,10 @@ class Index:
     """The photos of an archive.
 
     Attributes:
-        members: by name. Of several of one name the last, as when the archive is unpacked.
-        rejects: the photos that cannot be used, and why.
-        others: how many members are no photos by their names, or hidden; they are passed over.
-        fault: why the archive's rest cannot be read, if so.
+        members: photos by name; of several with one name the last, as when the archive is unpacked.
+        rejects: unusable photos with the reason.
+        others: number of skipped members: hidden, or without a photo's suffix.
+        fault: why the rest of the archive cannot be read; None if it can.
     """
 
     members: dict[str, Member] = field(default_factory=dict)
@@ -51,8 +51,8 @@ class Index:
     others: int = 0
     fault: Reason | None = None
 
-    def add(self, path: str, found: Member | Reason) -> None:
-        """Note a member; its name stays a name and is never made into a path on disk."""
+    def add(self, path: str, member: Member | Reason) -> None:
+        """Add a member; its name is only a key and is never used as a path on disk."""
         parts = [part for part in path.split("/") if part not in ("", ".")]
         name = "/".join(parts)
         if PurePosixPath(name).suffix.lower() not in SUFFIXES or is_hidden(parts):
@@ -61,21 +61,21 @@ class Index:
             self.rejects.append((name, Reason.BAD_NAME))
         elif not is_text(name):
             self.rejects.append((name, Reason.BAD_ENCODING))
-        elif isinstance(found, Reason):
-            self.rejects.append((name, found))
+        elif isinstance(member, Reason):
+            self.rejects.append((name, member))
         else:
             if name in self.members:
                 self.rejects.append((name, Reason.SECOND_PHOTO))
-            self.members[name] = found
+            self.members[name] = member
 
 
 def is_hidden(parts: list[str]) -> bool:
-    """Whether one of a path's names begins with a dot, as those do that systems leave beside photos."""
+    """Whether a component of a path begins with a dot, as in `.DS_Store` and other files left by systems."""
     return any(part.startswith(".") and part != ".." for part in parts)
 
 
 def is_text(name: str) -> bool:
-    """Whether a name can be written to a table."""
+    """Whether a name is valid UTF-8, so that it can be written to a table."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -84,11 +84,11 @@ def is_text(name: str) -> bool:
 
 
 def read_member(path: Path, member: Member) -> bytes:
-    """The bytes of a photo in an archive.
+    """Read the bytes of a photo in an archive.
 
     Raises:
-        PhotoError: the archive is damaged there.
-        OSError: it cannot be read.
+        PhotoError: the archive is damaged at that location.
+        OSError: the archive cannot be read.
     """
     with path.open("rb") as file:
         offset = member.offset
@@ -101,7 +101,7 @@ def read_member(path: Path, member: Member) -> bytes:
 
 
 def zip_header_size(header: bytes) -> int:
-    """The bytes from the start of a zip member's header to its data."""
+    """Number of bytes from the start of a zip member's header to its data."""
     if len(header) < ZIP_HEADER or not header.startswith(b"PK\3\4"):
         raise PhotoError(Reason.BAD_ARCHIVE)
     name, extra = struct.unpack_from("<HH", header, 26)
@@ -109,7 +109,7 @@ def zip_header_size(header: bytes) -> int:
 
 
 def unzip(content: bytes, zipped: Zipped) -> bytes:
-    """Unpack a zip's member, never to more than the zip says that it has."""
+    """Decompress a zip member, never to more bytes than the zip declares."""
     if zipped.method == zipfile.ZIP_DEFLATED:
         try:
             content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, zipped.size + 1)
@@ -121,6 +121,6 @@ def unzip(content: bytes, zipped: Zipped) -> bytes:
 
 
 def read_at(file: IO[bytes], offset: int, size: int) -> bytes:
-    """At most `size` bytes from a place on."""
+    """Read at most `size` bytes from an offset."""
     file.seek(offset)
     return file.read(size)

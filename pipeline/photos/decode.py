@@ -1,4 +1,4 @@
-"""Opening photos that came from anywhere: decoded rightly, or refused with a reason."""
+"""Decoding of untrusted photos to upright RGB, or rejection with a reason."""
 
 import struct
 import warnings
@@ -13,21 +13,21 @@ from mmprep.pipeline.reject_reasons import Reason
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-# MPO is what Pillow calls a JPEG that holds further pictures behind the first.
+# MPO is Pillow's name for a JPEG that contains further images after the first.
 SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
-OPENING = Lock()  # catch_warnings changes the process; photos are opened on threads
+OPENING = Lock()  # catch_warnings changes process-wide state, and photos are opened on threads
 
 MAX_BYTES = 200_000_000  # of a file; as a bitmap, MAX_PIXELS take 192 MB
-MAX_PIXELS = 64_000_000  # 256 MB decoded, as Pillow keeps 4 bytes a pixel; a phone's camera makes 12 to 50 million
-MIN_SIDE = 8  # pixels; shops answer with 1 x 1 where they have no photo
-# Of a photo's sides. Encoders scale the short one to 256, so the long one of a strip of 8 x 60,000 would fill 2 GB.
+MAX_PIXELS = 64_000_000  # 256 MB decoded, as Pillow uses 4 bytes per pixel; phone cameras produce 12 to 50 million
+MIN_SIDE = 8  # pixels; shops serve a 1 x 1 image in place of a missing photo
+# Ratio of the sides. Encoders scale the short side to 256, so a strip of 8 x 60,000 would be scaled to 2 GB.
 MAX_ASPECT = 100
 
-WHITE = (255, 255, 255, 255)  # what shops show photos on
+WHITE = (255, 255, 255, 255)  # the background on which shops show photos
 EXIF_ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 EXIF_ORIENTATION = 0x0112
-EXIF_LONG = 4  # some write the orientation as this instead of as a short number
-# How to turn what is stored, by the orientation that EXIF gives; 1 is upright.
+EXIF_LONG = 4  # some programs store the orientation as a LONG instead of a SHORT
+# Transformation of the stored pixels by EXIF orientation; 1 is upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -43,7 +43,7 @@ class PhotoError(Exception):
     """A photo cannot be used.
 
     Attributes:
-        reason: why, in the vocabulary of rejects.parquet.
+        reason: why, as in rejects.parquet.
     """
 
     def __init__(self, reason: Reason) -> None:
@@ -52,11 +52,11 @@ class PhotoError(Exception):
 
 
 def open_photo(path: Path, draft: int | None = None) -> Image.Image:
-    """Decode a photo's file as `decode_photo` does.
+    """Read and decode a photo file; see `decode_photo`.
 
     Raises:
-        PhotoError: the file is empty, no image, damaged, too large or too small.
-        OSError: it cannot be read.
+        PhotoError: the file is empty, not an image, damaged, too large or too small.
+        OSError: the file cannot be read.
     """
     if path.stat().st_size > MAX_BYTES:
         raise PhotoError(Reason.FILE_TOO_LARGE)
@@ -64,15 +64,15 @@ def open_photo(path: Path, draft: int | None = None) -> Image.Image:
 
 
 def decode_photo(content: bytes, draft: int | None = None) -> Image.Image:
-    """Decode a photo to RGB, 8 bits a channel, upright; what is transparent becomes white, of moving ones the first.
+    """Decode a photo to upright 8-bit RGB: transparency becomes white, and animations give their first frame.
 
     Args:
         content: the bytes of the file.
-        draft: decode a JPEG at the smallest scale whose sides are at least this many pixels. All is still read, so
-            that a cut-off file is found, at a fraction of the time.
+        draft: decode a JPEG at the smallest scale whose sides are at least this many pixels, in a fraction of the
+            time. The whole file is still read, so that truncation is detected.
 
     Raises:
-        PhotoError: there is nothing, no image, a damaged one, or one that is too large, too small or too thin.
+        PhotoError: the content is empty, not an image, damaged, too large, too small or too thin.
     """
     if not content:
         raise PhotoError(Reason.EMPTY_FILE)
@@ -91,14 +91,14 @@ def decode_photo(content: bytes, draft: int | None = None) -> Image.Image:
 
 
 def open_quietly(file: Path | IO[bytes]) -> Image.Image:
-    """Read a photo's header without Pillow's warnings: of odd EXIF, which is no fault, and of a large image."""
+    """Read a photo's header without Pillow's warnings about odd EXIF, which is harmless, and large images."""
     with OPENING, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")
         return Image.open(file, formats=FORMATS)
 
 
 def check_sides(width: int, height: int) -> None:
-    """Refuse what is not worth decoding, or would fill the memory.
+    """Reject images that are useless or would exhaust the memory, by their size.
 
     Raises:
         PhotoError: the image has too many pixels, too few, or one side far longer than the other.
@@ -112,50 +112,50 @@ def check_sides(width: int, height: int) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The opened image in RGB, 8 bits a channel, on white."""
+    """Load an opened image as 8-bit RGB on white."""
     frame = image.tile[0].extents if image.format == "GIF" else None  # type: ignore[attr-defined]
     scale_key(image)
     image.load()
-    if image.mode.startswith("I;16"):  # Pillow would clip 16-bit greys to 8 bits, which leaves them white
+    if image.mode.startswith("I;16"):  # Pillow would clip 16-bit greys to 8 bits, which makes them white
         image = image.point(lambda value: value * (1 / 256)).convert("L")
     if image.has_transparency_data:
         image = on_white(image if image.mode == "RGBA" else image.convert("RGBA"))
-    elif image.mode != "RGB":  # to convert it all the same would copy it
+    elif image.mode != "RGB":  # converting RGB to RGB would copy it
         image = image.convert("RGB")
     return image if frame in (None, (0, 0, *image.size)) else on_canvas(image, frame)
 
 
 def scale_key(image: Image.Image) -> None:
-    """Scale the colour that stands for transparent in a PNG of 16 bits as its pixels are scaled, to 8 bits."""
+    """Scale the transparent colour of a 16-bit PNG to 8 bits, as Pillow does with its pixels."""
     key = image.info.get("transparency")
     if key is not None and "16" in str(image.tile[0].args):  # type: ignore[attr-defined]
         image.info["transparency"] = key >> 8 if isinstance(key, int) else tuple(value >> 8 for value in key)
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """An RGBA image on white, in RGB; `image` is painted over, since each further one may take 256 MB."""
+    """Compose an RGBA image on white, as RGB; modifies `image`, since each copy may take 256 MB."""
     image.paste(WHITE, mask=ImageChops.invert(image.getchannel("A")))
     return image.convert("RGB")
 
 
 def on_canvas(image: Image.Image, frame: tuple[int, int, int, int]) -> Image.Image:
-    """An RGB image with white around the frame that a GIF has pixels for; Pillow leaves any colour there."""
+    """Fill the area outside a GIF's first frame with white; Pillow leaves an arbitrary colour there."""
     canvas = Image.new("RGB", image.size, "white")
     canvas.paste(image.crop(frame), frame)
     return canvas
 
 
 def upright(image: Image.Image, exif: bytes | None) -> Image.Image:
-    """The image turned as its EXIF, if it has any, says that it is to be seen."""
+    """Rotate or flip an image to its EXIF orientation, if it has one."""
     turn = TURNS.get(orientation(exif)) if exif else None
     return image if turn is None else image.transpose(turn)
 
 
 def orientation(exif: bytes) -> int:
-    """The orientation, 1 to 8, that EXIF gives; 1 where it gives none or is broken, which is no fault of the photo.
+    """EXIF orientation, 1 to 8; 1 if there is none or the EXIF is damaged, which does not make the photo unusable.
 
-    Not by Pillow's `Image.Exif`: on damaged EXIF it warns, which only a process-wide lock can silence, raises errors of
-    three kinds, and gives bytes, texts and floats.
+    Not read with Pillow's `Image.Exif`: on damaged EXIF it warns, which only a process-wide lock can silence, raises
+    three kinds of errors, and returns bytes, strings and floats.
 
     Source: TIFF 6.0, section 2, and Exif 2.32, section 4.6.4.
     """
@@ -172,15 +172,15 @@ def orientation(exif: bytes) -> int:
                 (value,) = struct.unpack_from(f"{order}{'L' if kind == EXIF_LONG else 'H'}", tiff, entry + 8)
                 return int(value)
     except struct.error:
-        pass  # cut off
+        pass  # truncated
     return 1
 
 
 def suffix_of(path: Path) -> str:
-    """The suffix that fits what a file holds, whatever it is called; `open_photo` must have taken the file.
+    """The suffix for a file's actual format, whatever its name; `open_photo` must have accepted the file.
 
     Raises:
-        PhotoError: the file is no image.
+        PhotoError: the file is not an image.
     """
     try:
         with open_quietly(path) as image:

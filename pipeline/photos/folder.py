@@ -1,4 +1,4 @@
-"""The photos of a raw folder: files below images/, and members of the tar and zip archives there."""
+"""The photos of a raw folder: files below images/, and members of tar and zip archives."""
 
 import logging
 import os
@@ -27,19 +27,19 @@ COMPRESSED = (
 DVC_CACHE = re.compile(r"(files/md5|cache)/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 Candidate = tuple[str, Reason | None]
-"""A photo's name below the raw folder, and why it is refused unread, if it is."""
+"""A photo's name below the raw folder, and why it is rejected unread; None if it is not."""
 
 
 class PhotoFiles:
-    """The photos of a dataset's raw folder; any thread may read them.
+    """The photos of a dataset's raw folder; thread-safe.
 
-    A photo's name is its path below the raw folder (`images/B0.jpg`) or, in an archive, that of the archive and the
-    member's name in it (`images/0001.tar/B0.jpg`). Archives are `images.tar`, `images.zip`, and those below images/.
+    A photo's name is its path below the raw folder (`images/B0.jpg`) or, in an archive, the archive's path and the
+    member's name (`images/0001.tar/B0.jpg`). Archives are `images.tar`, `images.zip`, and those below images/.
 
-    The folder's content is not trusted: a link below images/ must end in the raw folder or in images/, or at a file
-    of DVC's cache, told by its place (`files/md5/`, of DVC 2 `cache/`) and by being named after its digest, so that
-    checkouts by symbolic links work. Where the raw folder, images/, images.tar or images.zip is itself a link, that is
-    the user's own choice.
+    The folder's content is not trusted: a link below images/ must point into the raw folder or images/, or to a file
+    of DVC's cache, recognised by its folder (`files/md5/`, in DVC 2 `cache/`) and by being named after its digest, so
+    that checkouts by symbolic links work. If the raw folder, images/, images.tar or images.zip is itself a link, it is
+    followed, as the user created it.
     """
 
     def __init__(self, raw: Path) -> None:
@@ -57,18 +57,21 @@ class PhotoFiles:
         self.close()
 
     def close(self) -> None:
-        """Forget what is known of the archives; no file is open between two reads."""
+        """Drop the archives' indexes; no file stays open between reads."""
         self._indexes.clear()
 
     def names(self) -> Iterator[Candidate]:
-        """Every candidate, in the order of names. Hidden files, and what lies beside photos in archives, are none."""
+        """All candidates, sorted by name, without hidden files and other members of archives."""
         yield from sorted(self._candidates(), key=lambda candidate: candidate[0])
 
     def read(self, name: str) -> bytes:
-        """The bytes of a photo that `names` gave.
+        """Read the bytes of a photo.
+
+        Args:
+            name: from `names`.
 
         Raises:
-            PhotoError: it is gone, or cannot be read.
+            PhotoError: the photo is gone, or cannot be read.
         """
         try:
             parts = PurePosixPath(name).parts
@@ -98,7 +101,7 @@ class PhotoFiles:
                 yield name, reason
 
     def _beside(self) -> Iterator[Candidate]:
-        """The archives in the place of images/."""
+        """The archives beside images/, such as images.tar."""
         for path in self._raw.iterdir():
             if path.name.startswith(f"{IMAGES}.") and path.name.lower().endswith((*ARCHIVES, *COMPRESSED)):
                 yield path.name, None if path.exists() else Reason.DANGLING_LINK
@@ -124,7 +127,7 @@ class PhotoFiles:
     def _refuse_link(self, path: Path) -> Reason | None:
         try:
             target = path.resolve(strict=True)
-        except (OSError, RuntimeError):  # the latter of a link to itself, until Python 3.13
+        except (OSError, RuntimeError):  # RuntimeError for a link to itself, until Python 3.13
             return Reason.DANGLING_LINK
         if target.is_dir():
             return Reason.LINKED_FOLDER
@@ -133,7 +136,7 @@ class PhotoFiles:
         return None if self._allows(target) else Reason.LINK_OUT
 
     def _allows(self, target: Path) -> bool:
-        """Whether photos may come from this path without links."""
+        """Whether photos may be read from this path, with all links resolved."""
         return any(target.is_relative_to(home) for home in self._homes) or bool(DVC_CACHE.search(target.as_posix()))
 
     def _members(self, archive: str) -> Iterator[Candidate]:
@@ -155,7 +158,7 @@ class PhotoFiles:
             yield archive, Reason.NO_PHOTOS
 
     def _archive_of(self, parts: tuple[str, ...]) -> str | None:
-        """The archive that a name leads into, if it does."""
+        """The archive that contains a photo of this name; None for a plain file."""
         for end in range(1, len(parts)):
             name = "/".join(parts[:end])
             if name.lower().endswith(ARCHIVES) and (name in self._indexes or (self._raw / name).is_file()):
@@ -174,16 +177,16 @@ class PhotoFiles:
         path = (self._raw / name).resolve(strict=True)
         if not self._allows(path):
             raise PhotoError(Reason.LINK_OUT)
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for ever
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):  # opening a pipe would block for ever
             raise PhotoError(Reason.NOT_A_FILE)
-        if found.st_size > MAX_BYTES:
+        if state.st_size > MAX_BYTES:
             raise PhotoError(Reason.FILE_TOO_LARGE)
         return path.read_bytes()
 
 
 def refuse_name(name: str) -> Reason | None:
-    """Why a file is not taken for a photo or an archive of them, told by its name."""
+    """Why a file is not a photo or an archive of photos, judged by its name; None if it may be one."""
     if not is_text(name):
         return Reason.BAD_ENCODING
     if name.lower().endswith(COMPRESSED):
@@ -192,7 +195,7 @@ def refuse_name(name: str) -> Reason | None:
 
 
 def index_archive(path: Path) -> Index:
-    """Find the photos of an archive, by the kind that its suffix tells.
+    """Index the photos of an archive, a zip or tar by its suffix.
 
     Raises:
         OSError: the file cannot be read.

@@ -5,11 +5,11 @@ from urllib.parse import quote, unquote
 
 
 def photo_name(item_id: str, suffix: str) -> str:
-    """The file name of an item's photo: the id with all but `A-Za-z0-9_-.` percent-encoded, never hidden, no path."""
+    """File name of an item's photo: the id, all but `A-Za-z0-9_-.` percent-encoded; never hidden, never a path."""
     encoded = quote(item_id, safe="").replace("~", "%7E")
     return (f"%2E{encoded[1:]}" if encoded.startswith(".") else encoded) + suffix
 
 
 def item_of_photo(path: PurePath) -> str:
-    """The id of the item that a photo belongs to: the file's name less its last suffix, percent-decoded."""
+    """Item id of a photo: the file name without its last suffix, percent-decoded."""
     return unquote(path.stem)

@@ -1,4 +1,4 @@
-"""Where the photos of a zip lie, told by the list at its end."""
+"""Index of the photos in a zip archive, read from its central directory."""
 
 import stat
 import struct
@@ -14,7 +14,7 @@ UNIX = 3
 
 
 def index_zip(file: IO[bytes], size: int) -> Index:
-    """Find the photos of a zip of `size` bytes; one that is cut off has lost its list, and so all of them."""
+    """Index the photos of a zip of `size` bytes; a truncated one has lost its central directory, so it has none."""
     index = Index()
     try:
         with zipfile.ZipFile(file) as archive:
@@ -23,12 +23,12 @@ def index_zip(file: IO[bytes], size: int) -> Index:
         return Index(fault=Reason.BAD_ARCHIVE)
     for member in members:
         if not member.is_dir():
-            index.add(member.filename.replace("\\", "/"), place(member, size))  # some systems' separator
+            index.add(member.filename.replace("\\", "/"), place(member, size))  # separator on some systems
     return index
 
 
 def place(member: zipfile.ZipInfo, archive_size: int) -> Member | Reason:
-    """Where a member lies, or why it cannot be used."""
+    """Location of a member, or why it cannot be used."""
     if member.flag_bits & ENCRYPTED:
         return Reason.ENCRYPTED
     if member.create_system == UNIX and stat.S_ISLNK(member.external_attr >> 16):

@@ -1,1 +1,1 @@
-"""Files and stores: atomic writes, and one interface to local folders and remote URLs."""
+"""Atomic file writes, digests, and one interface to local folders and remote URLs."""

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and their digests."""
+"""Atomic writes of files and folders, SHA-256 digests and JSON."""
 
 import errno
 import hashlib
@@ -17,9 +17,9 @@ TRIES = 10
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` when the block ends well.
+    """Yield a temporary path beside `path`; rename it to `path` if the block raises nothing.
 
-    A killed block leaves the old file or none. What an earlier killed process left is removed.
+    A killed block leaves the old file or none. Leftovers of killed processes are removed.
     """
     temporary = temporary_beside(path)
     try:
@@ -31,7 +31,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside `path`; put it in the place of `path` when the block ends well."""
+    """Yield an empty folder beside `path`; replace `path` by it if the block raises nothing."""
     with temporary_folder(path) as temporary:
         yield temporary
         replace_folder(temporary, path)
@@ -39,7 +39,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside `path`, which goes with all that is in it when the block ends."""
+    """Yield an empty folder beside `path`, removed with its content when the block ends."""
     temporary = temporary_beside(path)
     temporary.mkdir()
     try:
@@ -49,9 +49,10 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(temporary: Path, path: Path) -> None:
-    """Rename a folder to `path`, where there may be another one.
+    """Rename a folder to `path`, replacing a folder of that name.
 
-    A folder cannot be renamed over a full one, so for a moment there is none, in which another process may put its own.
+    A folder cannot be renamed over a non-empty one, so `path` is removed first; as another process may create it in
+    between, the renaming is retried.
     """
     for tries_left in reversed(range(TRIES)):
         with suppress(FileNotFoundError):  # another process removes it, too
@@ -66,14 +67,14 @@ def replace_folder(temporary: Path, path: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A name to write to before it is renamed to `path`; makes the parent folder and removes leftovers of `path`."""
+    """A temporary path to rename to `path` later; creates the parent folder and removes leftovers of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path.parent, path.name)
     return path.parent / temporary_name(path.name)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, if it is there."""
+    """Remove a file, or a folder with its content, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -98,16 +99,16 @@ def require_exists(path: Path, made_by: str) -> Path:
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a mapping as indented JSON, by rename."""
+    """Write a mapping as indented JSON, atomically."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a file that holds a JSON object.
+    """Read a JSON object from a file.
 
     Raises:
-        ValueError: it is not JSON, or holds something else; the message is a phrase without the path.
+        ValueError: the file is not JSON, or not an object; the message is a phrase without the path.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

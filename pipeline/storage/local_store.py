@@ -1,4 +1,4 @@
-"""Stores on a local disk, or on one that is mounted."""
+"""Stores on a local or mounted file system."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ from mmprep.pipeline.storage.temporary import temporary_name
 
 
 class LocalStore(Store):
-    """A folder of this machine's file system, or of one that it mounts."""
+    """A folder of a local or mounted file system."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -19,25 +19,25 @@ class LocalStore(Store):
     def __str__(self) -> str:
         return str(self.folder)
 
-    def child(self, name: str) -> "LocalStore":  # noqa: D102 - as Place says; so below
+    def child(self, name: str) -> "LocalStore":  # noqa: D102 - documented in Store; so below
         return LocalStore(self.folder / name)
 
     def entries(self) -> list[FileInfo]:  # noqa: D102
-        found = []
+        files = []
         for item in self._scan():
             with suppress(FileNotFoundError):  # gone since the folder was listed
                 if item.is_file(follow_symlinks=False):
                     state = item.stat(follow_symlinks=False)
-                    found.append(FileInfo(item.name, state.st_size, state.st_mtime))
-        return sorted(found, key=lambda entry: entry.name)
+                    files.append(FileInfo(item.name, state.st_size, state.st_mtime))
+        return sorted(files, key=lambda entry: entry.name)
 
     def folders(self) -> list[str]:  # noqa: D102
         return sorted(item.name for item in self._scan() if item.is_dir(follow_symlinks=False))
 
     def _scan(self) -> list[os.DirEntry[str]]:
         try:
-            with self._translate_errors("listed"), os.scandir(self.folder) as found:
-                return list(found)
+            with self._translate_errors("listed"), os.scandir(self.folder) as entries:
+                return list(entries)
         except FileNotFoundError:
             return []
 
@@ -69,7 +69,7 @@ class LocalStore(Store):
             return self._temporary("scratch")
 
     def _temporary(self, name: str) -> Path:
-        # Leftovers wait for `CacheFolder.sweep`: to list a folder of many shards before each is slow over a network.
+        # Leftovers are left to `CacheFolder.sweep`: listing a folder of many shards before each write is slow on NFS.
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder / temporary_name(name)
 
@@ -78,7 +78,7 @@ class LocalStore(Store):
             self._install(file, name)
 
     def _install(self, file: Path, name: str) -> None:
-        """Give a file of this folder its name once its bytes are on the disk, and then write the folder down too."""
+        """Rename a file of this folder once its bytes are on the disk, then sync the folder too."""
         sync(file)
         file.replace(self.folder / name)
         sync(self.folder)
@@ -108,9 +108,9 @@ class LocalStore(Store):
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's bytes, or a folder's names, are on the disk."""
-    number = os.open(path, os.O_RDONLY)
+    """Wait until a file's bytes, or a folder's entries, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(number)
+        os.fsync(descriptor)
     finally:
-        os.close(number)
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Open the store that a path or a URL names."""
+"""Open the store at a path or a URL."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ from mmprep.pipeline.storage.store import Store
 
 
 def open_store(where: str | Path) -> Store:
-    """Open the store of a path or a URL; nothing is read yet.
+    """Open the store at a path or a URL without reading anything.
 
     Raises:
-        ParamsError: no installed library knows the URL's scheme.
+        ParamsError: no installed library supports the URL's scheme.
     """
     scheme, mark, rest = str(where).partition("://")
     if mark and scheme not in ("file", "local"):

@@ -1,4 +1,4 @@
-"""A place behind a URL: an object store, or whatever else fsspec reaches."""
+"""Stores behind a URL: object stores and the other file systems of fsspec."""
 
 import re
 import tempfile
@@ -16,13 +16,13 @@ from mmprep.pipeline.storage.store import FileInfo, Store, StoreError
 from mmprep.pipeline.storage.temporary import scratch_folder, temporary_name
 
 EXTRAS = {"s3": "mmprep[s3]", "s3a": "mmprep[s3]"}
-# These have no folders to make; asking some of them for one would make a bucket of a mistyped name.
+# These have no folders to create; in some of them, creating one would create a bucket for a mistyped name.
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "memory"}
 CHANGED = ("mtime", "LastModified", "last_modified", "updated", "modified", "created")
 
 
 def open_remote_store(url: str) -> "RemoteStore":
-    """The place of a URL; nothing is asked of it yet.
+    """Open the store at a URL without contacting it.
 
     Raises:
         ParamsError: the URL's scheme is unknown, or its library is not installed.
@@ -41,7 +41,7 @@ def open_remote_store(url: str) -> "RemoteStore":
 
 
 class RemoteStore(Store):
-    """A folder of a file system that fsspec reaches. A file appears by one upload, whole."""
+    """A folder of an fsspec file system. A file is written by a single upload, so it appears whole."""
 
     def __init__(self, files: Any, path: str, url: str, is_store: bool) -> None:  # noqa: ANN401 - fsspec has no types
         self.path = path
@@ -54,7 +54,7 @@ class RemoteStore(Store):
     def __str__(self) -> str:
         return self.url
 
-    def child(self, name: str) -> "RemoteStore":  # noqa: D102 - as Place says; so below
+    def child(self, name: str) -> "RemoteStore":  # noqa: D102 - documented in Store; so below
         return RemoteStore(self._files, self._at(name), f"{self.url}/{name}", self._is_store)
 
     def entries(self) -> list[FileInfo]:  # noqa: D102
@@ -110,7 +110,7 @@ class RemoteStore(Store):
                 self._files.makedirs(self._at(new).rpartition("/")[0], exist_ok=True)
                 self._files.mv(self._at(name), self._at(new))
                 return
-            # Not `mv`, which stores only copy, and which takes brackets and stars in a path for a pattern.
+            # Not `mv`, which object stores only copy, and which treats brackets and stars in a path as a pattern.
             self._files.cp_file(self._at(name), self._at(new))
             self._files.rm_file(self._at(name))
 
@@ -132,7 +132,7 @@ class RemoteStore(Store):
         return f"{self.path}/{name}"
 
     def _folder(self) -> Path:
-        with self._lock:  # several files are fetched at once
+        with self._lock:  # several threads copy files at once
             if self._copies is None:
                 self._copies = scratch_folder()
             return Path(self._copies.name)
@@ -149,7 +149,7 @@ class RemoteStore(Store):
 
     @contextmanager
     def _translate_errors(self, verb: str) -> Iterator[None]:
-        """Each store has errors of its own, for a wrong key, a lost network or no permission: one line for all."""
+        """Turn each library's own errors for a wrong key, a lost network or no permission into one-line StoreErrors."""
         try:
             yield
         except (FileNotFoundError, MmprepError):
@@ -159,12 +159,12 @@ class RemoteStore(Store):
 
 
 def name_of(info: dict[str, Any]) -> str:
-    """The last part of a listed path."""
+    """Last component of a listed path."""
     return str(info["name"]).rstrip("/").rpartition("/")[2]
 
 
 def changed(info: dict[str, Any]) -> float | None:
-    """When a listed file was written, in seconds since 1970; None if the listing does not tell."""
+    """When a listed file was last written, in seconds since 1970; None if the listing does not include it."""
     for key in CHANGED:
         when = info.get(key)
         if isinstance(when, str):
@@ -178,5 +178,5 @@ def changed(info: dict[str, Any]) -> float | None:
 
 
 def shown(url: str) -> str:
-    """A URL for messages, without a user name and password."""
+    """A URL without user name and password, for messages."""
     return re.sub(r"(?<=://)[^/@]*@", "", url)

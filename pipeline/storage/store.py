@@ -1,4 +1,4 @@
-"""A folder that people and machines share: on a disk, over NFS, or behind any URL that fsspec knows."""
+"""Interface to a folder shared by users and machines: on a local disk, over NFS, or behind any URL of fsspec."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from mmprep.pipeline.errors import DataError
 
 
 class StoreError(DataError):
-    """A place cannot be read or written."""
+    """A store cannot be read or written."""
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file of a place.
+    """A file in a store.
 
     Attributes:
-        name: within the place.
+        name: file name within the store.
         size: in bytes.
-        changed: seconds since 1970; None where the place does not tell.
+        changed: time of the last change, in seconds since 1970; None if the store does not report it.
     """
 
     name: str
@@ -27,14 +27,14 @@ class FileInfo:
 
 
 class Store(ABC):
-    """A folder of files that appear whole or not at all. A missing one is empty, and made by the first file.
+    """A folder with atomic writes. A missing folder counts as empty and is created by the first file.
 
-    Every method raises StoreError, one line, when the place cannot be used as asked.
+    Every method raises StoreError, one line, when the store cannot be read or written.
     """
 
     @abstractmethod
     def child(self, name: str) -> "Store":
-        """A folder in this one."""
+        """A subfolder."""
 
     @abstractmethod
     def entries(self) -> list[FileInfo]:
@@ -42,44 +42,44 @@ class Store(ABC):
 
     @abstractmethod
     def folders(self) -> list[str]:
-        """The names of the folders in this one, sorted."""
+        """The names of the subfolders, sorted."""
 
     @abstractmethod
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
-        """A file's bytes from `start` to before `end`. Raises FileNotFoundError if there is none."""
+        """A file's bytes from `start` up to `end`, exclusive. Raises FileNotFoundError if the file does not exist."""
 
     @abstractmethod
     def write(self, name: str, content: bytes) -> None:
-        """Put bytes in the place under a name, instead of what had it. Durable when the call returns."""
+        """Write a file, replacing any of that name. Durable when the call returns."""
 
     @abstractmethod
     def local_copy(self, name: str) -> Path:
-        """A file as one of this machine, itself or a copy until `close`. Raises FileNotFoundError if there is none."""
+        """Local path of a file: itself, or a copy kept until `close`. Raises FileNotFoundError if it does not exist."""
 
     @abstractmethod
     def discard_copy(self, name: str) -> bool:
-        """Forget what `fetch` copied, so that it copies again; False if it makes no copies."""
+        """Discard a copy made by `local_copy`, so that it copies again; False if this store makes no copies."""
 
     @abstractmethod
     def scratch(self) -> Path:
-        """A name for a new file of this machine that `put` can take."""
+        """Path for a new local file to pass to `upload`."""
 
     @abstractmethod
     def upload(self, file: Path, name: str) -> None:
-        """Like `write`, with the content of a file that `scratch` named; the file is gone afterwards."""
+        """Like `write`, with the content of a local file at a path from `scratch`; the local file is removed."""
 
     @abstractmethod
     def move(self, name: str, new: str) -> None:
-        """Rename a file, maybe into a folder of the place. Raises FileNotFoundError if there is none."""
+        """Rename a file, possibly into a subfolder. Raises FileNotFoundError if it does not exist."""
 
     @abstractmethod
     def delete(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
 
     @abstractmethod
     def remove_if_empty(self) -> None:
-        """Remove the folder itself unless something is in it."""
+        """Remove the folder itself if it is empty."""
 
     def close(self) -> None:
-        """Remove the copies that `fetch` made."""
+        """Remove the copies made by `local_copy`."""
         return

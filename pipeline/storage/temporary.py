@@ -1,11 +1,11 @@
-"""One naming scheme for temporary files, by which leftovers are told from the files of running writers.
+"""Naming scheme for temporary files that distinguishes leftovers of dead processes from files being written.
 
 A temporary file is `.NAME.HOST.PROCESS.STARTED.RANDOM.partial`:
 
 - NAME: the file that it becomes;
-- HOST: a digest of the machine, its boot and the container, where process numbers mean the same processes;
-- PROCESS and STARTED: the writer's number and start time. A number alone is used again: each container has a process 1,
-  which would take the files of the process 1 before it for its own;
+- HOST: a digest of machine, boot and container, within which a PID identifies a process;
+- PROCESS and STARTED: the writer's PID and start time. PIDs alone are reused: each container has a PID 1, which would
+  take the files of an earlier PID 1 for its own;
 - RANDOM: since threads of one process may write the same file.
 """
 
@@ -27,12 +27,12 @@ SUFFIX = ".partial"
 LEFTOVER_SECONDS = 24 * 3600
 REPEATED_BYTES = 190  # of NAME; file systems allow 255 bytes in all
 
-# Row caches of earlier versions have neither NAME nor STARTED. RANDOM is of 16 characters, or of the 8 of `tempfile`.
+# Row caches of earlier versions have neither NAME nor STARTED. RANDOM has 16 characters, or the 8 of `tempfile`.
 TEMPORARY = re.compile(
     r"\.(?:(?P<name>.+)\.)?(?P<host>[0-9a-f]{12})\.(?P<process>\d+)(?:\.(?P<started>\d+))?\.[0-9a-z_]{8,16}\.partial",
     re.DOTALL,
 )
-# Files beside their targets by earlier versions.
+# Temporary files beside their targets, by earlier versions.
 WITHOUT_HOST = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.partial", re.DOTALL)
 
 
@@ -41,9 +41,9 @@ class Writer:
     """The process that chose a temporary name.
 
     Attributes:
-        host: as `this_host` gives it; None in a name of an earlier version.
-        process: its number.
-        started: as `start_time` gives it; 0 if unknown.
+        host: digest from `this_host`; None in names of earlier versions.
+        process: PID.
+        started: start time from `start_time`; 0 if unknown.
     """
 
     host: str | None
@@ -51,84 +51,84 @@ class Writer:
     started: int = 0
 
     def is_running(self) -> bool | None:
-        """Whether it runs; None if that cannot be known, since it is or may be of another machine or container."""
+        """Whether it is running; None if unknown, since it is or may be on another machine or in another container."""
         if self.host is None:
-            # This process chooses no such names, so its own number is another's.
+            # This process chooses no such names, so a name with its own PID is another process's.
             return True if self.process != os.getpid() and is_alive(self.process) else None
         return is_alive(self.process, self.started) if self.host == this_host() else None
 
 
 def temporary_name(name: str) -> str:
-    """A hidden name for the file that becomes `name`; no other call in any process of any machine gives it."""
+    """A hidden name for the file that becomes `name`, unique among all calls, processes and machines."""
     return f"{temporary_prefix(name)}{os.urandom(8).hex()}{SUFFIX}"
 
 
 def temporary_prefix(name: str) -> str:
-    """A temporary name of this process up to its random part."""
+    """This process's temporary name for `name` up to the random part."""
     process = os.getpid()
     return f".{repeated(name)}.{this_host()}.{process}.{start_time(process)}."
 
 
 def repeated(name: str) -> str:
-    """The beginning of a file's name that its temporary names repeat."""
+    """The part of a file's name that its temporary names contain: the first REPEATED_BYTES."""
     return os.fsencode(name)[:REPEATED_BYTES].decode(errors="ignore")
 
 
 def scratch_folder() -> tempfile.TemporaryDirectory[str]:
-    """Make an empty folder where the system keeps temporary files; it goes when it is closed, or with this process."""
+    """Create an empty folder in the system's temporary folder, removed on close or when this process ends."""
     system = Path(tempfile.gettempdir())
-    # Those of other hosts stay: they may hold what is only read, so that their age says nothing.
+    # Those of other hosts are kept: they may be in use although nothing is written, so their age says nothing.
     remove_leftovers(system, "mmprep", math.inf)
     return tempfile.TemporaryDirectory(prefix=temporary_prefix("mmprep"), suffix=SUFFIX, dir=system)
 
 
 def remove_leftovers(folder: Path, name: str | None = None, seconds: float = LEFTOVER_SECONDS) -> None:
-    """Remove the temporary files and folders of writers that run no more; those that cannot be removed stay.
+    """Remove temporary files and folders of dead writers; skip those that cannot be removed.
 
     Args:
-        folder: where they lie.
-        name: the file that they were to become; None for any.
-        seconds: those of other machines and containers are removed after so long a time without a write.
+        folder: folder to search.
+        name: target file of the temporary files; None for any.
+        seconds: time without a write after which files of other machines and containers are removed.
     """
     for path in list(folder.glob(f".*{SUFFIX}")):
-        found = TEMPORARY.fullmatch(path.name) or WITHOUT_HOST.fullmatch(path.name)
-        if found is None or (name is not None and found["name"] not in (name, repeated(name))):
+        match = TEMPORARY.fullmatch(path.name) or WITHOUT_HOST.fullmatch(path.name)
+        if match is None or (name is not None and match["name"] not in (name, repeated(name))):
             continue
-        if is_abandoned(writer_of(found), partial(last_change, path), seconds):
+        if is_abandoned(writer_of(match), partial(last_change, path), seconds):
             shutil.rmtree(path, ignore_errors=True)
             with suppress(OSError):  # it was a folder, is another user's, or another process removes it, too
                 path.unlink()
 
 
 def is_leftover(name: str, changed: float | None) -> bool:
-    """Whether a file is temporary and its writer runs no more, or is of another host and a day has passed.
+    """Whether a file is temporary and its writer is dead, or on another host and silent for a day.
 
     Args:
-        name: the file's.
-        changed: when it was written, in seconds since 1970; None if unknown.
+        name: the file's name.
+        changed: time of the last change, in seconds since 1970; None if unknown.
     """
-    found = TEMPORARY.fullmatch(name)
-    return found is not None and is_abandoned(writer_of(found), lambda: changed)
+    match = TEMPORARY.fullmatch(name)
+    return match is not None and is_abandoned(writer_of(match), lambda: changed)
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a name is one that `temporary_name` gives."""
+    """Whether a file name is one of `temporary_name`."""
     return TEMPORARY.fullmatch(name) is not None
 
 
-def writer_of(found: re.Match[str]) -> Writer:
-    """The writer that a matched name tells."""
-    parts = found.groupdict()
+def writer_of(match: re.Match[str]) -> Writer:
+    """The writer encoded in a temporary name."""
+    parts = match.groupdict()
     return Writer(parts.get("host"), int(parts["process"]), int(parts.get("started") or 0))
 
 
 def is_abandoned(writer: Writer, changed: Callable[[], float | None], seconds: float = LEFTOVER_SECONDS) -> bool:
-    """Whether nobody will write a file any more.
+    """Whether a temporary file's writer is dead, or presumed dead.
 
     Args:
         writer: the process that chose its name.
-        changed: gives the time of its last change, in seconds since 1970, or None if unknown.
-        seconds: without a change, after which a writer that may be of another host is taken for dead.
+        changed: returns the time of its last change, in seconds since 1970, or None if unknown.
+        seconds: time without a change after which a writer that may be on another host is presumed dead.
     """
     running = writer.is_running()
     if running is not None:
@@ -138,7 +138,7 @@ def is_abandoned(writer: Writer, changed: Callable[[], float | None], seconds: f
 
 
 def last_change(path: Path) -> float | None:
-    """When a file, or anything in a folder, was written last, in seconds since 1970; None if it is gone."""
+    """Last modification time of a file, or of anything in a folder, in seconds since 1970; None if it is gone."""
     paths = [path, *(Path(folder, name) for folder, inner, files in os.walk(path) for name in (*inner, *files))]
     times = []
     for each in paths:
@@ -148,22 +148,22 @@ def last_change(path: Path) -> float | None:
 
 
 def this_host() -> str:
-    """A digest of what tells apart the machines, boots and containers in which process numbers mean other processes."""
+    """Digest that identifies machine, boot and container, the scope within which a PID identifies a process."""
     parts = [platform.node()]
-    with suppress(OSError):  # only Linux has these; so below
+    with suppress(OSError):  # on Linux only; so below
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"))
-    for namespace in ("pid", "time"):  # the second since start times are counted from its zero
+    for namespace in ("pid", "time"):  # time, since start times are counted from its zero
         with suppress(OSError):
             parts.append(str(Path(f"/proc/self/ns/{namespace}").readlink()))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def is_alive(process: int, started: int = 0) -> bool:
-    """Whether a process, maybe this one, runs on this host.
+    """Whether a process, possibly this one, is running on this host.
 
     Args:
-        process: its number.
-        started: its start time, by which it is told from a later process of the same number; 0 if unknown.
+        process: PID.
+        started: start time, which distinguishes it from a later process with the same PID; 0 if unknown.
     """
     try:
         os.kill(process, 0)
@@ -175,11 +175,12 @@ def is_alive(process: int, started: int = 0) -> bool:
 
 
 def start_time(process: int) -> int:
-    """When a process of this host began, in clock ticks since the boot; 0 where the system does not tell."""
+    """Start time of a process on this host, in clock ticks since boot; 0 if the system does not report it."""
     try:
-        if Path("/proc/self").readlink().name != str(os.getpid()):  # /proc is that of another container
+        if Path("/proc/self").readlink().name != str(os.getpid()):  # /proc belongs to another container
             return 0
-        # The second field, the program's name in brackets, may hold brackets and spaces; this is the 22nd.
+        # Split behind the second field, the program's name in brackets, which may contain brackets and spaces; the
+        # start time is the 22nd field.
         return int(Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[19])
     except (OSError, ValueError, IndexError):
         return 0

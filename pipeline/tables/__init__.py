@@ -1,1 +1,1 @@
-"""Parquet tables: schemas, provenance, reject tables and interaction matrices."""
+"""Parquet tables: schemas, provenance, freshness and integrity checks, rejects and interaction matrices."""

@@ -1,4 +1,4 @@
-"""Whether tables are what was written, and made of what there is now."""
+"""Integrity checks: tables are undamaged, consistent, and made from the current inputs."""
 
 import json
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class IntegrityError(Exception):
     """An artefact is stale or damaged.
 
     Attributes:
-        state: what it is instead; the message says why.
+        state: `stale` or `damaged`; the message says why.
     """
 
     def __init__(self, state: State, what: str) -> None:
@@ -32,11 +32,11 @@ class IntegrityError(Exception):
 
 
 class IntegrityChecker:
-    """The checks of one dataset's artefacts; each raises IntegrityError, or what reading raises.
+    """Integrity checks of one dataset's artefacts; each raises IntegrityError, or the errors of reading.
 
     Attributes:
         layout: the dataset's paths.
-        note: is told how far long checks are.
+        note: callback that receives the progress of long checks.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -46,56 +46,56 @@ class IntegrityChecker:
         self._sizes = {"user": size_of(layout.users, USERS), "item": size_of(layout.items, ITEMS)}
 
     def table(self, path: Path, table: Table) -> None:
-        """A table: its columns, each page against its checksum, its indices, and its inputs."""
-        counted = {"user": "user", "item": "item"}
+        """Check a table: its columns, the checksum of each page, its indices, and its inputs."""
+        kinds = {"user": "user", "item": "item"}
         table.check(path)
         ends = zip(EDGE_ENDS, read_provenance(path)["shape"], strict=True) if table is EDGES else ()
         limits = {name: int(size) for name, size in ends}
-        rows, strange = 0, None
+        rows, first_problem = 0, None
         for frame in table.iter_batches(path):
             if table in (USERS, ITEMS):
                 require_numbered(frame.to_series(), rows)
-            found = [self.beyond(frame[name], what) for name, what in counted.items() if name in frame.columns]
-            found += [beyond(frame[name], limit, "nodes") for name, limit in limits.items()]
-            strange = strange or next(filter(None, found), None)
+            problems = [self.beyond(frame[name], what) for name, what in kinds.items() if name in frame.columns]
+            problems += [beyond(frame[name], limit, "nodes") for name, limit in limits.items()]
+            first_problem = first_problem or next(filter(None, problems), None)
             rows += len(frame)
         provenance = read_provenance(path)
-        # What became of each URL stays true when there are other items.
+        # The outcome of each URL stays valid when the items change.
         if table is not DOWNLOADS:
             self._require_same_run(path, provenance)
             self.require_inputs(provenance)
-        if strange:
-            raise IntegrityError("damaged", strange)
+        if first_problem:
+            raise IntegrityError("damaged", first_problem)
 
     def metrics(self, path: Path) -> None:
-        """Metrics: that they can be read."""
+        """Check that a metrics file is readable."""
         read_object(path)
 
     def beyond(self, numbers: pl.Series, what: str) -> str | None:
-        """Say which index is of no user or item of the dataset; None if all are, or nobody knows how many there are."""
+        """Describe an index outside the dataset's users or items; None if all are valid or their number is unknown."""
         return beyond(numbers, self._sizes[what], f"{what}s")
 
     def _require_same_run(self, path: Path, provenance: dict[str, Any]) -> None:
-        """Check that the tables that a stage writes together are: one that is killed between them leaves old ones."""
+        """Check that tables that one stage writes are of the same run: a stage killed in between leaves old ones."""
         first = {"ingest": self.layout.raw_interactions, "filter": self.layout.core}.get(provenance["stage"], path)
         if first == path or not first.exists():
             return
         try:
             other = read_provenance(first)
         except DataError:
-            return  # which its own check says
+            return  # reported by its own check
         if other != provenance:
             raise IntegrityError("stale", f"not of one run with {first.name}")
 
     def require_inputs(self, provenance: dict[str, Any]) -> None:
-        """Compare the digests of what an artefact was made of with what there is; raises IntegrityError."""
+        """Compare an artefact's recorded input digests with the current files; raises IntegrityError."""
         difference = self._inputs.difference(provenance["inputs"])
         if difference is not None:
             raise IntegrityError("stale", difference)
 
 
 def beyond(numbers: pl.Series, limit: int | None, what: str) -> str | None:
-    """Say which index is not below the limit; None if all are, or nobody knows the limit."""
+    """Describe an index that is negative or not below the limit; None if all are valid or the limit is unknown."""
     if limit is None or numbers.is_empty():
         return None
     least, most = int(numbers.to_numpy().min()), int(numbers.to_numpy().max())
@@ -105,7 +105,7 @@ def beyond(numbers: pl.Series, limit: int | None, what: str) -> str | None:
 
 
 def size_of(path: Path, table: Table) -> int | None:
-    """How many rows a table has, or None if it is not there or damaged, which its own check says."""
+    """Number of rows of a table; None if it is missing or damaged, which its own check reports."""
     try:
         return table.count(path)
     except (DataError, MissingInputError):
@@ -113,13 +113,13 @@ def size_of(path: Path, table: Table) -> int | None:
 
 
 def require_numbered(numbers: pl.Series, first: int) -> None:
-    """Check that users or items are numbered one by one."""
+    """Check that users or items are numbered consecutively."""
     if (numbers.to_numpy() != np.arange(first, first + len(numbers))).any():
         raise IntegrityError("damaged", f"{numbers.name} is not 0, 1, 2, ...")
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A file of JSON that holds keys and values; raises IntegrityError where it does not."""
+    """Read a JSON object from a file; raises IntegrityError if it is missing or not a JSON object."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

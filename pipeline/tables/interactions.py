@@ -1,4 +1,4 @@
-"""Interactions as sparse matrices, one row a user and one column an item."""
+"""Interactions as sparse matrices, one row per user and one column per item."""
 
 from dataclasses import dataclass
 
@@ -22,12 +22,12 @@ class SplitMatrices:
 
     @property
     def n_users(self) -> int:
-        """How many users there are."""
+        """Number of users."""
         return int(self.train.shape[0])
 
     @property
     def n_items(self) -> int:
-        """How many items there are."""
+        """Number of items."""
         return int(self.train.shape[1])
 
 
@@ -36,7 +36,7 @@ def read_splits(layout: Layout) -> SplitMatrices:
 
     Raises:
         MissingInputError: `split` has not run.
-        DataError: it has not run since `filter` gave other users and items.
+        DataError: it has not run since `filter` changed the users or items.
     """
     interactions = SPLIT_INTERACTIONS.read(layout.interactions, columns=["user", "item", "split"])
     shape = (USERS.count(layout.users), ITEMS.count(layout.items))
@@ -45,20 +45,20 @@ def read_splits(layout: Layout) -> SplitMatrices:
 
 
 def require_split_is_fresh(layout: Layout) -> None:
-    """Check that the split interactions are of the users and items that the dataset has now.
+    """Check that the split interactions belong to the dataset's current users and items.
 
     Raises:
-        DataError: `split` has not run since `filter` gave others.
+        DataError: `split` has not run since `filter` changed them.
     """
     inputs = read_provenance(layout.interactions)["inputs"]
     require_fresh(layout.interactions, inputs, layout, "mmprep split", (layout.users, layout.items))
 
 
 def to_matrix(interactions: pl.DataFrame, shape: tuple[int, int]) -> csr_array:
-    """A binary matrix from the columns `user` and `item`."""
+    """Build a binary matrix from the columns `user` and `item`."""
     ones = np.ones(len(interactions), dtype=np.float32)
-    place = (interactions["user"].to_numpy(), interactions["item"].to_numpy())
-    matrix = csr_array((ones, place), shape=shape)
+    indices = (interactions["user"].to_numpy(), interactions["item"].to_numpy())
+    matrix = csr_array((ones, indices), shape=shape)
     matrix.sum_duplicates()
     matrix.data[:] = 1.0
     return matrix

@@ -1,4 +1,4 @@
-"""What made a file: stage, parameters, inputs and versions, kept in the file itself."""
+"""Provenance of a file: stage, parameters, inputs and versions, stored in the file itself."""
 
 import json
 from collections.abc import Iterable
@@ -18,12 +18,12 @@ from mmprep.pipeline.storage.files import sha256
 
 METADATA_KEY = b"mmprep"
 ROWS_KEY = b"mmprep.rows"
-SEEDS = (0, 1)  # of a row's hashes, 64 bits each
+SEEDS = (0, 1)  # of the two 64-bit hashes of each row
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a stage writes beside its rows. Holds no time and no machine, so equal work gives equal bytes."""
+    """Provenance that a stage writes with its rows. Holds no time or machine, so that equal work gives equal bytes."""
 
     stage: str
     params: dict[str, Any]
@@ -48,9 +48,9 @@ class Provenance:
 
 
 class RowsDigest:
-    """A digest of a table's rows that is the same in whatever order they come.
+    """Order-independent digest of a table's rows.
 
-    It tells by which rows later work was made; it is no seal against somebody who wants it to be the same.
+    It identifies the rows that later artefacts were made from; it is not cryptographic and does not resist forgery.
     """
 
     def __init__(self) -> None:
@@ -58,13 +58,13 @@ class RowsDigest:
         self._sums = np.zeros(len(SEEDS), dtype=np.uint64)
 
     def add(self, rows: pl.DataFrame) -> None:
-        """Take some more rows, of the same columns and types each time."""
+        """Add rows; columns and types must be the same in each call."""
         self._rows += len(rows)
-        # Sums, not xor, in which a row that is there twice would vanish.
+        # Sums, not xor, in which two equal rows would cancel out.
         self._sums += np.array([rows.hash_rows(seed).to_numpy().sum() for seed in SEEDS], dtype=np.uint64)
 
     def to_metadata(self) -> dict[bytes, bytes]:
-        """The digest as metadata of the file, not of its schema, which other programs copy to files that they write."""
+        """The digest as file metadata, not schema metadata, which other programs copy into their own files."""
         sums = "".join(f"{value:016x}" for value in self._sums.tolist())
         return {ROWS_KEY: f"rows:{self._rows}:{sums}".encode()}
 
@@ -81,11 +81,11 @@ def record(
 
     Args:
         stage: the stage's name.
-        layout: the dataset's paths, by which inputs are named.
+        layout: the dataset's paths, relative to which inputs are named.
         params: the stage's parameters.
-        inputs: the files that were read; their digests are taken here.
+        inputs: the files that were read; their digests are computed here.
         libraries: distributions whose version can change the output.
-        notes: anything else worth keeping, such as an encoder's fingerprint.
+        notes: further entries, such as an encoder's fingerprint.
     """
     return Provenance(
         stage=stage,
@@ -97,20 +97,20 @@ def record(
 
 
 def digest_of(path: Path) -> str:
-    """What provenance names a file by: the digest of its rows if it holds one, else the SHA-256 of its bytes.
+    """A file's digest for provenance: the digest of its rows if it stores one, else the SHA-256 of its bytes.
 
     Raises:
-        DataError: the name is that of a Parquet file, but the file is none.
+        DataError: the suffix is `.parquet`, but the file is not Parquet.
     """
     rows = read_footer(path).get(ROWS_KEY) if path.suffix == ".parquet" else None
     return sha256(path) if rows is None else rows.decode()
 
 
 def read_provenance(path: Path) -> dict[str, Any]:
-    """Read what made a Parquet file.
+    """Read the provenance of a Parquet file.
 
     Raises:
-        DataError: the file is not Parquet, or mmprep did not write it, or what it tells is damaged.
+        DataError: the file is not Parquet, was not written by mmprep, or its provenance is damaged.
     """
     footer = read_footer(path)
     if METADATA_KEY not in footer:
@@ -128,7 +128,7 @@ def read_footer(path: Path) -> dict[bytes, bytes]:
     """The keys and values in the footer of a Parquet file.
 
     Raises:
-        DataError: it is not Parquet.
+        DataError: the file is not Parquet.
     """
     try:
         return pq.read_metadata(path).metadata or {}

@@ -1,4 +1,4 @@
-"""Input that was not taken: a fixed vocabulary of reasons, and the rows of rejects.parquet."""
+"""Rejected input, collected in bounded memory for rejects.parquet."""
 
 import io
 import tempfile
@@ -18,30 +18,30 @@ ROWS_HELD = 50_000
 
 
 class Rejects:
-    """What was not taken, counted, and kept for rejects.parquet in bounded memory.
+    """Counts rejects and keeps them for rejects.parquet in bounded memory.
 
-    Rejects of whole files are held. Rejects of lines are held up to ROWS_HELD, and the others lie in a file without a
-    name, of which nothing is left when the process ends. A file's lines are appended in their order, one file after
-    the other.
+    Rejects of whole files are held in memory. Rejects of lines are held up to ROWS_HELD and then moved to an unnamed
+    temporary file, which vanishes with the process. The lines of a file must be appended in order, one file after the
+    other.
 
     Attributes:
-        counts: how many there are for each reason.
+        counts: number of rejects by reason.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Take none yet; `folder` is for the file without a name, by default where the system has such files."""
+        """Start empty; `folder` is for the unnamed temporary file, by default the system's temporary folder."""
         self.counts: Counter[Reason] = Counter()
         self._folder = folder
         self._whole: list[Reject] = []
         self._lines: list[Reject] = []
-        self._frames: list[tuple[str, pl.DataFrame | int]] = []  # of one source each: the rows, or where they lie
+        self._frames: list[tuple[str, pl.DataFrame | int]] = []  # by source: the rows, or their offset in the file
         self._file: IO[bytes] | None = None
 
     def __len__(self) -> int:
         return self.counts.total()
 
     def append(self, reject: Reject) -> None:
-        """Take one more."""
+        """Add one reject."""
         self.counts[reject.reason] += 1
         if reject.line is None:
             self._whole.append(reject)
@@ -51,7 +51,7 @@ class Rejects:
         self._lines.append(reject)
 
     def _put_away(self) -> None:
-        """Make a frame of the lines that are held; a full one goes to the disk."""
+        """Turn the held lines into a frame; a full frame is written to the disk."""
         source, frame = self._lines[0].source, to_frame(self._lines)
         if len(frame) < ROWS_HELD:
             self._frames.append((source, frame))
@@ -73,7 +73,7 @@ class Rejects:
         """The rejects of lines, by file and line, each frame with its file."""
         if self._lines:
             self._put_away()
-        for source, frame in sorted(self._frames, key=lambda found: found[0]):
+        for source, frame in sorted(self._frames, key=lambda each: each[0]):
             yield source, frame if isinstance(frame, pl.DataFrame) else self._read(frame)
 
     def _read(self, start: int) -> pl.DataFrame:
@@ -84,10 +84,10 @@ class Rejects:
 
 
 def by_file_and_line(kinds: Iterable[Rejects]) -> Iterator[pl.DataFrame]:
-    """All rejects as frames, by file and line; no file has lines in two of the kinds."""
+    """All rejects as frames, by file and line; no file may have lines in two of `kinds`."""
     kinds = list(kinds)
     whole = to_frame(reject for kind in kinds for reject in kind.whole_files())
-    for source, frame in merge(*(kind.frames() for kind in kinds), key=lambda found: found[0]):
+    for source, frame in merge(*(kind.frames() for kind in kinds), key=lambda each: each[0]):
         before = pl.col("source") <= source
         yield whole.filter(before)
         whole = whole.filter(~before)
@@ -97,10 +97,10 @@ def by_file_and_line(kinds: Iterable[Rejects]) -> Iterator[pl.DataFrame]:
 
 def to_frame(rejects: Iterable[Reject]) -> pl.DataFrame:
     """The rejects as a table, by file and line."""
-    # A file's name may be no text.
+    # A file's name may not be valid UTF-8.
     rows = [
-        (source.encode("utf-8", errors="backslashreplace").decode("utf-8"), line, reason.value, found)
-        for source, line, reason, found in rejects
+        (source.encode("utf-8", errors="backslashreplace").decode("utf-8"), line, reason.value, excerpt)
+        for source, line, reason, excerpt in rejects
     ]
     schema = {"source": pl.String, "line": pl.Int64, "reason": pl.String, "excerpt": pl.String}
     frame = pl.DataFrame(rows, schema=schema, orient="row")

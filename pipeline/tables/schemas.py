@@ -1,4 +1,4 @@
-"""The schema of each table."""
+"""Schemas of all Parquet tables."""
 
 from typing import Literal
 
@@ -16,7 +16,7 @@ TEXT_FIELDS: tuple[TextField, ...] = ("title", "description", "categories", "bra
 
 
 def column(name: str, kind: pa.DataType) -> pa.Field:
-    """A column in which every row has a value."""
+    """A non-nullable column."""
     return pa.field(name, kind, nullable=False)
 
 
@@ -41,7 +41,7 @@ RAW_ITEMS = Table(
         [
             column("item_id", pa.large_string()),
             *(column(name, pa.large_string()) for name in TEXT_FIELDS),  # empty where unknown
-            pa.field("image", pa.large_string()),  # below the raw folder; null without a usable photo
+            pa.field("image", pa.large_string()),  # path below the raw folder; null without a usable photo
             pa.field("image_url", pa.large_string()),
         ]
     ),
@@ -68,9 +68,9 @@ DOWNLOADS = Table(
         [
             column("url", pa.large_string()),
             pa.field("item_id", pa.large_string()),  # null for a raw file
-            pa.field("path", pa.large_string()),  # below the raw folder; null if there is no file
+            pa.field("path", pa.large_string()),  # below the raw folder; null without a file
             column("status", pa.large_string()),  # one of Status
-            pa.field("http_status", pa.int32()),  # null without an answer
+            pa.field("http_status", pa.int32()),  # null without a response
             column("bytes", pa.int64()),  # of the file
             column("attempts", pa.int32()),
             column("detail", pa.large_string()),
@@ -120,7 +120,7 @@ INTRA_EDGES = Table(
     pa.schema(
         [
             column("item", pa.int32()),
-            column("source", pa.int16()),  # which of the item's patches or tokens, from 0
+            column("source", pa.int16()),  # position among the item's patches or tokens, from 0
             column("target", pa.int16()),
             column("weight", pa.float32()),
         ]
@@ -136,8 +136,8 @@ RELIABILITIES = Table(
             column("item", pa.int32()),
             column("user_id", pa.large_string()),
             column("item_id", pa.large_string()),
-            column("f", pa.float32()),  # how likely the interaction is observed if the user likes the item
-            column("g", pa.float32()),  # how likely if not
+            column("f", pa.float32()),  # probability of the interaction if the user likes the item
+            column("g", pa.float32()),  # probability if not
         ]
     ),
     "mmprep denoise",

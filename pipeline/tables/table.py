@@ -1,4 +1,4 @@
-"""The schema of each table, and reading and writing tables as Parquet."""
+"""Reading and writing tables as Parquet files of a fixed schema."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from mmprep.pipeline.storage.files import atomic_file, require_exists
 from mmprep.pipeline.tables.provenance import Provenance, RowsDigest
 
 ROW_GROUP = 1_000_000
-PIECE = 2**18  # rows read at once
+PIECE = 2**18  # rows per batch in `iter_batches`
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,9 @@ class Table:
         name: for messages.
         schema: columns in order; a column that may be empty is nullable.
         made_by: the command that writes it, for messages.
-        known_by_rows: a digest of the rows is in the file, and later provenance names it by that: its bytes tell the
-            order of the raw files, on which nothing later is to depend.
+        has_content_digest: whether the file stores an order-independent digest of its rows, which later provenance
+            records instead of the file's SHA-256: the bytes depend on the order of the raw files, and later stages
+            must not.
     """
 
     name: str
@@ -35,20 +36,20 @@ class Table:
     has_content_digest: bool = False
 
     def write(self, frame: pl.DataFrame, path: Path, provenance: Provenance) -> None:
-        """Write the rows to `path` by rename, with what made them in the file's metadata."""
+        """Write rows to `path` atomically, with their provenance in the file's metadata."""
         with self.writer(path, provenance) as write:
             write(frame)
 
     @contextmanager
     def writer(self, path: Path, provenance: Provenance) -> Iterator[Callable[[pl.DataFrame], None]]:
-        """Give a function that appends rows; the file appears by rename when the block ends well.
+        """Yield a function that appends rows; the file is renamed to `path` if the block raises nothing.
 
-        Row groups have ROW_GROUP rows, however many are appended at a time, so that equal rows give equal bytes.
+        Row groups have ROW_GROUP rows regardless of the sizes appended, so that equal rows give equal bytes.
         """
         schema = self.schema.with_metadata(provenance.to_metadata())
         whole_numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
         others = [name for name in schema.names if name not in whole_numbers]
-        encodings = dict.fromkeys(whole_numbers, "DELTA_BINARY_PACKED")  # smaller than dictionaries, and quicker
+        encodings = dict.fromkeys(whole_numbers, "DELTA_BINARY_PACKED")  # smaller and faster than dictionaries
         types = pl.DataFrame(schema.empty_table()).schema
         digest = RowsDigest()
         waiting: list[pl.DataFrame] = []
@@ -86,15 +87,15 @@ class Table:
                 file.add_key_value_metadata(digest.to_metadata())
 
     def read(self, path: Path, columns: list[str] | None = None) -> pl.DataFrame:
-        """Read rows that `write` wrote.
+        """Read a table from a file.
 
         Raises:
-            MissingInputError: there is no such file.
+            MissingInputError: the file does not exist.
             DataError: the file is not Parquet or has other columns.
         """
         self.check(path)
         try:
-            # Not `read_table`, whose import takes longer than many a read.
+            # Not `read_table`: importing it takes longer than reading most tables.
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 rows = file.read(columns)
         except (OSError, ValueError, pa.ArrowException) as error:
@@ -105,7 +106,7 @@ class Table:
         return frame
 
     def iter_batches(self, path: Path) -> Iterator[pl.DataFrame]:
-        """The rows of a file, PIECE at a time; raises what `read` raises."""
+        """Read a file in batches of at most PIECE rows; raises the errors of `read`."""
         self.check(path)
         try:
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -115,15 +116,15 @@ class Table:
             raise self._damaged(path, error) from error
 
     def count(self, path: Path) -> int:
-        """How many rows a file has, without reading them; raises what `check` raises."""
+        """Number of rows of a file, from its footer; raises the errors of `check`."""
         self.check(path)
         return int(pq.read_metadata(path).num_rows)
 
     def check(self, path: Path) -> None:
-        """Check that a file is there and has this table's columns, without reading its rows.
+        """Check that a file exists and has this table's columns, without reading its rows.
 
         Raises:
-            MissingInputError: there is no such file.
+            MissingInputError: the file does not exist.
             DataError: the file is not Parquet or has other columns.
         """
         require_exists(path, self.made_by)
@@ -139,7 +140,7 @@ class Table:
 
 
 def difference(found: pa.Schema, expected: pa.Schema) -> str:
-    """Say how two schemas differ, in one line."""
+    """Describe the difference of two schemas in one line."""
     as_text = [
         ", ".join(f"{field.name} {field.type}{' or null' if field.nullable else ''}" for field in schema)
         for schema in (found, expected)
@@ -148,6 +149,6 @@ def difference(found: pa.Schema, expected: pa.Schema) -> str:
 
 
 def may_contain(column: pq.ColumnChunkMetaData, value: int) -> bool:
-    """Whether a column of a row group may have a value, by the smallest and the largest one that it tells."""
+    """Whether a column of a row group may contain a value, by its minimum and maximum statistics."""
     statistics = column.statistics
     return statistics is None or not statistics.has_min_max or statistics.min <= value <= statistics.max

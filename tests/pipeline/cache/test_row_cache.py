@@ -419,9 +419,9 @@ def test_another_fingerprint_in_the_folder_is_refused(place: Store) -> None:
     for content in (json.dumps(FINGERPRINT | {"weights": "x"}).encode(), b"{", b"\xff"):
         inner.write("fingerprint.json", content)
         cache = RowCache(place, FINGERPRINT, VALUES)
-        with pytest.raises(DataError, match=r"fingerprint.json: does not say what the rows of this folder are made by"):
+        with pytest.raises(DataError, match=r"fingerprint.json: does not match the fingerprint"):
             cache.refresh()
-        with pytest.raises(DataError, match=r"fingerprint.json: does not say"):
+        with pytest.raises(DataError, match=r"fingerprint.json: does not match"):
             cache.add(keys([50]), rows([50]))
 
 
@@ -484,7 +484,7 @@ def test_damage_in_a_cache_that_may_only_be_read_is_not_served(
         with open_cache(read_only) as cache, pytest.raises(LostRows) as lost:
             list(cache.gather(keys(range(10))))
         assert len(lost.value.keys) == 5
-        assert f"{bad}: damaged, its bytes are not those that its name says; not used, but it stays" in caplog.text
+        assert f"{bad}: damaged, its bytes do not match the digest in its name; ignored, but not moved" in caplog.text
 
 
 # Compaction and company

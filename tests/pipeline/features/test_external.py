@@ -297,7 +297,7 @@ def test_patches_and_maps_in_a_folder_are_refused(tmp_path: Path, shape: tuple[i
 
 def test_why_a_map_is_refused_is_said(tmp_path: Path) -> None:
     folder = write_folder(tmp_path, {"A": np.ones((1, 7, 7))})
-    with pytest.raises(DataError, match=r"shape \(1, 7, 7\), expected one vector, .* Ducho keeps but the first"):
+    with pytest.raises(DataError, match=r"shape \(1, 7, 7\), expected one vector, .* Ducho keeps only the first"):
         open_foreign(folder)
 
 

@@ -129,5 +129,5 @@ def test_a_batch_of_tokens_has_a_list_an_item() -> None:
 
 def test_tokens_need_their_places() -> None:
     rows = VectorBatch(np.zeros((1, 3), dtype=np.float32), np.array([1]))
-    with pytest.raises(ValueError, match="without their places"):
+    with pytest.raises(ValueError, match="without their spans"):
         FeatureSpec("tokens", 3).batch(np.array([0], dtype=np.int32), rows, ["a"])

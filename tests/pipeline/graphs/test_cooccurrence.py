@@ -153,8 +153,8 @@ def test_rows_beyond_max_degree_are_told_in_one_line_with_the_key_to_raise(caplo
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
         (
             logging.WARNING,
-            "graphs.cooccurrence: 2 of 3 users have more than 2 train interactions and join nobody: 7 interactions are "
-            "left out; raise graphs.cooccurrence.max_degree to count them",
+            "graphs.cooccurrence: 2 of 3 users have more than 2 train interactions and are excluded: 7 interactions "
+            "are left out; raise graphs.cooccurrence.max_degree to count them",
         )
     ]
 

@@ -80,7 +80,7 @@ def test_graph_with_nodes_beyond_its_shape_is_refused(layout: Layout) -> None:
 )
 def test_graph_that_does_not_tell_its_shape_is_refused(layout: Layout, notes: dict[str, Any]) -> None:
     EDGES.write(pl.DataFrame(ROWS), layout.graph("mixed"), made_by_hand(layout, **notes))
-    with pytest.raises(DataError, match=r"does not tell how many nodes it has; run `mmprep graph` again"):
+    with pytest.raises(DataError, match=r"does not record its number of nodes; run `mmprep graph` again"):
         read_graph(layout, "mixed")
 
 

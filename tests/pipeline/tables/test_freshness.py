@@ -60,7 +60,7 @@ def test_inputs_of_no_artefact_of_the_dataset_are_not_opened(layout: Layout, nam
 def test_damaged_inputs_and_pipes_are_differences_and_do_not_hang(layout: Layout) -> None:
     inputs = recorded(layout)
     layout.items.write_bytes(b"PAR1")
-    assert InputDigests(layout).difference(inputs) == f"made of {layout.items}, which is damaged; mend that first"
+    assert InputDigests(layout).difference(inputs) == f"made of {layout.items}, which is damaged; fix that first"
     layout.items.unlink()
     os.mkfifo(layout.items)
     assert InputDigests(layout).difference(inputs) == f"made of {layout.items}, which is no file any more"
@@ -74,7 +74,7 @@ def test_graphs_among_the_inputs_are_followed_where_wanted(layout: Layout) -> No
     write_items(layout, [{"title": "Cup"}] * 3)
     assert InputDigests(layout).difference(inputs) is None
     assert InputDigests(layout).difference(inputs, through_graphs=True) == (
-        f"made of {graph}, which was made of another {layout.items}; mend that first"
+        f"made of {graph}, which was made of another {layout.items}; fix that first"
     )
 
 

@@ -173,7 +173,7 @@ def test_damaged_features_do_not_hide_the_neighbours(layout: Layout) -> None:
     part.write_bytes(b"PAR1")
     found = find(layout, "i0")
     assert ids(graph_of(found)) == ["i2", "i1"]
-    assert f"{part}, which is damaged; mend that first" in graph_of(found).notes[0]
+    assert f"{part}, which is damaged; fix that first" in graph_of(found).notes[0]
     assert "not a Parquet file" in found.notes[0]
 
 

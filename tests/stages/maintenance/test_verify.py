@@ -338,7 +338,7 @@ def test_an_input_that_is_damaged_is_told_apart(layout: Layout) -> None:
     assert found.pop(SPLIT).state == "damaged"
     assert set(found) == {GRAPHS[0], *RUNS, *RANKINGS}
     assert {finding.state for finding in found.values()} == {"stale"}
-    assert f"made of {layout.interactions}, which is damaged; mend that first" in found[GRAPHS[0]].what
+    assert f"made of {layout.interactions}, which is damaged; fix that first" in found[GRAPHS[0]].what
 
 
 def test_a_graph_of_items_that_there_are_not_is_damaged(layout: Layout) -> None:
