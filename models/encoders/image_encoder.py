@@ -60,7 +60,9 @@ class ImageEncoder:
         sides = 2 if self._form == "vector" else 3
         if not isinstance(output, torch.Tensor) or output.ndim != sides:
             found = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-            raise ParamsError(f"encoders.{self._name}.form: the network gives {found}, no {self._form}; take another")
+            raise ParamsError(
+                f"encoders.{self._name}.form: the network gives {found}, not {self._form}; take another form"
+            )
         vectors = output.float().cpu()
         if self._form == "vector":
             return VectorBatch(vectors.numpy())

@@ -58,7 +58,7 @@ class AM2HRecParams(FusedViewsParams):
     def require_ablation(self) -> Self:
         """Check that eq 19 is dropped only without the user-item graph; raises ValueError."""
         if self.u_ablation_drops_eq19 and self.use_ui_graph:
-            raise ValueError("use_ui_graph: false beside u_ablation_drops_eq19: true")
+            raise ValueError("use_ui_graph: false with u_ablation_drops_eq19: true")
         return self
 
 

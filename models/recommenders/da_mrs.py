@@ -26,7 +26,7 @@ BEHAVIOUR = "behaviour"
 """Name of the view by the item co-occurrence graph."""
 
 BLOCK_TRIPLES = 2**16
-"""Number of interactions whose reliabilities are estimated at once."""
+"""Number of interactions per block when reliabilities are estimated."""
 
 NORM_WEIGHTS = {"bpr": 0.1, "lightgcn": 0.0, "vbpr": 0.1}
 """Weights in the authors' runs, by backbone."""

@@ -76,7 +76,7 @@ class EvaluateParams(Params):
     """Section `evaluate` of params.yaml.
 
     Attributes:
-        mask_val: whether val items are masked beside the train items when the test split is ranked.
+        mask_val: whether val items are masked in addition to train items when the test split is ranked.
         user_groups: numbers of train items at which a new group of users begins; metrics are reported for each group.
     """
 

@@ -41,7 +41,7 @@ def read_tower(folder: Path, place: str) -> CLIPVisionModelWithProjection:
                 folder, local_files_only=True, output_loading_info=True
             )
     except Exception as error:  # a damaged folder can raise nearly any exception
-        raise WeightsError(f"{place}: {folder} is no CLIP of transformers' ({first_line(error)})") from error
+        raise WeightsError(f"{place}: {folder} is not a CLIP model of transformers ({first_line(error)})") from error
     # transformers initialises missing tensors at random, and only logs it.
     tower: CLIPVisionModelWithProjection = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):
@@ -54,7 +54,7 @@ def read_tower(folder: Path, place: str) -> CLIPVisionModelWithProjection:
 def read_processor(folder: Path, place: str) -> CLIPImageProcessor:
     """Read the transform published with the weights."""
     if not (folder / CONFIGURATION).is_file():
-        raise WeightsError(f"{place}: {folder} has no {CONFIGURATION}, which says how photos are transformed")
+        raise WeightsError(f"{place}: {folder} has no {CONFIGURATION}, which defines the input transform")
     try:
         return CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a damaged file can raise nearly any exception

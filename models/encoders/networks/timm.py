@@ -72,7 +72,7 @@ class LastLayer(torch.nn.Module):
             if photos.shape[2] == photos.shape[3] and isqrt(patches.shape[1]) ** 2 != patches.shape[1]:
                 name = type(self.network).__name__
                 raise ParamsError(
-                    f"timm: {name} gives {patches.shape[1]} tokens, no square of patches; take form vector"
+                    f"timm: {name} gives {patches.shape[1]} tokens, not a square number of patches; take form vector"
                 )
             return patches
         # timm marks the networks that have the channels last.

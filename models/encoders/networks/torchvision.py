@@ -77,7 +77,7 @@ def published_state(identity: Identity, published: WeightsEnum) -> dict[str, tor
     except (URLError, OSError, RuntimeError, EOFError, UnpicklingError) as error:
         raise WeightsError(
             f"encoders.{identity.description.name}.weights: pretrained weights could not be downloaded "
-            f"({first_line(error)}); give a file of them, or random:SEED where numbers need not mean anything"
+            f"({first_line(error)}); give a file of them, or random:SEED if features need not be meaningful"
         ) from error
 
 

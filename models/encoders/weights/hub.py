@@ -30,7 +30,7 @@ def fetch_repository(description: EncoderDescription, place: str) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise WeightsError(
             f"{place}: pretrained weights of {repository} could not be fetched ({first_line(error)}); give a folder of "
-            "them, or random:SEED where numbers need not mean anything"
+            "them, or random:SEED if features need not be meaningful"
         ) from error
     if folder is None:
         raise WeightsError(

@@ -31,8 +31,8 @@ def published_repository(model: str, place: str) -> str:
     configuration = timm.get_pretrained_cfg(model) if timm.is_model(model) else None
     if configuration is None or not configuration.hf_hub_id:
         raise WeightsError(
-            f"{place}: timm publishes no weights of {model!r} on the Hugging Face hub; `timm.list_pretrained()` names "
-            "those that it does, or give a file"
+            f"{place}: timm publishes no weights of {model!r} on the Hugging Face hub; `timm.list_pretrained()` lists "
+            "models that have weights; or give a file"
         )
     return str(configuration.hf_hub_id)
 

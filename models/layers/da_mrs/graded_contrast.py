@@ -89,7 +89,7 @@ def contrast_rows(
             cosines[:, range(len(index)), index] = -torch.inf
         loss, slopes = contrast(cosines, others, grades, space)
         value += loss
-        # Rows are scaled beside the products, where they are short.
+        # Slopes scale the narrow factors of the products, not the wide matrix of cosines.
         by_rows.append(slopes * (cosines @ columns.transpose(1, 2)))
         by_columns.baddbmm_(cosines.transpose(1, 2), slopes * block)
     return value, torch.cat(by_rows, dim=1), by_columns

@@ -180,7 +180,7 @@ def test_pretrained_that_is_not_on_disk_gives_one_clear_line(identity_of: MakeId
         identity_of("minilm")
     message = str(caught.value)
     assert message.startswith(f"encoders.minilm.weights: pretrained weights of {MINILM} could not be fetched (")
-    assert message.endswith("); give a folder of them, or random:SEED where numbers need not mean anything")
+    assert message.endswith("); give a folder of them, or random:SEED if features need not be meaningful")
     assert "\n" not in message
 
 
