@@ -1,8 +1,8 @@
-"""Which device networks run on."""
+"""Choice of the device that networks run on."""
 
 import torch
 
 
 def best_device() -> torch.device:
-    """The first GPU if there is one, else the CPU."""
+    """The first GPU if available, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""What every encoder offers to the extract stage, and what names it in caches."""
+"""Encoder interface of the extract stage, and the identity that names an encoder in caches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ Ready = TypeVar("Ready")
 
 
 class Encoder(Protocol[Source_contra, Ready]):
-    """A frozen network with its input transform. `prepare` runs on worker threads, `encode` on the main one."""
+    """A frozen network with its input transform. `prepare` runs on worker threads, `encode` on the main thread."""
 
     def sizes(self, sources: Sequence[str]) -> list[int]:
-        """How much work each of some texts is, so that batches can be made of what is alike; of photos all are."""
+        """Relative cost of each input, so that batches group inputs of similar cost; all photos are equal."""
 
     def prepare(self, source: Source_contra) -> Ready:
-        """Make one input ready for the network: transform a photo, or pass a text on."""
+        """Prepare one input for the network: transform a photo; a text is unchanged."""
 
     def encode(self, batch: list[Ready]) -> VectorBatch:
-        """What the network gives for n inputs."""
+        """Encode n prepared inputs."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that a vector depends on beside the item itself. Told without loading the network.
+    """Everything that a vector depends on except the item itself; known without loading the network.
 
     Attributes:
-        description: the encoder's row.
+        description: the encoder's row of the catalogue.
         params: its section of params.yaml.
-        source: where the weights came from.
+        source: source of its weights.
     """
 
     description: EncoderDescription
@@ -41,7 +41,7 @@ class Identity:
     source: WeightsSource
 
     def to_dict(self) -> dict[str, Any]:
-        """As provenance records it and as the row cache names it; no path, so it is the same on every machine."""
+        """Identity as recorded in provenance and the row cache; without paths, so equal on every machine."""
         return {
             "encoder": self.description.name,
             "library": self.description.library,
@@ -57,13 +57,13 @@ class Identity:
         }
 
     def transform(self) -> str:
-        """What happens to a photo or a text before the network sees it."""
+        """Description of the input transform."""
         if isinstance(self.params, PatchEncoderParams):
             return f"{self.description.input}; image_size {self.params.image_size}"
         if isinstance(self.params, TextEncoderParams):
             return f"max_tokens {self.params.max_tokens or 'of the model'}"
         if self.description.library == "timm":
-            from mmprep.models.encoders.weights.timm_models import transform_of  # takes seconds
+            from mmprep.models.encoders.weights.timm_models import transform_of  # importing timm takes seconds
 
             return transform_of(self.description.model)
         return self.description.input

@@ -1,4 +1,4 @@
-"""The encoders that mmprep knows, one row each. Adding an encoder is adding a row."""
+"""Catalogue of built-in encoders, one row each. Adding an encoder is adding a row."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,20 +15,20 @@ IMAGENET_TRANSFORM = "shorter side to 256 pixels bilinear, centre crop of 224, I
 
 @dataclass(frozen=True)
 class EncoderDescription:
-    """A frozen, pretrained network and which of its activations are the features.
+    """A frozen, pretrained network and the activations that are stored as features.
 
     Attributes:
-        name: as params.yaml and the command line name it.
-        modality: what it encodes; of audio mmprep knows no network, but takes what others have computed.
-        library: where the network comes from; `file` has none, somebody else has computed the features.
-        model: its name in that library.
-        output: which activation is stored.
-        form: one vector an item, or one a patch or token.
-        dimension: the length of a vector; None where only the loaded network tells.
-        input: what reaches the network.
-        published_weights: what `weights: pretrained` means: a file of torchvision's, or a repository of the Hugging
+        name: its name in params.yaml and on the command line.
+        modality: the modality that it encodes; for audio there is no built-in network, only precomputed features.
+        library: the library that the network comes from; `file` stands for precomputed features without a network.
+        model: the model's name in that library.
+        output: the activation that is stored.
+        form: one vector per item, per patch or per token.
+        dimension: length of a vector; None if known only from the loaded network.
+        input: input of the network.
+        published_weights: meaning of `weights: pretrained`: a file of torchvision's, or a repository on the Hugging
             Face hub. The eight digits in a file's name are the beginning of its SHA-256.
-        licence: of the published weights.
+        licence: licence of the published weights.
     """
 
     name: str
@@ -44,14 +44,14 @@ class EncoderDescription:
 
 
 def torchvision_row(name: str, model: str, output: str, dimension: int, file: str) -> EncoderDescription:
-    """The row of a network of torchvision's that gives a vector a photo."""
+    """The row of a torchvision network with one vector per photo."""
     return EncoderDescription(
         name, "image", "torchvision", model, output, "vector", dimension, IMAGENET_TRANSFORM, file, IMAGENET
     )
 
 
 def text_row(name: str, repository: str, form: Form, output: str, dimension: int, tokens: int) -> EncoderDescription:
-    """The row of a model that sentence-transformers loads."""
+    """The row of a sentence-transformers model."""
     return EncoderDescription(
         name=name,
         modality="text",
@@ -117,12 +117,12 @@ NETWORK_MODULES: dict[Library, str] = {
 
 
 def network_module(description: EncoderDescription) -> str:
-    """The module that builds an encoder's network, loaded by name: importing its library takes seconds."""
+    """Module that builds an encoder's network; imported by name, since importing its library takes seconds."""
     return NETWORK_MODULES[description.library]
 
 
 def encoder_class(description: EncoderDescription) -> tuple[str, str]:
-    """The module and the class of an encoder that is a network."""
+    """Module and class name of an encoder that is a network."""
     if description.modality == "image":
         return "mmprep.models.encoders.image_encoder", "ImageEncoder"
     return "mmprep.models.encoders.text_encoder", "TextEncoder"

@@ -1,4 +1,4 @@
-"""Image encoders: a photo in, a vector or a vector a patch out, whatever library the network is of."""
+"""Image encoder for networks of any library: photos in, one vector per photo or per patch out."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -22,7 +22,7 @@ class ImageEncoder:
         """Build the network and load its weights.
 
         Raises:
-            WeightsError: the weights cannot be had or are of another network.
+            WeightsError: the weights are not available or belong to another network.
         """
         self._name, self._form = identity.description.name, identity.description.form
         loaded = load_network(identity)
@@ -33,7 +33,7 @@ class ImageEncoder:
         self._network = loaded.network.eval().to(self._device, self._dtype).to(memory_format=torch.channels_last)
 
     def sizes(self, sources: Sequence[str]) -> list[int]:
-        """All alike."""
+        """All equal."""
         return [0] * len(sources)
 
     def prepare(self, source: Image.Image) -> torch.Tensor:
@@ -42,26 +42,28 @@ class ImageEncoder:
 
     @torch.inference_mode()
     def encode(self, batch: list[torch.Tensor]) -> VectorBatch:
-        """What the network gives for n transformed photos.
+        """Encode n transformed photos.
 
         Raises:
-            ParamsError: a network that params.yaml names gives something else than its `form` says.
+            ParamsError: the output of a network named in params.yaml does not match its `form`.
         """
         photos = torch.stack(batch)
         if self._device.type == "cuda":
             photos = photos.pin_memory()
         photos = photos.to(self._device, non_blocking=True)
         with fast_linear_layers(self._device, self._dtype):
-            given = self._network(photos.to(self._dtype, memory_format=torch.channels_last))
-        return self._rows(given)
+            output = self._network(photos.to(self._dtype, memory_format=torch.channels_last))
+        return self._rows(output)
 
-    def _rows(self, given: object) -> VectorBatch:
-        """The network's output, [n, dimension] or [n, patches, dimension], as rows; networks by name may give more."""
+    def _rows(self, output: object) -> VectorBatch:
+        """The output, [n, dimension] or [n, patches, dimension], as rows; networks of the user's choice may differ."""
         sides = 2 if self._form == "vector" else 3
-        if not isinstance(given, torch.Tensor) or given.ndim != sides:
-            found = list(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
-            raise ParamsError(f"encoders.{self._name}.form: the network gives {found}, no {self._form}; take another")
-        vectors = given.float().cpu()
+        if not isinstance(output, torch.Tensor) or output.ndim != sides:
+            found = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+            raise ParamsError(
+                f"encoders.{self._name}.form: the network gives {found}, not {self._form}; take another form"
+            )
+        vectors = output.float().cpu()
         if self._form == "vector":
             return VectorBatch(vectors.numpy())
         lengths = torch.full((vectors.shape[0],), vectors.shape[1])
@@ -69,6 +71,6 @@ class ImageEncoder:
 
 
 def load_network(identity: Identity) -> ImageNetwork:
-    """The network of an encoder. Only the module of its library is imported: each takes seconds."""
-    found: ImageNetwork = import_module(network_module(identity.description)).load(identity)
-    return found
+    """Load an encoder's network. Only the module of its library is imported, since each takes seconds."""
+    network: ImageNetwork = import_module(network_module(identity.description)).load(identity)
+    return network

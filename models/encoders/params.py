@@ -16,7 +16,7 @@ ENCODER_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def refuse_drop(value: object) -> object:
-    """Name the new word for what earlier versions called `drop`; raises ValueError."""
+    """Refuse `drop`, which was renamed to `error`; raises ValueError."""
     if value == "drop":
         raise ValueError("error, as drop is called now")
     return value
@@ -26,9 +26,9 @@ class ExtractParams(Params):
     """Section `extract` of params.yaml.
 
     Attributes:
-        encoders: those that run when none is named.
-        missing: what readers of the features give to items without a usable photo or text: the mean of the others,
-            zeros, or nothing, where a recommender that needs the features refuses to train.
+        encoders: encoders to run when none is named.
+        missing: features of items without a usable photo or text: the `mean` of the others, `zeros`, or `error`, with
+            which recommenders that need the features refuse to train.
     """
 
     encoders: Annotated[tuple[str, ...], Field(min_length=1)] = ("vgg16", "minilm")
@@ -36,11 +36,11 @@ class ExtractParams(Params):
 
 
 class EncoderParams(Params):
-    """What params.yaml says of any encoder.
+    """Keys of any encoder in params.yaml.
 
     Attributes:
-        stored_as: the type of the numbers in features and cache.
-        reduce: `pca:K` projects each vector to the K main directions of the dataset's own; None stores them whole.
+        stored_as: number type in feature files and cache.
+        reduce: `pca:K` projects each vector to the first K principal components of the dataset; None keeps full length.
     """
 
     stored_as: StorageDtype = "f32"
@@ -53,14 +53,14 @@ class EncoderParams(Params):
 
 
 class NetworkParams(EncoderParams):
-    """What params.yaml says of an encoder that is a network.
+    """Keys of an encoder that is a network.
 
     Attributes:
         weights: `pretrained`, a file or folder, `package:NAME` or `random:SEED`, see
             mmprep.models.encoders.weights.sources.
-        sha256: what the digest of a file of weights must be; None accepts any.
-        batch_size: how many items go through the network at once; not recorded, as cached rows do not tell it.
-        precision: of the network's arithmetic.
+        sha256: expected digest of the file of weights; None accepts any.
+        batch_size: number of items that the network encodes at once; not recorded, as cached rows do not depend on it.
+        precision: precision of the network's arithmetic.
     """
 
     weights: str = "pretrained"
@@ -71,7 +71,7 @@ class NetworkParams(EncoderParams):
     @field_validator("weights")
     @classmethod
     def check_weights(cls, value: str) -> str:
-        """Refuse a seed that is no number or beyond what generators take, and an empty value."""
+        """Refuse an empty value, and a seed that is no number or too large for a generator."""
         kind, _, rest = value.partition(":")
         bad_seed = kind == "random" and not (rest.isdecimal() and int(rest) < 2**64)
         if not value or bad_seed or (kind == "package" and not rest):
@@ -80,25 +80,25 @@ class NetworkParams(EncoderParams):
 
 
 class ImageEncoderParams(NetworkParams):
-    """What params.yaml says of an image encoder."""
+    """Keys of an image encoder."""
 
 
 class PatchEncoderParams(ImageEncoderParams):
-    """What params.yaml says of vit_b16_patches.
+    """Keys of vit_b16_patches.
 
     Attributes:
-        image_size: 224 pixels give 196 patches; 256 give 256, their positions interpolated.
+        image_size: 224 pixels give 196 patches; 256 give 256, with interpolated position embeddings.
     """
 
     image_size: Literal[224, 256] = 224
 
 
 class TextEncoderParams(NetworkParams):
-    """What params.yaml says of a text encoder.
+    """Keys of a text encoder.
 
     Attributes:
-        template: which of an item's texts are encoded, see mmprep.models.encoders.text_templates.
-        max_tokens: longer texts are cut; None takes the model's own limit, which is also the most.
+        template: text made of an item's columns, see mmprep.models.encoders.text_templates.
+        max_tokens: length at which texts are truncated; None for the model's own limit, which is also the maximum.
     """
 
     template: str = DEFAULT_TEMPLATE
@@ -107,7 +107,7 @@ class TextEncoderParams(NetworkParams):
     @field_validator("template")
     @classmethod
     def check(cls, value: str) -> str:
-        """Refuse a template that names no text, or one that items do not have."""
+        """Refuse a template that names no column of items."""
         check_template(value)
         return value
 
@@ -117,8 +117,8 @@ class TimmParams(ImageEncoderParams):
 
     Attributes:
         library: timm.
-        model: such as `vit_small_patch14_dinov2.lvd142m`.
-        form: `vector` is what timm pools, `patches` the last layer before.
+        model: its name in timm, such as `vit_small_patch14_dinov2.lvd142m`.
+        form: `vector` for timm's pooled output, `patches` for the last layer before pooling.
     """
 
     library: Literal["timm"]
@@ -131,8 +131,8 @@ class SentenceParams(TextEncoderParams):
 
     Attributes:
         library: sentence-transformers.
-        model: such as `intfloat/e5-small-v2`.
-        form: `vector` is the sentence's embedding, `tokens` a vector a token.
+        model: its repository, such as `intfloat/e5-small-v2`.
+        form: `vector` for the sentence embedding, `tokens` for one vector per token.
     """
 
     library: Literal["sentence-transformers"]
@@ -141,12 +141,12 @@ class SentenceParams(TextEncoderParams):
 
 
 class FileParams(EncoderParams):
-    """Features that others have computed.
+    """Precomputed features from a file.
 
     Attributes:
         library: file.
-        path: below the dataset's raw folder; see mmprep.pipeline.features.external for the formats.
-        modality: what was encoded.
+        path: path below the dataset's raw folder; see mmprep.pipeline.features.external for the formats.
+        modality: the modality of the features.
     """
 
     library: Literal["file"]
@@ -168,15 +168,15 @@ OWN: dict[str, type[EncoderParams]] = {
 
 
 def parse_encoder(name: str, values: dict[str, Any], source: str) -> EncoderParams:
-    """The parameters of one encoder: of one that mmprep knows, or of one that names its library.
+    """Parse the parameters of a built-in encoder, or of one that names its library.
 
     Args:
         name: the encoder's name, a key of `encoders`.
-        values: what stands under it.
+        values: its section.
         source: the file's name, for messages.
 
     Raises:
-        ParamsError: there is no such encoder, or its section is wrong.
+        ParamsError: no encoder has that name, or its section is invalid.
     """
     key = f"encoders.{name}"
     if name in CATALOGUE:
@@ -193,7 +193,7 @@ def parse_encoder(name: str, values: dict[str, Any], source: str) -> EncoderPara
 
 
 def no_such_encoder(name: str) -> str:
-    """What to say of a name that no encoder has."""
+    """Message for an unknown encoder name."""
     return (
         f"found {name!r}, expected an encoder{suggestion(name, CATALOGUE)}, or one of your own "
         f"with a library ({', '.join(OWN)})"
@@ -201,7 +201,7 @@ def no_such_encoder(name: str) -> str:
 
 
 def describe(name: str, params: EncoderParams) -> EncoderDescription:
-    """The description of an encoder with its parameters, as `parse_encoder` gave them."""
+    """The description of an encoder with its parameters from `parse_encoder`."""
     if name in CATALOGUE:
         return CATALOGUE[name]
     if isinstance(params, TimmParams):
@@ -224,7 +224,7 @@ def own_row(
     form: Form,
     output: str,
 ) -> EncoderDescription:
-    """The description of an encoder that only params.yaml knows."""
+    """The description of an encoder that only params.yaml defines."""
     return EncoderDescription(
         name, modality, library, model, output, form, None, "as the model's own configuration says", model, "see there"
     )

@@ -1,4 +1,4 @@
-"""Text encoders from sentence-transformers: an item's text in, a vector or a vector a token out."""
+"""Text encoder by sentence-transformers: texts in, one vector per text or per token out."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -28,7 +28,7 @@ class TextEncoder:
         """Load the model.
 
         Raises:
-            WeightsError: the model cannot be had, or its vectors have another length, or it reads fewer tokens.
+            WeightsError: the model is not available, its vectors have another length, or it reads fewer tokens.
         """
         model = load_model(identity)
         check_dimension(model, identity)
@@ -36,58 +36,58 @@ class TextEncoder:
         self._tokens = identity.description.form == "tokens"
         if self._tokens:
             check_places(model, identity)
-        # What the model itself puts before every text.
+        # The model's own default prompt, which it prepends to every text.
         self._prompt = (model.prompts[model.default_prompt_name] or "") if model.default_prompt_name else ""
         self._dtype = DTYPES[identity.params.precision]
         self._model = model.to(best_device(), self._dtype).eval()
 
     def sizes(self, sources: Sequence[str]) -> list[int]:
-        """The number of tokens of each text, which tells better than its characters how far it is padded."""
+        """Number of tokens of each text, a better measure of padding than its number of characters."""
         tokenizer = self._model.tokenizer
         if not isinstance(tokenizer, PreTrainedTokenizerBase):
             return [len(source) for source in sources]
-        found: list[int] = []
+        lengths: list[int] = []
         for start in range(0, len(sources), TOKENIZED_AT_ONCE):
-            some = list(sources[start : start + TOKENIZED_AT_ONCE])
-            cut = tokenizer(some, truncation=True, max_length=self._model.max_seq_length)
-            found += [len(tokens) for tokens in cut["input_ids"]]
-        return found
+            block = list(sources[start : start + TOKENIZED_AT_ONCE])
+            tokenized = tokenizer(block, truncation=True, max_length=self._model.max_seq_length)
+            lengths += [len(tokens) for tokens in tokenized["input_ids"]]
+        return lengths
 
     def prepare(self, source: str) -> str:
-        """Pass a text on; tokens are made batch by batch."""
+        """Return the text unchanged; it is tokenized in `encode`, batch by batch."""
         return source
 
     @torch.inference_mode()
     def encode(self, batch: list[str]) -> VectorBatch:
-        """What the model gives for n texts."""
+        """Encode n texts."""
         features: dict[str, Any] = self._model.preprocess(
             batch, prompt=self._prompt or None, processing_kwargs=PLACES if self._tokens else None
         )
         places = features.pop("offset_mapping", None)
         moved = {name: to_device(value, self._model.device) for name, value in features.items()}
-        # Some models mark the prompt as padding, in the tensor itself.
+        # Cloned, since some models mark the prompt as padding by changing the tensor in place.
         present = features["attention_mask"].bool().clone()
         with fast_linear_layers(self._model.device, self._dtype):
-            given = self._model(moved)
+            output = self._model(moved)
         if not self._tokens:
-            return VectorBatch(given["sentence_embedding"].float().cpu().numpy())
+            return VectorBatch(output["sentence_embedding"].float().cpu().numpy())
         spans = (places - len(self._prompt)).clamp(min=0)
-        # Special tokens, and those of the prompt, stand for no characters of the text.
+        # Special tokens and those of the prompt have no characters of the text.
         real = present & (spans[..., 1] > spans[..., 0])
-        vectors = given["token_embeddings"].float().cpu()[real].numpy()
+        vectors = output["token_embeddings"].float().cpu()[real].numpy()
         return VectorBatch(vectors, real.sum(dim=1).numpy(), spans[real].numpy().astype(np.int32))
 
 
 def to_device(value: object, device: torch.device) -> object:
-    """A tensor on the device; anything else as it is."""
+    """Move a tensor to the device; return anything else unchanged."""
     return value.to(device) if isinstance(value, torch.Tensor) else value
 
 
 def check_dimension(model: SentenceTransformer, identity: Identity) -> None:
-    """Check that the vectors have the length that the catalogue says.
+    """Check that the vectors have the length that the catalogue states.
 
     Raises:
-        WeightsError: they have not.
+        WeightsError: they have another length.
     """
     found, expected = model.get_embedding_dimension(), identity.description.dimension
     if expected is not None and found != expected:
@@ -97,29 +97,31 @@ def check_dimension(model: SentenceTransformer, identity: Identity) -> None:
 
 
 def check_places(model: SentenceTransformer, identity: Identity) -> None:
-    """Check that the model's tokenizer can tell where its tokens stand in the text.
+    """Check that the model's tokenizer reports the character offsets of tokens.
 
     Raises:
-        WeightsError: it is one that is written in Python, which cannot.
+        WeightsError: it is a slow tokenizer, written in Python, which does not.
     """
     if not getattr(model.tokenizer, "is_fast", False):
         raise WeightsError(
-            f"encoders.{identity.description.name}.form: found tokens, but the model's tokenizer has no fast form, "
-            "which tells where tokens stand in a text; take vector"
+            f"encoders.{identity.description.name}.form: found tokens, but the model has no fast tokenizer, "
+            "which tokens need for their offsets in the text; take vector"
         )
 
 
 def set_limit(model: SentenceTransformer, identity: Identity) -> None:
-    """Cut texts at `max_tokens`.
+    """Make the model truncate texts at `max_tokens`.
 
     Raises:
         WeightsError: the model reads fewer tokens than that.
     """
     params = identity.params
-    asked = params.max_tokens if isinstance(params, TextEncoderParams) else None
-    if asked is None:
+    max_tokens = params.max_tokens if isinstance(params, TextEncoderParams) else None
+    if max_tokens is None:
         return
-    most = model.max_seq_length
-    if most is not None and asked > most:
-        raise WeightsError(f"encoders.{identity.description.name}.max_tokens: found {asked}, expected at most {most}")
-    model.max_seq_length = asked
+    limit = model.max_seq_length
+    if limit is not None and max_tokens > limit:
+        raise WeightsError(
+            f"encoders.{identity.description.name}.max_tokens: found {max_tokens}, expected at most {limit}"
+        )
+    model.max_seq_length = max_tokens

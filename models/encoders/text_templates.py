@@ -1,4 +1,4 @@
-"""Which of an item's texts are encoded, and how they are joined."""
+"""Templates that join an item's columns into the text to encode."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ DEFAULT_TEMPLATE = "all"
 FIELD = re.compile(r"\{([^{}]*)\}")
 WHITESPACE = re.compile(r"\s+")
 
-# How each name in braces is made of an item's columns.
+# Text of each name in braces, from an item's columns.
 RENDERED: dict[str, Callable[[Mapping[str, str]], str]] = {
     "title": lambda item: item["title"],
     "description": lambda item: item["description"],
@@ -26,7 +26,7 @@ RENDERED: dict[str, Callable[[Mapping[str, str]], str]] = {
 
 
 def check_template(template: str) -> None:
-    """Check that a template is a preset's name, or a text with names in braces that items have.
+    """Check that a template is the name of a preset, or a text with known names in braces.
 
     Raises:
         ValueError: it is neither.
@@ -39,18 +39,18 @@ def check_template(template: str) -> None:
 
 
 def make_text(template: str) -> Callable[[Mapping[str, str]], str]:
-    """A function that makes the text to encode of an item's columns `TEXT_FIELDS`.
+    """Compile a template into a function from an item's columns `TEXT_FIELDS` to the text to encode.
 
-    Whitespace is folded, since a field that is empty would leave two blanks. An item whose named fields are all empty
-    gives an empty text, whatever stands between the braces.
+    Runs of whitespace are collapsed, since an empty field would leave two spaces. An item whose named fields are all
+    empty has an empty text, whatever the template holds between the braces.
     """
     pattern = PRESETS.get(template, template)
     names = dict.fromkeys(FIELD.findall(pattern))
 
     def text_of(item: Mapping[str, str]) -> str:
-        found = {name: RENDERED[name](item) for name in names}
-        if not any(found.values()):
+        fields = {name: RENDERED[name](item) for name in names}
+        if not any(fields.values()):
             return ""
-        return WHITESPACE.sub(" ", FIELD.sub(lambda match: found[match[1]], pattern)).strip()
+        return WHITESPACE.sub(" ", FIELD.sub(lambda match: fields[match[1]], pattern)).strip()
 
     return text_of

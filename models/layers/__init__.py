@@ -1,1 +1,1 @@
-"""Layers and losses that several recommenders share, and a folder for each system with layers of its own."""
+"""Layers and losses shared by several recommenders, and a folder per recommender with layers of its own."""

@@ -7,12 +7,12 @@ from mmprep.models.layers.losses import infonce
 
 
 def distinct_nodes(users: Tensor, items: Tensor, n_users: int) -> tuple[Tensor, list[int]]:
-    """The nodes of a batch, each once: users first, then items; and how many of either there are.
+    """Distinct nodes of a batch, users before items, and the numbers of users and of items.
 
     Args:
         users: [batch] indices.
         items: [batch] indices.
-        n_users: how many users the graph has; its nodes are they, then the items.
+        n_users: number of users of the graph, whose nodes are the users, then the items.
     """
     users, items = torch.unique(users), torch.unique(items)
     return torch.cat([users, n_users + items]), [len(users), len(items)]
@@ -22,9 +22,9 @@ def two_view_contrast(first: Tensor, second: Tensor, sides: list[int], temperatu
     """InfoNCE of users against users plus that of items against items (Wu et al., SGL, eq 10).
 
     Args:
-        first: [nodes, d], one view of distinct nodes, users first.
+        first: [nodes, d], one view of distinct nodes, users before items.
         second: [nodes, d], the other view of the same nodes.
-        sides: how many of the nodes are users, and how many items.
+        sides: numbers of users and of items among the nodes.
         temperature: tau.
     """
     views = zip(torch.split(first, sides), torch.split(second, sides), strict=True)

@@ -1,4 +1,4 @@
-"""De-redundancy: penalties on columns of embeddings that say the same.
+"""De-redundancy: penalties on correlated dimensions of embeddings.
 
 Source: AFDGCF, SIGIR 2024; docs/papers/mgnm.md#de-redundancy.
 """
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 SMALLEST = 1e-12
-"""Sums of squares below this count as this: a column that never varies is correlated with none.
+"""Lower bound of sums of squares, so that a constant column is correlated with none.
 
 Source: docs/papers/mgnm.md#de-redundancy.
 """
 
 
 def correlation_penalty(embeddings: Tensor) -> Tensor:
-    """pc(E): the root of the sum of the squared correlations of each two columns of [n, d] embeddings."""
+    """pc(E): root of the sum of squared correlations over all pairs of columns of [n, d] embeddings."""
     centred = embeddings - embeddings.mean(dim=0)
     products = centred.T @ centred
     lengths = products.diagonal().clamp_min(SMALLEST).sqrt()
@@ -26,11 +26,11 @@ def correlation_penalty(embeddings: Tensor) -> Tensor:
 
 
 def layered_penalty(layers: Sequence[Tensor]) -> Tensor:
-    """The layers' penalties sum_l mu_l pc(E_l), where mu_l is 1/pc_l over the sum of these.
+    """Weighted penalty of layers: sum_l mu_l pc(E_l), with mu_l = (1/pc_l) / sum_k (1/pc_k).
 
     Source: docs/papers/mgnm.md#de-redundancy.
 
-    The weights get no gradient: a layer that is less redundant than others counts for more.
+    The weights get no gradient; a less redundant layer has a larger weight.
 
     Args:
         layers: embeddings [n, d] each, one or more.
@@ -41,11 +41,11 @@ def layered_penalty(layers: Sequence[Tensor]) -> Tensor:
 
 
 def sided_penalty(layers: Sequence[Tensor], n_users: int) -> Tensor:
-    """The layered penalty of users plus that of items.
+    """Sum of the layered penalties of users and of items.
 
     Args:
         layers: embeddings [n, d] each, users before items.
-        n_users: how many of the rows are users.
+        n_users: number of rows that are users.
     """
     sides = ([layer[:n_users] for layer in layers], [layer[n_users:] for layer in layers])
     return torch.stack([layered_penalty(side) for side in sides]).sum()

@@ -1,4 +1,4 @@
-"""The raw features of items inside a recommender."""
+"""Raw item features as inputs of a recommender."""
 
 from collections.abc import Mapping
 
@@ -10,10 +10,10 @@ from torch.nn.functional import embedding, linear
 
 
 class ItemFeatures(nn.Module):
-    """A matrix of raw features a modality, [n_items, dimension], frozen or trained.
+    """One raw feature matrix per modality, [n_items, dimension], frozen or trained.
 
-    Modalities are in the order of their names, so that nothing depends on the order in which they were given. Frozen
-    features are no part of a checkpoint: they are an input, not learned.
+    Modalities are sorted by name, so that results do not depend on the order of the input. Frozen features are not part
+    of a checkpoint: they are an input, not learned.
     """
 
     def __init__(self, features: Mapping[str, npt.NDArray[np.float32]], *, finetune: bool = False) -> None:
@@ -31,15 +31,15 @@ class ItemFeatures(nn.Module):
         return matrix
 
     def size(self, modality: str) -> int:
-        """The dimension of a modality."""
+        """Dimension of a modality's features."""
         return int(self[modality].shape[1])
 
 
 class FeatureProjection(nn.Linear):
-    """A trainable linear map of all modalities, one after the other in one vector (VBPR, as MMRec has it)."""
+    """Trainable linear map of the concatenated modalities (VBPR, as in MMRec)."""
 
     def __init__(self, features: ItemFeatures, size: int) -> None:
-        """Make the map to vectors of a length."""
+        """Create the map to vectors of length `size`."""
         sizes = [features.size(modality) for modality in features.modalities]
         super().__init__(sum(sizes), size)
         self.sizes = sizes
@@ -47,7 +47,7 @@ class FeatureProjection(nn.Linear):
 
     def forward(self, features: ItemFeatures, items: Tensor) -> Tensor:  # type: ignore[override]
         """The projected features [n, size] of items [n]."""
-        # A modality at a time, so that the long vectors of all need not be joined.
+        # One modality at a time, to avoid concatenating the long vectors.
         weights = torch.split(self.weight, self.sizes, dim=1)
         projected = [
             linear(embedding(items, features[modality]), weight)

@@ -1,4 +1,4 @@
-"""Contrast of a batch with all nodes, in blocks: its [batch, n] logits are never held at once."""
+"""Contrast of a batch with all nodes, in blocks, without materialising the [batch, n] logits."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 BLOCK_LOGITS = 2**21
-"""How many logits are held at once: 8 MiB of them."""
+"""Number of logits held at once, 8 MiB."""
 
 
 class _LogPartition(torch.autograd.Function):
-    """Has the gradients computed beside the value, so that no logit is kept, or computed again for them."""
+    """Computes gradients together with the value, so that logits are neither stored nor recomputed."""
 
     @staticmethod
     def forward(ctx: Any, anchors: Tensor, candidates: Tensor, weights: Tensor) -> Tensor:  # noqa: ANN401 - torch's own
         value = anchors.new_zeros(())
-        # Products of wide and narrow matrices are several times faster where the long side is contiguous.
+        # Products of wide and narrow matrices are several times faster if the long side is contiguous.
         columns = candidates.T.contiguous()
         by_anchors, by_columns = torch.empty_like(anchors), torch.zeros_like(columns)
         rows = max(1, BLOCK_LOGITS // len(candidates))
@@ -52,15 +52,15 @@ def log_partition(anchors: Tensor, candidates: Tensor, weights: Tensor) -> Tenso
 
 
 def contrast_with_all(anchors: Tensor, candidates: Tensor, nodes: Tensor, weights: Tensor) -> Tensor:
-    """The sum over anchors of -w log softmax of their inner products with all candidates, at their own.
+    """Sum over anchors of w times the cross-entropy of the inner products with all candidates; the target is its own.
 
     Source: docs/papers/mgnm.md#contrast.
 
     Args:
         anchors: [batch, d], divided by the temperature.
         candidates: [n, d].
-        nodes: [batch] which candidate is an anchor's own.
-        weights: [batch] how often an anchor counts; they get no gradient.
+        nodes: [batch] index of each anchor's own candidate.
+        weights: [batch] weight of each anchor, without gradient.
     """
     own = (anchors * embedding(nodes, candidates)).sum(dim=1)
     return log_partition(anchors, candidates, weights) - (weights * own).sum()

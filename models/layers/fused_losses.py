@@ -1,4 +1,4 @@
-"""The losses of recommenders that add what modalities say to behaviour: MGCN and its descendants."""
+"""Losses of recommenders that add fused modalities to behaviour: MGCN and its descendants."""
 
 import torch
 from torch import Tensor
@@ -18,18 +18,18 @@ def fused_losses(
     unique_ids: bool,
     norm: float,
 ) -> dict[str, Tensor]:
-    """The ranking loss, the contrast of fused and behaviour embeddings, and the final ones' squares.
+    """The ranking loss, the contrast of fused and behaviour embeddings, and the squared final embeddings.
 
-    Yu et al., MGCN, MM 2023; CAmgr has the same (eq 27-31; docs/papers/camgr.md#losses).
+    Yu et al., MGCN, MM 2023; the same in CAmgr (eq 27-31; docs/papers/camgr.md#losses).
 
     Args:
-        batch: its nodes.
-        behaviour: [nodes, d], users first.
-        fused: [nodes, d], what is added to them.
-        contrast: its weight.
+        batch: its distinct nodes.
+        behaviour: [nodes, d], users before items.
+        fused: [nodes, d], added to `behaviour`.
+        contrast: weight of the contrast.
         temperature: tau of the contrast.
-        unique_ids: whether the contrast has each user and item once.
-        norm: the weight of the squares.
+        unique_ids: whether each user and item occurs only once in the contrast.
+        norm: weight of the squares.
     """
     final = behaviour + fused
     user, positive, negative = (

@@ -1,4 +1,4 @@
-"""Fusion of modalities into what they share and what each alone has."""
+"""Fusion of modalities by shared and exclusive parts, or by a learned mixture."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -12,18 +12,17 @@ Scale = Literal["paper", "ancestor"]
 
 
 class SharedExclusiveFusion(nn.Module):
-    """Splits the views of nodes, one a modality, into a shared part and exclusive ones that behaviour gates.
+    """Splits nodes' views, one per modality, into a shared part and exclusive parts gated by behaviour.
 
-    Yu et al., MGCN, MM 2023, and AM2HRec, eq 5-8 (docs/papers/am2hrec.md#fusion). How the parts are weighted is left to
-    the recommender.
+    Yu et al., MGCN, MM 2023, and AM2HRec, eq 5-8 (docs/papers/am2hrec.md#fusion). The recommender weights the parts.
     """
 
     def __init__(self, modalities: Sequence[str], size: int) -> None:
-        """Make the attention, common to all modalities, and a preference gate for each.
+        """Create the attention, common to all modalities, and a preference gate for each.
 
         Args:
-            modalities: their names, in the order in which views are given.
-            size: the length of an embedding, d.
+            modalities: their names, in the order of the views.
+            size: embedding size, d.
         """
         super().__init__()
         self.query = xavier_linear(size, size)
@@ -31,18 +30,18 @@ class SharedExclusiveFusion(nn.Module):
         self.preferences = nn.ModuleDict({modality: xavier_linear(size, size) for modality in modalities})
 
     def shares(self, views: Sequence[Tensor]) -> Tensor:
-        """How much of a node's shared part each of the views [n, d] gives, [n, modalities]; a node's sum is 1."""
+        """Weights of the views [n, d] in a node's shared part, [n, modalities]; each row sums to 1."""
         logits = [self.attention(self.query(view).tanh()) for view in views]
         return torch.cat(logits, dim=1).softmax(dim=1)
 
     def forward(self, views: Sequence[Tensor], behaviour: Tensor) -> tuple[Tensor, Tensor]:
-        """The shared part of nodes and the sum of their exclusive ones, [n, d] each.
+        """The shared part of nodes and the sum of their exclusive parts, [n, d] each.
 
-        A node's rows depend on its own rows alone, so that any choice of nodes can be fused.
+        A node's output depends only on its own rows, so that any subset of nodes can be fused.
 
         Args:
-            views: [n, d] a modality.
-            behaviour: [n, d] the nodes' collaborative embeddings, which say which exclusive parts a node prefers.
+            views: [n, d] for each modality.
+            behaviour: [n, d] the nodes' collaborative embeddings, which gate the exclusive parts.
         """
         shares = torch.split(self.shares(views), 1, dim=1)
         shared = torch.stack([share * view for share, view in zip(shares, views, strict=True)]).sum(dim=0)
@@ -54,14 +53,14 @@ class SharedExclusiveFusion(nn.Module):
 
 
 def combined(shared: Tensor, exclusive: Tensor, modalities: int, scale: Scale) -> Tensor:
-    """What the modalities say of nodes, [n, d] (AM2HRec, eq 20; docs/papers/am2hrec.md#fusion).
+    """Combine shared and exclusive parts of nodes, [n, d] (AM2HRec, eq 20; docs/papers/am2hrec.md#fusion).
 
     Args:
-        shared: the part that modalities share, [n, d].
-        exclusive: the sum of the others, [n, d].
-        modalities: how many there are.
-        scale: by `paper` the mean of the exclusive parts is added to the shared one, by `ancestor` all are averaged, as
-            in MGCN's own code.
+        shared: shared part, [n, d].
+        exclusive: sum of the exclusive parts, [n, d].
+        modalities: number of modalities.
+        scale: `paper` adds the mean of the exclusive parts to the shared part; `ancestor` averages all parts, as in
+            MGCN's own code.
     """
     if scale == "paper":
         return shared + exclusive / modalities
@@ -72,11 +71,12 @@ class Mixture(nn.Module):
     """w a + (1 - w) b, with a learned w between 0 and 1 (docs/papers/mdr_chca.md#modality-fusion)."""
 
     def __init__(self, size: int, weights: Literal["scalar", "vector", "gate"]) -> None:
-        """Make the weights.
+        """Create the weights.
 
         Args:
-            size: the length of what is mixed, d.
-            weights: w is one number, or one a dimension, which start at 0.5; or one an item that its a and b tell.
+            size: length of the mixed vectors, d.
+            weights: w is one number (`scalar`) or one per dimension (`vector`), starting at 0.5, or one per item,
+                computed from a and b (`gate`).
         """
         super().__init__()
         self.gate = xavier_linear(2 * size, 1) if weights == "gate" else None

@@ -1,7 +1,7 @@
-"""Soft hypergraphs: a few hyperedges, to each of which every node belongs to some degree.
+"""Soft hypergraphs with few hyperedges and fractional membership of nodes.
 
-What a hypergraph gives its nodes is incidence [n, n_h] @ hyperedges [n_h, d], of rank n_h, which is 4 more often than
-not. It is kept in these two factors: most of what is computed with it costs n_h where the product would cost d.
+The embeddings of nodes are incidence [n, n_h] @ hyperedges [n_h, d], of rank n_h, typically 4. They are kept as these
+two factors, since most computations then cost n_h where the product would cost d.
 """
 
 from dataclasses import dataclass
@@ -14,35 +14,35 @@ from torch.nn.functional import dropout, embedding, gumbel_softmax
 from mmprep.models.layers.full_contrast import contrast_with_all
 
 SHORTEST = 1e-12
-"""Rows are divided by their length, or by this if they are shorter."""
+"""Lower bound of the norm by which rows are divided."""
 
 
 def soft_incidence(logits: Tensor, temperature: float, *, noise: bool) -> Tensor:
-    """The degrees [n, n_h] to which nodes belong to hyperedges; a node's sum is 1 (docs/papers/mgnm.md#incidence).
+    """Memberships [n, n_h] of nodes in hyperedges; each row sums to 1 (docs/papers/mgnm.md#incidence).
 
     Args:
         logits: [n, n_h].
-        temperature: tau; the lower, the nearer a node is to one hyperedge alone.
+        temperature: tau; with a lower one, a node concentrates on one hyperedge.
         noise: whether Gumbel noise is added, for training.
     """
     return gumbel_softmax(logits, temperature, dim=1) if noise else (logits / temperature).softmax(dim=1)
 
 
 def drawn_incidence(logits: Tensor, temperature: float, keep_rate: float, *, training: bool) -> Tensor:
-    """The incidence [n, n_h] of logits [n, n_h]; in training with noise, and dropout that keeps `keep_rate` of it."""
+    """Incidence [n, n_h] from logits [n, n_h]; in training with Gumbel noise, and dropout that keeps `keep_rate`."""
     return dropout(soft_incidence(logits, temperature, noise=training), 1 - keep_rate, training)
 
 
 def gather(incidence: Tensor, nodes: Tensor, layers: int) -> Tensor:
-    """What hyperedges have gathered from nodes in the last of some layers, [n_h, d].
+    """Hyperedge embeddings, aggregated from nodes, in the last layer, [n_h, d].
 
-    A layer is nodes -> hyperedges -> nodes: J = H (H^T J) (docs/papers/mgnm.md#hypergraph). All but the first work on
-    H^T H alone.
+    A layer is nodes -> hyperedges -> nodes: J = H (H^T J) (docs/papers/mgnm.md#hypergraph). All layers but the first
+    need only H^T H.
 
     Args:
         incidence: H, [n, n_h].
         nodes: J before the first layer, [n, d].
-        layers: F, at least 1.
+        layers: number of layers F, at least 1.
     """
     hyperedges = incidence.T @ nodes
     if layers > 1:
@@ -54,7 +54,7 @@ def gather(incidence: Tensor, nodes: Tensor, layers: int) -> Tensor:
 
 @dataclass(frozen=True)
 class HyperEmbeddings:
-    """The embeddings incidence @ hyperedges, [n, d], of nodes.
+    """Embeddings of nodes, incidence @ hyperedges, [n, d], kept as two factors.
 
     Attributes:
         incidence: [n, n_h].
@@ -73,13 +73,13 @@ class HyperEmbeddings:
         return self.incidence @ self.hyperedges
 
     def directions(self) -> Tensor:
-        """The incidence [n, n_h], scaled so that each node's embedding has length 1, or is 0 as it was."""
+        """Incidence [n, n_h], scaled so that each node's embedding is L2-normalised; zero embeddings stay zero."""
         squares = (self.incidence @ (self.hyperedges @ self.hyperedges.T) * self.incidence).sum(dim=1, keepdim=True)
         return self.incidence / squares.clamp_min(SHORTEST**2).sqrt()
 
 
 def total(parts: list[HyperEmbeddings]) -> HyperEmbeddings:
-    """The sum of the embeddings that several hypergraphs give the same nodes."""
+    """Sum of several hypergraphs' embeddings of the same nodes."""
     incidence = torch.cat([part.incidence for part in parts], dim=1)
     return HyperEmbeddings(incidence, torch.cat([part.hyperedges for part in parts]))
 
@@ -91,14 +91,14 @@ def hypergraph_contrast(
 
     Source: docs/papers/mgnm.md#contrast.
 
-    The sum over the batch, not the mean, and with gradients for both views, as LGMRec has it.
+    The sum over the batch, not the mean, and with gradients for both views, as in LGMRec.
 
     Args:
-        first: of n nodes.
-        second: of the same.
-        nodes: [batch] indices, each once.
+        first: embeddings of n nodes.
+        second: embeddings of the same nodes.
+        nodes: [batch] distinct indices.
         temperature: tau.
-        counts: [batch] how often each counts.
+        counts: [batch] multiplicity of each node.
     """
     across = first.hyperedges @ second.hyperedges.T / temperature
     anchors = embedding(nodes, first.directions()) @ across
@@ -106,13 +106,13 @@ def hypergraph_contrast(
 
 
 def pairwise_contrast(hypergraphs: list[HyperEmbeddings], batch: Tensor, temperature: float) -> Tensor:
-    """Each modality's hypergraph against those after it, summed over a batch and the pairs.
+    """Contrast of each pair of hypergraphs, summed over a batch and the pairs.
 
     Source: docs/papers/mgnm.md#contrast.
 
     Args:
-        hypergraphs: of the same nodes, two or more.
-        batch: [batch] indices of nodes, each as often as it counts.
+        hypergraphs: two or more hypergraphs of the same nodes.
+        batch: [batch] indices of nodes, repeated by multiplicity.
         temperature: tau.
     """
     nodes, counts = torch.unique(batch, return_counts=True)

@@ -1,4 +1,4 @@
-"""A graph of nearest neighbours by the cosine of learned vectors, with gradient to the similarities that it keeps."""
+"""Nearest-neighbour graph by cosine of learned vectors, with gradients to the similarities of its edges."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class LearnedGraph:
-    """As many weighted edges from each node; a target may occur twice in a row, and then counts with both weights.
+    """Weighted graph with the same number of edges from each node; weights of repeated targets in a row add up.
 
     Attributes:
-        targets: [n, edges] the other end of a node's edges.
+        targets: [n, edges] targets of each node's edges.
         weights: [n, edges], with gradient.
     """
 
@@ -32,12 +32,12 @@ class LearnedGraph:
     def normalised(self) -> "LearnedGraph":
         """w_ij / sqrt(r_i r_j) with the row sums r, as `sym_out` in pipeline.graphs.edges; weights are not negative."""
         sums = self.weights.sum(dim=1)
-        scale = sums.masked_fill(sums == 0, 1).rsqrt()  # a row whose sum is 0 has no weights to scale
+        scale = sums.masked_fill(sums == 0, 1).rsqrt()  # a row whose sum is 0 has only weights of 0
         ends = embedding(self.targets, scale[:, None])[..., 0]
         return LearnedGraph(self.targets, self.weights * scale[:, None] * ends)
 
     def to_matrix(self) -> csr_array:
-        """The same as a matrix [n, n], without gradient."""
+        """The graph as a sparse matrix [n, n], without gradient."""
         n, edges = self.targets.shape
         rows = torch.arange(n).repeat_interleave(edges).numpy()
         weights, targets = self.weights.detach().flatten().cpu().numpy(), self.targets.flatten().cpu().numpy()
@@ -45,13 +45,13 @@ class LearnedGraph:
 
 
 def cosine_graph(vectors: Tensor, k: int) -> LearnedGraph:
-    """Join each node to its k most similar ones, itself among them, by cosine; negative ones at 0.
+    """Connect each node with its k most similar ones by cosine, including itself; negative similarities become 0.
 
     Source: docs/papers/conventions.md#negative-weights.
 
     Args:
         vectors: [n, d].
-        k: at most n.
+        k: number of neighbours, at most n.
     """
     unit = normalize(vectors, dim=1)
     targets = nearest(unit, k)
@@ -61,7 +61,7 @@ def cosine_graph(vectors: Tensor, k: int) -> LearnedGraph:
 
 @torch.no_grad()
 def nearest(unit: Tensor, k: int, block_rows: int = BLOCK_ROWS) -> Tensor:
-    """The k rows [n, k] of largest inner product with each row of [n, d]; the full matrix is never held."""
+    """Indices [n, k] of the rows with the largest inner products with each row of [n, d], without the full matrix."""
     return torch.cat([top_k(block @ unit.T, k)[1] for block in torch.split(unit, block_rows)])
 
 
@@ -69,8 +69,8 @@ def mixture(graphs: Sequence[LearnedGraph], shares: Tensor) -> LearnedGraph:
     """The weighted sum of graphs of the same nodes.
 
     Args:
-        graphs: what is summed.
-        shares: [graphs] the weight of each.
+        graphs: the graphs to sum.
+        shares: [graphs] weight of each graph.
     """
     weights = [graph.weights * share for graph, share in zip(graphs, shares.unbind(), strict=True)]
     return LearnedGraph(torch.cat([graph.targets for graph in graphs], dim=1), torch.cat(weights, dim=1))

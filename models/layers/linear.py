@@ -1,10 +1,10 @@
-"""Linear maps with the initial values that the papers have."""
+"""Linear maps with the papers' initialisation."""
 
 from torch import Tensor, nn
 
 
 def xavier_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
-    """A trainable map of [n, inputs] to [n, outputs] whose weights start Xavier-uniform and whose bias starts at 0."""
+    """Linear layer from [n, inputs] to [n, outputs] with Xavier-uniform weights and zero bias."""
     linear = nn.Linear(inputs, outputs, bias=bias)
     nn.init.xavier_uniform_(linear.weight)
     if bias:
@@ -13,19 +13,19 @@ def xavier_linear(inputs: int, outputs: int, *, bias: bool = True) -> nn.Linear:
 
 
 class LinearPair(nn.Module):
-    """Two linear maps after each other, [n, inputs] to [n, hidden] to [n, outputs].
+    """Two consecutive linear maps, [n, inputs] to [n, hidden] to [n, outputs].
 
-    What is done to the wide inputs is one product with `first`, so that it can be done beside other maps of them.
+    The wide inputs enter only in one product with `first`, which can be merged with other maps of the same inputs.
     """
 
     def __init__(self, inputs: int, hidden: int, outputs: int, *, relu: bool = False) -> None:
-        """Make the maps.
+        """Create the maps.
 
         Args:
-            inputs: what the first map reads.
-            hidden: what it gives the second.
-            outputs: what the second gives.
-            relu: whether what lies between them is cut off below 0.
+            inputs: input size of the first map.
+            hidden: output size of the first map.
+            outputs: output size of the second map.
+            relu: whether there is a ReLU between them.
         """
         super().__init__()
         self.inner = xavier_linear(inputs, hidden)
@@ -33,18 +33,18 @@ class LinearPair(nn.Module):
         self.relu = relu
 
     def first(self) -> Tensor:
-        """The weights of the map from inputs: [hidden, inputs] with relu, else [outputs, inputs].
+        """Weights of the product with the inputs: [hidden, inputs] with relu, else [outputs, inputs].
 
-        With nothing between them the two maps are one, whose weights are far smaller than [n, hidden].
+        Without an activation the two maps are one, whose weights are far smaller than [n, hidden].
         """
         return self.inner.weight if self.relu else self.outer.weight @ self.inner.weight
 
     def rest(self, mapped: Tensor) -> Tensor:
-        """Outputs [n, outputs] of inputs @ first^T, [n, hidden] with relu, else [n, outputs]."""
-        between = self.inner.bias
-        outputs: Tensor = self.outer((mapped + between).relu()) if self.relu else mapped + self.outer(between)
+        """Outputs [n, outputs] from inputs @ first^T, which is [n, hidden] with relu, else [n, outputs]."""
+        bias = self.inner.bias
+        outputs: Tensor = self.outer((mapped + bias).relu()) if self.relu else mapped + self.outer(bias)
         return outputs
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Outputs [n, outputs] of [n, inputs]."""
+        """Outputs [n, outputs] from inputs [n, inputs]."""
         return self.rest(inputs @ self.first().T)

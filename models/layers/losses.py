@@ -1,4 +1,4 @@
-"""Losses and regularisers that recommenders compose."""
+"""Losses and regularisers of recommenders."""
 
 from collections.abc import Iterable
 
@@ -13,14 +13,14 @@ def bpr(positive: Tensor, negative: Tensor) -> Tensor:
     Source: Rendle et al. 2009; docs/papers/conventions.md#bpr-loss.
 
     Args:
-        positive: scores [batch] of items that users have.
-        negative: scores [batch] of items that they have not.
+        positive: scores [batch] of positive items.
+        negative: scores [batch] of negative items.
     """
     return softplus(negative - positive).mean()
 
 
 def embedding_norm(*embeddings: Tensor) -> Tensor:
-    """The sum of the Frobenius norms of [batch, d] embeddings over the batch size.
+    """Sum of the Frobenius norms of [batch, d] embeddings, divided by the batch size.
 
     Source: `emb_norm` of docs/papers/conventions.md#regularisers.
     """
@@ -28,7 +28,7 @@ def embedding_norm(*embeddings: Tensor) -> Tensor:
 
 
 def l2_batch(*embeddings: Tensor) -> Tensor:
-    """Half the sum of the squared [batch, d] embeddings over the batch size.
+    """Half the sum of the squared [batch, d] embeddings, divided by the batch size.
 
     Source: `l2_batch` of docs/papers/conventions.md#regularisers.
     """
@@ -36,7 +36,7 @@ def l2_batch(*embeddings: Tensor) -> Tensor:
 
 
 def weight_decay(parameters: Iterable[Tensor]) -> Tensor:
-    """Half the sum of squares of parameters, whose gradient is what an optimiser's weight decay adds.
+    """Half the sum of squares of parameters, whose gradient equals an optimiser's weight decay.
 
     Source: docs/papers/conventions.md#regularisers.
     """
@@ -44,12 +44,12 @@ def weight_decay(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def infonce(anchors: Tensor, positives: Tensor, temperature: float) -> Tensor:
-    """Contrast of two views by cosine: each anchor against all positives, its own row the right one.
+    """InfoNCE of two views by cosine: each anchor against all positives, with its own row as the target.
 
     Source: docs/papers/conventions.md#infonce.
 
     Args:
-        anchors: [n, d], one row a user or item, each once: a second row of the same would count as a negative.
+        anchors: [n, d], one row per distinct user or item, since a repeated row would count as a negative.
         positives: [n, d], the other view of the same rows.
         temperature: tau.
     """

@@ -23,10 +23,10 @@ class _Product(torch.autograd.Function):
 
 
 class SparseOperator(nn.Module):
-    """A fixed sparse matrix that embeddings are multiplied with.
+    """Product of a fixed sparse matrix with embeddings.
 
-    Kept in CSR form with its transpose, since PyTorch's own backward of a sparse product on a CPU is several times
-    slower than a second CSR product.
+    The matrix is kept in CSR form with its transpose, since PyTorch's own backward of a sparse product on a CPU is
+    several times slower than a second CSR product.
     """
 
     def __init__(self, matrix: csr_array) -> None:
@@ -44,42 +44,42 @@ class SparseOperator(nn.Module):
 
 
 def to_torch(matrix: csr_array) -> Tensor:
-    """A scipy CSR matrix as a torch one of f32."""
+    """Convert a scipy CSR matrix to a torch CSR tensor of f32."""
     offsets, columns = (torch.from_numpy(part.astype("i8")) for part in (matrix.indptr, matrix.indices))
     return csr_tensor(offsets, columns, torch.from_numpy(matrix.data.astype("f4")), matrix.shape)
 
 
 def csr_tensor(offsets: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A sparse matrix of the parts of a valid CSR form, which are not checked again."""
+    """Sparse tensor from the arrays of a valid CSR matrix, which are not checked again."""
     with warnings.catch_warnings():
-        # torch says once that its CSR support is in beta; nothing here depends on what may change.
+        # torch warns once that its CSR support is in beta; the operations used here are not affected.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta", category=UserWarning)
         return torch.sparse_csr_tensor(offsets, columns, values, size=shape, check_invariants=False)
 
 
 def hops(adjacency: SparseOperator, embeddings: Tensor, layers: int) -> list[Tensor]:
-    """The 1 to `layers` hop propagations of embeddings [n, d], [n, d] each.
+    """Embeddings [n, d] after each of 1 to `layers` hops, [n, d] each.
 
     Args:
-        adjacency: the normalised graph of all nodes, [n, n].
+        adjacency: normalised graph of all nodes, [n, n].
         embeddings: [n, d].
-        layers: how many hops.
+        layers: number of hops.
     """
-    found = [embeddings]
+    outputs = [embeddings]
     for _ in range(layers):
-        found.append(adjacency(found[-1]))
-    return found[1:]
+        outputs.append(adjacency(outputs[-1]))
+    return outputs[1:]
 
 
 def lightgcn(adjacency: SparseOperator, embeddings: Tensor, layers: int) -> Tensor:
-    """The mean of the embeddings and their 1 to `layers` hop propagations.
+    """Mean of the embeddings after 0 to `layers` hops.
 
     Source: He et al. 2020, eq 3-4; docs/papers/conventions.md#propagation.
 
     Args:
-        adjacency: the normalised graph of all nodes, [n, n].
+        adjacency: normalised graph of all nodes, [n, n].
         embeddings: [n, d].
-        layers: how many hops.
+        layers: number of hops.
     """
     hop = total = embeddings
     for _ in range(layers):
@@ -89,16 +89,16 @@ def lightgcn(adjacency: SparseOperator, embeddings: Tensor, layers: int) -> Tens
 
 
 def gcn(adjacency: SparseOperator, embeddings: Tensor, maps: Iterable[nn.Module]) -> Tensor:
-    """The mean of the embeddings and their propagations, each mapped and rectified.
+    """Mean of the embeddings and the outputs of all hops, each with a linear map and ReLU.
 
     Source: AM2HRec, eq 13-14; docs/papers/am2hrec.md#behaviour-graph.
 
     Args:
-        adjacency: the normalised graph of all nodes, [n, n].
+        adjacency: normalised graph of all nodes, [n, n].
         embeddings: [n, d].
-        maps: one of [n, d] to [n, d] a hop.
+        maps: map from [n, d] to [n, d] of each hop.
     """
-    found = [embeddings]
-    for each in maps:
-        found.append(each(adjacency(found[-1])).relu())
-    return torch.stack(found).mean(dim=0)
+    outputs = [embeddings]
+    for linear in maps:
+        outputs.append(linear(adjacency(outputs[-1])).relu())
+    return torch.stack(outputs).mean(dim=0)

@@ -1,4 +1,4 @@
-"""The behaviour-guided purifier: a modality's features say how much of an item's behaviour shows in that modality."""
+"""Behaviour-guided purifier: a modality's features gate an item's behaviour embedding."""
 
 from torch import Tensor, nn
 
@@ -6,18 +6,18 @@ from mmprep.models.layers.linear import xavier_linear
 
 
 class Purifier(nn.Module):
-    """Gates behaviour by features, so that what the features hold beside it is left out.
+    """Gates behaviour by features, so that parts of the features irrelevant to behaviour are left out.
 
     Yu et al., MGCN, MM 2023 (docs/papers/baselines.md#mgcn); also in CAmgr, eq 5-6 (docs/papers/camgr.md#purification),
     and MGNM, eq 9-10 (docs/papers/mgnm.md#purifier).
     """
 
     def __init__(self, features: int, size: int) -> None:
-        """Make the gate.
+        """Create the gate.
 
         Args:
-            features: the dimension of the (projected) features.
-            size: the length of the behaviour embeddings, d.
+            features: dimension of the (projected) features.
+            size: length of the behaviour embeddings, d.
         """
         super().__init__()
         self.gate = xavier_linear(features, size)

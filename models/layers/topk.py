@@ -1,22 +1,22 @@
-"""The k largest of each row, the same on every machine: equal values go to the smaller index."""
+"""Top k of each row, reproducible on every machine: ties go to the smaller index."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-GROUPS_EACH = 4  # groups of columns an entry that is asked for, of which the largest are looked at first
-WIDE = 2  # columns a group from which on that is quicker
-CROWDED = 4  # candidates an entry that is asked for, above which a row is sorted as a whole
+GROUPS_EACH = 4  # groups of columns per requested entry; their maxima give a threshold for candidates
+WIDE = 2  # columns per group from which grouping is faster
+CROWDED = 4  # candidates per requested entry above which the whole row is sorted
 
 
 def top_k(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Find the k largest entries of each row; of equal ones those with the smaller index, which come first.
+    """Find the k largest entries of each row; ties go to the smaller index, which also comes first.
 
-    `torch.topk` leaves it to the backend which of equal values it takes.
+    In `torch.topk` the choice among equal values depends on the backend.
 
     Args:
         values: [rows, n] floating point, without NaN.
-        k: at most n.
+        k: number of entries, at most n.
 
     Returns:
         The values [rows, k] in descending order, and their indices [rows, k].
@@ -26,13 +26,13 @@ def top_k(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
     counts = torch.bincount(place // n, minlength=rows)
     crowded = counts > CROWDED * k
     candidates = int(counts.masked_fill(crowded, 0).max()) if rows else 0
-    # Candidates stand in the order of their indices, which a stable sort leaves to equal ones.
-    there = torch.arange(max(candidates, k), device=values.device) < counts[:, None]
+    # Candidates are in the order of their indices, which a stable sort keeps among equal values.
+    valid = torch.arange(max(candidates, k), device=values.device) < counts[:, None]
     if crowded.any():
-        there[crowded] = False
+        valid[crowded] = False
         place = place[~crowded[place // n]]
-    value = values.new_full(there.shape, -torch.inf).masked_scatter_(there, values.flatten()[place])
-    index = place.new_zeros(there.shape).masked_scatter_(there, place % n)
+    value = values.new_full(valid.shape, -torch.inf).masked_scatter_(valid, values.flatten()[place])
+    index = place.new_zeros(valid.shape).masked_scatter_(valid, place % n)
     top, order = (each[:, :k] for each in torch.sort(value, dim=1, descending=True, stable=True))
     index = torch.gather(index, 1, order)
     if crowded.any():
@@ -41,7 +41,7 @@ def top_k(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def floors(values: Tensor, k: int) -> Tensor:
-    """For each row a value that at least k entries reach, and few more, [rows, 1]."""
+    """Threshold of each row that at least k entries, and few more, reach, [rows, 1]."""
     rows, n = values.shape
     groups = GROUPS_EACH * k
     if n >= WIDE * groups:
@@ -51,13 +51,13 @@ def floors(values: Tensor, k: int) -> Tensor:
 
 
 def true_places(mask: Tensor) -> Tensor:
-    """Where a mask is true, as indices into it flattened."""
-    if mask.device.type == "cpu":  # where torch takes several times as long as numpy
+    """Flat indices of a mask's true entries."""
+    if mask.device.type == "cpu":  # torch takes several times as long as numpy here
         return torch.from_numpy(np.flatnonzero(mask.numpy()))
     return mask.flatten().nonzero()[:, 0]
 
 
 def sorted_whole(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest entries of each row where many are equal."""
+    """The k largest entries of rows with many equal values, by sorting whole rows."""
     top, index = torch.sort(values, dim=1, descending=True, stable=True)
     return top[:, :k], index[:, :k]

@@ -1,4 +1,4 @@
-"""AM2HRec: features gated by behaviour, graphs of users and items and of items (Yu et al., Engineering Letters)."""
+"""AM2HRec: features gated by behaviour over user-item and item-item graphs (Yu et al., Engineering Letters)."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
@@ -21,20 +21,20 @@ class AM2HRecParams(FusedViewsParams):
     """Section `recommenders.am2hrec`.
 
     Attributes:
-        ui_conv: the hops over the user-item graph: with maps and ReLU as eq 13 has it (`gcn`), or as in LightGCN.
-        gate: what is left of features before they go over the graphs: as much as `behaviour` opens a gate, or all of
-            them (`none`, the paper's -A). `purifier` is MGCN's way: free embeddings gated by features.
-        gate_out: one number an item (`scalar`, as printed), or one for each number of the projected features.
-        gate_source: whose behaviour opens it: the mean of the item's `users`, the `item`'s own, or one mean user of all
-            (`global`).
-        gate_size: what behaviour is mapped to inside the gate, d_n.
-        use_ui_graph: whether free embeddings go over the user-item graph; the paper's -U does without.
-        u_ablation_drops_eq19: whether views, too, do not go to users where use_ui_graph is false; users then have none.
-        use_ii_graph: whether views go over the item graphs; -I does without, -2H without either.
-        fusion: into shared and exclusive parts by `attention`, or a map of all views side by side (`concat`, -F).
-        fuse_scale: of attention's parts, as eq 20 (`paper`) or MGCN's own code (`ancestor`) has it.
-        regulariser: what regularisation weighs: the squares of the batch's final embeddings (`l2_batch`), or those of
-            all parameters, the gradient of an optimiser's weight decay (`decay`).
+        ui_conv: convolution over the user-item graph: with linear maps and ReLU as in eq 13 (`gcn`), or as in LightGCN.
+        gate: gate of the features before propagation: opened by `behaviour`, or `none` (the paper's -A). `purifier` is
+            MGCN's variant: free embeddings gated by features.
+        gate_out: one gate value per item (`scalar`, as printed), or one per dimension of the projected features.
+        gate_source: the behaviour that opens it: the mean of the item's `users`, the `item`'s own, or the mean of all
+            users (`global`).
+        gate_size: hidden size of the gate, d_n.
+        use_ui_graph: whether free embeddings are propagated over the user-item graph; false is the paper's -U.
+        u_ablation_drops_eq19: whether use_ui_graph: false also removes the users' views.
+        use_ii_graph: whether views are propagated over the item graphs; false is -I, and -2H without either graph.
+        fusion: shared and exclusive parts by `attention`, or a linear map of the concatenated views (`concat`, -F).
+        fuse_scale: scale of attention's parts, as in eq 20 (`paper`) or in MGCN's own code (`ancestor`).
+        regulariser: target of regularisation: the squares of the batch's final embeddings (`l2_batch`), or those of all
+            parameters, whose gradient is an optimiser's weight decay (`decay`).
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -56,18 +56,18 @@ class AM2HRecParams(FusedViewsParams):
 
     @model_validator(mode="after")
     def require_ablation(self) -> Self:
-        """Check that eq 19 is dropped only where the user-item graph is; raises ValueError."""
+        """Check that eq 19 is dropped only without the user-item graph; raises ValueError."""
         if self.u_ablation_drops_eq19 and self.use_ui_graph:
-            raise ValueError("use_ui_graph: false beside u_ablation_drops_eq19: true")
+            raise ValueError("use_ui_graph: false with u_ablation_drops_eq19: true")
         return self
 
 
 class AM2HRec(BehaviourPlusModalities):
-    """Projected features are gated, smoothed over items, given to users, fused, and added to behaviour.
+    """Projected features are gated, smoothed over item graphs, propagated to users, fused, and added to behaviour.
 
-    Where the paper's equations do not fit together, docs/papers/am2hrec.md says what is done: the gate of an item is
-    opened by the mean of its train users, users get views by the symmetric weights of their items, the contrast is
-    InfoNCE, and behaviour without a modality is what is added to.
+    docs/papers/am2hrec.md resolves the paper's inconsistent equations: an item's gate is opened by the mean of its
+    train users, users get views by the symmetric weights of their items, the contrast is InfoNCE, and the fused
+    modalities are added to the behaviour without a modality.
     """
 
     params_type = AM2HRecParams
@@ -92,7 +92,7 @@ class AM2HRec(BehaviourPlusModalities):
 
     @property
     def item_hops(self) -> int:
-        """Hops over the item graphs."""
+        """Number of hops over the item graphs."""
         return self.params.item_layers if self.params.use_ii_graph else 0
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
@@ -109,12 +109,12 @@ class AM2HRec(BehaviourPlusModalities):
         return gcn(self.adjacency, torch.cat([self.users, self.items]), self.convolutions)
 
     def encode_views(self) -> tuple[Tensor, Tensor]:
-        """The smoothed views of items, and the behaviour of all nodes, on which gates depend."""
+        """The items' smoothed views, and the behaviour of all nodes, on which the gates depend."""
         behaviour = self.behaviour()
         return self.smoothed(self.gated(behaviour)), behaviour
 
     def gated(self, behaviour: Tensor) -> dict[str, Tensor]:
-        """Each modality's view of items before it goes over the item graph, [n_items, d] (eq 9-12)."""
+        """Each modality's view of items before smoothing over the item graph, [n_items, d] (eq 9-12)."""
         views = self.projected()
         if self.params.gate == "none":
             return views
@@ -124,7 +124,7 @@ class AM2HRec(BehaviourPlusModalities):
         return {m: self.gates[m](view, opening) for m, view in views.items()}
 
     def opening(self, behaviour: Tensor) -> Tensor:
-        """Whose behaviour opens the items' gates, [n_items, d], or [1, d] for all; zeros for an item without users."""
+        """Input of the items' gates, [n_items, d], or [1, d] for all items; zeros for an item without users."""
         users, items = torch.split(behaviour, [self.n_users, self.n_items])
         if self.params.gate_source == "item":
             return items
@@ -134,13 +134,13 @@ class AM2HRec(BehaviourPlusModalities):
         return mean
 
     def views_of_users(self, of_items: Tensor) -> Tensor:
-        """The users' views of those of items [n_items, modalities d], [n_users, modalities d] (eq 19)."""
+        """The users' views from the items' views [n_items, modalities d], [n_users, modalities d] (eq 19)."""
         if self.params.u_ablation_drops_eq19:
             return of_items.new_zeros(self.n_users, of_items.shape[1])
         return super().views_of_users(of_items)
 
     def fuse(self, views: Tensor, behaviour: Tensor) -> Tensor:
-        """What the modalities add to the behaviour [n, d] of nodes whose views are [n, modalities d] (eq 5-8, 20)."""
+        """Fuse the views [n, modalities d] of nodes with behaviour [n, d] into [n, d] (eq 5-8, 20)."""
         if self.params.fusion == "concat":
             mixed: Tensor = self.mix(views)
             return mixed

@@ -1,4 +1,4 @@
-"""What every recommender is: a module that gives loss terms for a batch, and embeddings for ranking."""
+"""Base class of recommenders: loss terms of a batch for training, embeddings for ranking."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All that training may see: there is no test split in it.
+    """Input of training; holds no test split.
 
     Attributes:
-        train: binary [n_users, n_items]; all that a recommender may read of the interactions.
+        train: binary [n_users, n_items]; the only interactions that a recommender may read.
         val: binary [n_users, n_items]; for the trainer's early stopping.
-        features: a modality's features, [n_items, dimension] each.
-        graphs: what the recommender's description asks for, weights [sources, targets] each: `interaction/symmetric`,
+        features: feature matrix of each modality, [n_items, dimension].
+        graphs: the graphs in the recommender's description, weights [sources, targets] each: `interaction/symmetric`,
             `interaction/user_mean` and `interaction/item_mean` (mmprep.pipeline.graphs.edges.interaction_graphs),
             `knn/MODALITY` with cosines as weights, `mixed`, `consistent/MODALITY`, `cooccurrence` with counts as
             weights.
-        tokens: the patches (`patches`) and tokens (`words`) of items, with their graphs, if the description asks.
+        tokens: the items' patches (`patches`) and tokens (`words`) with their graphs, if the description lists them.
     """
 
     train: csr_array
@@ -42,24 +42,24 @@ class TrainingData:
 
     @property
     def n_users(self) -> int:
-        """How many users there are."""
+        """Number of users."""
         return int(self.train.shape[0])
 
     @property
     def n_items(self) -> int:
-        """How many items there are."""
+        """Number of items."""
         return int(self.train.shape[1])
 
 
 class RecommenderParams(Params):
-    """What every recommender's section under `recommenders` in params.yaml has.
+    """Keys common to all sections under `recommenders` in params.yaml.
 
     Attributes:
-        embedding_size: d, the length of a user's and an item's embedding.
-        learning_rate: Adam's, in the first epoch.
-        lr_decay: the factor by which the learning rate falls in `lr_decay_epochs`; 1 leaves it as it is.
-        lr_decay_epochs: how many epochs it takes to fall by that factor, a little after each.
-        presets: named values of several keys at once, which `preset: NAME` in the section stands for.
+        embedding_size: d, the length of user and item embeddings.
+        learning_rate: Adam's learning rate in the first epoch.
+        lr_decay: factor by which the learning rate falls over `lr_decay_epochs`; 1 keeps it constant.
+        lr_decay_epochs: number of epochs over which it falls by that factor, a step after each.
+        presets: named values of several keys at once, selected by `preset: NAME` in the section.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
@@ -72,18 +72,18 @@ class RecommenderParams(Params):
 
 
 class MultimodalParams(RecommenderParams):
-    """What the section of every recommender has that reads features.
+    """Keys common to the sections of recommenders that read features.
 
     Attributes:
         finetune_features: whether the raw features are trained too, as in MMRec's BM3, FREEDOM, LATTICE and MGCN;
-            else they stay as they are.
+            else they are frozen.
     """
 
     finetune_features: bool = False
 
 
 class Recommender(nn.Module, ABC):
-    """Built from `TrainingData` and its own parameters; trained by mmprep.models.training.trainer.
+    """Base class of recommenders, trained by mmprep.models.training.trainer.
 
     A score is the inner product of a user's and an item's embedding.
     """
@@ -98,19 +98,19 @@ class Recommender(nn.Module, ABC):
         self.observed: dict[str, Tensor] = {}
 
     def observe(self, name: str, value: Tensor) -> None:
-        """Tell how training fares, beside its losses: the history has the mean over an epoch's batches.
+        """Record a diagnostic of a batch; the history holds its mean over an epoch's batches. Called by `losses`.
 
         Args:
-            name: the history's column.
-            value: that of a batch, a scalar; called by `losses`.
+            name: column of the history.
+            value: the batch's value, a scalar.
         """
         self.observed[name] = value.detach()
 
     def begin_epoch(self) -> None:
-        """Draw or compute what stays as it is for a training epoch, such as a sampled graph.
+        """Draw or compute what is fixed for a training epoch, such as a sampled graph.
 
-        Called before the epoch's first batch. torch's generator is seeded by the epoch's number, so that what is drawn
-        does not depend on the epochs before.
+        Called before the epoch's first batch. torch's generator is seeded by the epoch's number, so that random draws
+        do not depend on earlier epochs.
         """
 
     @abstractmethod
@@ -119,8 +119,8 @@ class Recommender(nn.Module, ABC):
 
         Args:
             users: [batch] indices.
-            positives: [batch] an item that the user has.
-            negatives: [batch] an item that the user has not.
+            positives: [batch] an item that the user interacted with.
+            negatives: [batch] an item that the user did not interact with.
         """
 
     @abstractmethod
@@ -128,12 +128,12 @@ class Recommender(nn.Module, ABC):
         """The embeddings for ranking: users [n_users, d'] and items [n_items, d']."""
 
     def item_views(self) -> dict[str, Tensor]:
-        """What is made of each modality's features alone, [n_items, d] each, for `mmprep tsne`; nothing by default."""
+        """Item embeddings by modality, [n_items, d] each, for `mmprep tsne`; empty by default."""
         return {}
 
 
 def embedding_table(rows: int, size: int, init: str = "xavier_uniform_") -> nn.Parameter:
-    """A trainable [rows, size] table, by one of torch.nn.init's functions."""
+    """A trainable [rows, size] table, initialised by one of torch.nn.init's functions."""
     table = torch.empty(rows, size)
     getattr(nn.init, init)(table)
     return nn.Parameter(table)
@@ -142,7 +142,7 @@ def embedding_table(rows: int, size: int, init: str = "xavier_uniform_") -> nn.P
 def look_up(table: Tensor, index: Tensor) -> Tensor:
     """The rows [batch, d] of a [n, d] table.
 
-    `table[index]` gives the same, but its gradient is summed by threads in any order, so that two runs would differ.
+    `table[index]` gives the same values, but threads sum its gradient in any order, so that two runs would differ.
     """
     return embedding(index, table)
 

@@ -1,4 +1,4 @@
-"""BM3: embeddings that predict each other's dropped-out copies, without negatives (Zhou et al., WWW 2023)."""
+"""BM3: bootstrapped alignment of embeddings with their dropout copies, without negatives (Zhou et al., WWW 2023)."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
@@ -19,10 +19,10 @@ class BM3Params(MultimodalParams):
 
     Attributes:
         layers: hops over the user-item graph.
-        dropout: the share of its numbers that a target lacks.
+        dropout: dropout rate of the target embeddings.
         cl_weight: weight of the modalities' two losses.
         regularisation: weight of all embeddings' norms in the loss.
-        presets: the authors' best settings of three datasets.
+        presets: the authors' best settings on three datasets.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -38,11 +38,11 @@ class BM3Params(MultimodalParams):
 
 
 class BM3(Recommender):
-    """LightGCN with each item's free embedding added once more; the ranking is by a shared linear predictor of it.
+    """LightGCN with a residual connection of items; ranks by a shared linear predictor of the embeddings.
 
-    In training, predictions (online) are to point where embeddings without some of their numbers (targets) do: a
-    user's at the items that the user has, an item's at its users, a modality's at its item and at itself. Nothing is
-    trained through a target. Features have no share in the scores but through what training makes of the rest.
+    Training maximises the cosine of predictions (online) and dropout copies of embeddings (targets): a user's with the
+    user's items, an item's with its users, a modality's with its item and with itself. Targets get no gradient.
+    Features affect scores only through the training of the other parameters.
     """
 
     params_type = BM3Params
@@ -57,7 +57,7 @@ class BM3(Recommender):
         self.items = embedding_table(data.n_items, size)
         self.projections = nn.ModuleDict({m: nn.Linear(self.features.size(m), size) for m in self.features.modalities})
         self.predictor = nn.Linear(size, size)
-        # A bias of zeros would leave an item without features no direction.
+        # The bias keeps its random values: with zeros an item without features would have no direction.
         for linear in (*self.projections.values(), self.predictor):
             nn.init.xavier_normal_(linear.get_parameter("weight"))
 
@@ -65,7 +65,7 @@ class BM3(Recommender):
         """The losses of users and items, of modalities and items, and within modalities; and the norms."""
         del negatives
         all_users, all_items = self.propagated()
-        # Each item of the batch is projected once: that is most of a step's work. A target is the same wherever it is.
+        # Each item of the batch is projected once, since that is most of a step's work, and has a single target.
         own_users, user_rows = torch.unique(users, return_inverse=True)
         own_items, item_rows = torch.unique(positives, return_inverse=True)
         user, user_target = self.views(look_up(all_users, own_users), user_rows)
@@ -84,12 +84,12 @@ class BM3(Recommender):
         }
 
     def views(self, embeddings: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Some rows [batch] of embeddings [n, d]: their predictions, and the targets that they make for others."""
+        """Predictions and targets of the rows [batch] of embeddings [n, d]."""
         targets = dropout(embeddings.detach(), self.params.dropout, self.training)
         return look_up(self.predictor(embeddings), rows), look_up(targets, rows)
 
     def propagated(self) -> tuple[Tensor, Tensor]:
-        """The embeddings of users and items before the predictor."""
+        """Embeddings of users and items before the predictor."""
         nodes = lightgcn(self.adjacency, torch.cat([self.users, self.items]), self.params.layers)
         users, items = torch.split(nodes, [self.n_users, self.n_items])
         return users, items + self.items

@@ -50,5 +50,5 @@ class BPR(Recommender):
         }
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """The two tables."""
+        """The embedding tables of users and items."""
         return self.users, self.items

@@ -40,24 +40,24 @@ class CAmgrParams(MultimodalParams):
     """Section `recommenders.camgr`.
 
     Attributes:
-        layers: hops over the user-item graph; CAmgr leaves it open.
-        ui_conv: those hops by graph attention (`gat`) or as in LightGCN.
-        gat_act: what follows each hop of `gat`.
-        refine: what the features gate: items and the mean of their users (`purify`), items alone as in MGCN (`items`),
-            or nothing, so that projected features go on as they are (`none`, the paper's w/o IUD).
-        item_norm: how items are averaged over a modality's graph: `row` divides by the item's own weights, `sym_out` as
-            in MGCN.
-        user_norm: how users are over items: the mean by `row`, D^-1/2 R D^-1/2 by `sym_out`.
+        layers: hops over the user-item graph; not stated by CAmgr.
+        ui_conv: convolution over that graph: graph attention (`gat`) or as in LightGCN.
+        gat_act: activation after each hop of `gat`.
+        refine: the embeddings that features gate: items plus the mean of their users (`purify`), items only as in MGCN
+            (`items`), or none, with projected features unchanged (`none`, the paper's w/o IUD).
+        item_norm: normalisation of a modality's item graph: `row` divides by the item's own weights, `sym_out` as in
+            MGCN.
+        user_norm: normalisation of the users' items: the mean (`row`), or D^-1/2 R D^-1/2 (`sym_out`).
         fusion: of modalities: by cross-attention, as in MGCN (`shared`), or their mean without gates (`mean`, the
             paper's w/o CAFF).
-        attn_scope: what a node attends to: `all` nodes, those of its `type`, those of the `batch`, its neighbours in
-            the graphs of items or a user's items (`neigh`), or parts of its own embedding (`node`).
-        attn_chunks: how many parts, for `node`; they divide the embedding.
-        query_modality: which modality asks; keys and values are the mean of the others.
-        share_qkv: whether the common and the distinct part have the same queries, keys and values.
+        attn_scope: keys of a node's attention: `all` nodes, those of its `type`, those of the `batch`, its neighbours
+            in the item graphs or a user's items (`neigh`), or parts of its own embedding (`node`).
+        attn_chunks: number of parts for `node`; must divide the embedding size.
+        query_modality: modality of the queries; keys and values are the mean of the others.
+        share_qkv: whether the common and the distinct part share queries, keys and values.
         alpha1: weight of the contrast of fused and behaviour embeddings; 0.001 to 0.1 in the paper's own search.
-        alpha2: weight of the squared final embeddings in the loss; the paper leaves it open.
-        cl_unique_ids: whether the contrast has each user and item of a batch once.
+        alpha2: weight of the squared final embeddings in the loss; not stated in the paper.
+        cl_unique_ids: whether each user and item of a batch occurs only once in the contrast.
         temperature: tau of the contrast.
     """
 
@@ -92,13 +92,13 @@ class CAmgrParams(MultimodalParams):
 
 
 class CAmgr(Recommender):
-    """Behaviour embeddings by graph attention, and beside them what two modalities share and in what they differ.
+    """Behaviour embeddings by graph attention, plus the common and distinct parts of two modalities.
 
-    Modalities are purified by items and the users who have them, smoothed over each one's graph of items, and go to
-    users by the mean. The text asks and the image answers, by attention of each node to all
+    Modalities are purified by items and their users, smoothed over each modality's item graph, and averaged for users.
+    Text gives the queries and images the keys and values of attention of each node to all
     (docs/papers/camgr.md#cross-attention). Only the rows of a batch are computed, each exactly, in blocks
-    (docs/papers/camgr.md#attention-scope). Where CAmgr's equations cannot be meant as printed, docs/papers/camgr.md
-    says what is done instead. The preset `ancestor` is MGCN.
+    (docs/papers/camgr.md#attention-scope). docs/papers/camgr.md resolves equations that cannot be meant as printed.
+    The preset `ancestor` is MGCN.
     """
 
     params_type = CAmgrParams
@@ -132,14 +132,14 @@ class CAmgr(Recommender):
 
     @property
     def answering(self) -> list[str]:
-        """The modalities that give keys and values: all but the one that asks, or that if there is no other."""
+        """Modalities of keys and values: all except the query modality, or that one if it is the only one."""
         return [m for m in self.features.modalities if m != self.query] or [self.query]
 
     def scope(self, data: TrainingData) -> AttentionScope:
-        """What nodes attend to.
+        """The attention scope of nodes.
 
         Raises:
-            ParamsError: the embedding cannot be cut into equal parts.
+            ParamsError: the embedding cannot be split into equal parts.
         """
         params = self.params
         if params.attn_scope == "node" and params.embedding_size % params.attn_chunks:
@@ -186,7 +186,7 @@ class CAmgr(Recommender):
         return torch.stack(hops).mean(dim=0)
 
     def item_views(self) -> dict[str, Tensor]:
-        """Each modality's refined features, before they are smoothed, [n_items, d] each.
+        """Each modality's refined features before smoothing, [n_items, d] each.
 
         Source: docs/papers/camgr.md#purification.
         """
@@ -199,14 +199,14 @@ class CAmgr(Recommender):
         return {m: self.purifiers[m](source, view) for m, view in views.items()}
 
     def views(self) -> dict[str, Tensor]:
-        """Each modality's features of users, then items (docs/papers/camgr.md#user-views), [n, d] each."""
+        """Each modality's views of users, then items (docs/papers/camgr.md#user-views), [n, d] each."""
         views = self.item_views()
         of_items = torch.cat([self.neighbours[m](view) for m, view in views.items()], dim=1)
         both = torch.cat([self.of_users(of_items), of_items])
         return dict(zip(views, torch.split(both, self.embedding_size, dim=1), strict=True))
 
     def fuse(self, nodes: Tensor, behaviour: Tensor) -> Tensor:
-        """What the modalities add to the behaviour [b, d] of chosen nodes, [b] indices, ascending, [b, d]."""
+        """Fused modalities [b, d] of nodes [b], ascending indices, with behaviour [b, d]."""
         views = self.views()
         if self.params.fusion == "attention":
             answers = torch.stack([views[m] for m in self.answering]).mean(dim=0)
@@ -230,10 +230,10 @@ class CAmgr(Recommender):
 
 
 def asking(modalities: Sequence[str], wanted: str) -> str:
-    """The modality that gives queries.
+    """The query modality.
 
     Raises:
-        ParamsError: there are several, and not the one that is wanted.
+        ParamsError: there are several modalities, and none has that name.
     """
     if wanted not in modalities and len(modalities) > 1:
         expected = f"expected one of those that training reads ({', '.join(modalities)})"
@@ -242,14 +242,14 @@ def asking(modalities: Sequence[str], wanted: str) -> str:
 
 
 def user_weights(data: TrainingData, norm: Normalisation) -> csr_array:
-    """How users average over items, [n_users, n_items] (docs/papers/camgr.md#user-views)."""
+    """Weights of items in the users' views, [n_users, n_items] (docs/papers/camgr.md#user-views)."""
     if norm == "row":
         return data.graphs["interaction/user_mean"]
     return data.graphs["interaction/symmetric"][: data.n_users, data.n_users :]
 
 
 def neighbourhood(data: TrainingData, modalities: Sequence[str]) -> csr_array:
-    """Whom users and items attend to in scope `neigh`: users their items, items their neighbours in these graphs.
+    """Attention graph of scope `neigh`: users attend to their items, items to their neighbours in these graphs.
 
     [n_users + n_items] squared, users first (docs/papers/camgr.md#attention-scope).
     """

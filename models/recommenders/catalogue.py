@@ -1,4 +1,4 @@
-"""The recommenders that mmprep knows, one row each. Imports none of them: each takes seconds of torch."""
+"""Catalogue of recommenders, one row each. Imports none of them, since importing torch takes seconds."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,15 +15,15 @@ ITEM_GRAPHS = {"knn", "mixed", "consistent", "cooccurrence"}
 
 @dataclass(frozen=True)
 class RecommenderDescription:
-    """A recommender and what it reads.
+    """A recommender and its inputs.
 
     Attributes:
-        name: as params.yaml names it, and its module in mmprep.models.recommenders.
+        name: its name in params.yaml and of its module in mmprep.models.recommenders.
         class_name: its class in that module.
-        paper: where it was published.
+        paper: its publication.
         multimodal: whether it reads item features.
-        graphs: the kinds of graph that it reads, see mmprep.pipeline.graphs.catalogue.
-        tokens: whether it reads items' patches and tokens, and the graphs among them.
+        graphs: kinds of graph that it reads, see mmprep.pipeline.graphs.catalogue.
+        tokens: whether it reads items' patches and tokens with their intra-item graphs.
     """
 
     name: str
@@ -35,17 +35,17 @@ class RecommenderDescription:
 
     @property
     def reads(self) -> str:
-        """What it reads beside graphs."""
+        """Its inputs other than graphs."""
         return "interactions" + ", features" * self.multimodal + ", patches and tokens" * self.tokens
 
     @property
     def module(self) -> str:
-        """The module that holds its class."""
+        """Full name of the module with its class."""
         return f"mmprep.models.recommenders.{self.name}"
 
     @property
     def group(self) -> str:
-        """The list in section `train` under which it belongs."""
+        """The list in section `train` that it belongs to."""
         if self.tokens:
             return "token_based"
         if not self.multimodal:
@@ -54,8 +54,8 @@ class RecommenderDescription:
 
     def load(self) -> "type[Recommender]":
         """Import the recommender's class."""
-        found: type[Recommender] = getattr(import_module(self.module), self.class_name)
-        return found
+        recommender: type[Recommender] = getattr(import_module(self.module), self.class_name)
+        return recommender
 
 
 DESCRIPTIONS = (
@@ -115,11 +115,11 @@ def describe(name: str, place: str = "recommender") -> RecommenderDescription:
     """The description of a recommender.
 
     Args:
-        name: its name.
-        place: where the name was given, for the message.
+        name: the recommender's name.
+        place: the parameter or option with that name, for the message.
 
     Raises:
-        ParamsError: there is no such recommender.
+        ParamsError: no recommender has that name.
     """
     if name not in CATALOGUE:
         raise ParamsError(f"{place}: found {name!r}, expected a recommender{suggestion(name, CATALOGUE)}")

@@ -1,4 +1,4 @@
-"""DA-MRS: item graphs, feedback and alignment made robust against noise, over any backbone (Xv et al., KDD 2024)."""
+"""DA-MRS: denoised item graphs, feedback and alignment for any backbone (Xv et al., KDD 2024)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, Literal, Self
@@ -23,47 +23,47 @@ from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.graphs.params import Weight
 
 BEHAVIOUR = "behaviour"
-"""The view by the graph of items that have users in common."""
+"""Name of the view by the item co-occurrence graph."""
 
 BLOCK_TRIPLES = 2**16
-"""Interactions whose reliabilities are estimated at once."""
+"""Number of interactions per block when reliabilities are estimated."""
 
 NORM_WEIGHTS = {"bpr": 0.1, "lightgcn": 0.0, "vbpr": 0.1}
-"""What the authors' runs have, by backbone."""
+"""Weights in the authors' runs, by backbone."""
 
 
 class DAMRSParams(MultimodalParams):
     """Section `recommenders.da_mrs`. The defaults are the authors' code; preset `paper` is the paper as printed.
 
     Attributes:
-        backbone: what users and items are embedded by: `bpr` (matrix factorisation), `lightgcn` or `vbpr`, which alone
-            reads the features beside their graphs, and may train them.
+        backbone: model of users' and items' embeddings: `bpr` (matrix factorisation), `lightgcn`, or `vbpr`, the only
+            one that reads features in addition to their graphs, and may train them.
         layers: hops of `lightgcn` over the user-item graph.
-        item_layers: hops over the graphs of items.
+        item_layers: hops over the item graphs.
         denoise_graph: whether modalities' graphs are the consistent ones; else those of plain nearest neighbours.
-        iib_weights: whether edges of the behaviour graph count alike (`binary`), or by their common users (`count`).
+        iib_weights: weights of the behaviour graph: all 1 (`binary`), or the numbers of common users (`count`).
         ti_scale: whether an item is the `sum` of its own embedding and the mean of its views, or the `mean` of the two.
         regularisation: weight of the norms of the backbone's embeddings; null is 0.1 for `bpr` and `vbpr`, and 0 for
             `lightgcn`.
         dbpr: whether feedback is denoised; else the ranking loss is BPR.
-        dbpr_form: whose denoised loss: the authors' code (`official`) or as printed (`paper`).
-        alpha: power of the mean preference in f, the reliability of observed feedback.
-        beta: power in f of exp(-variance) of the preferences by the views.
-        gamma: power of g, the chance that feedback is observed although the item is not liked.
+        dbpr_form: denoised loss as in the authors' code (`official`) or as printed (`paper`).
+        alpha: exponent of the mean preference in f, the reliability of observed feedback.
+        beta: exponent in f of exp(-variance) of the preferences by the views.
+        gamma: exponent of g, the probability that feedback is observed although the item is not liked.
         use_f: whether f is estimated; else it is 1.
         use_g: whether g is estimated; else it is 0.
         fg_grad: whether f and g get gradients.
         lambda1: weight of the alignment by user preference.
-        au_form: whether preferences are probabilities of pairs (`official`) or distributions over all items (`paper`).
-        au_stopgrad: `id` aligns the views to behaviour alone, `none` each to the other.
-        lambda2: weight of the alignment by graded item relations. From 0.1 on it has ruined the authors' training.
-        ai_mode: which items are positives: those similar by several modalities and, in a second contrast, by one
-            (`both`); all of them alike (`sp`); the former alone (`mp`).
-        ai_neg: the negatives: `all` items, or those of the `batch`, which takes less time, as in the paper.
-        ai_multi: how many items are similar by several modalities.
-        ai_single: how many more by one.
-        ai_exclude_self: whether an item is left out of its own relations.
-        temperature: tau of the alignment by item relations; below 0.05 exponentials leave the range of f32.
+        au_form: preferences as probabilities of pairs (`official`) or distributions over all items (`paper`).
+        au_stopgrad: `id` aligns only the views to behaviour, `none` each to the other.
+        lambda2: weight of the alignment by graded item relations. From 0.1 on it ruined the authors' training.
+        ai_mode: positive items: those similar by several modalities and, in a second contrast, by one (`both`); all of
+            them equally (`sp`); only the former (`mp`).
+        ai_neg: negatives: `all` items, or those of the `batch`, which is faster and as in the paper.
+        ai_multi: number of items similar by several modalities.
+        ai_single: number of further items similar by one modality.
+        ai_exclude_self: whether an item is excluded from its own relations.
+        temperature: tau of the alignment by item relations; below 0.05 exponentials overflow f32.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -121,18 +121,18 @@ class DAMRSParams(MultimodalParams):
 
     @property
     def denoising(self) -> FeedbackDenoising:
-        """How f and g are estimated."""
+        """Estimator of f and g."""
         return FeedbackDenoising(self.dbpr_form, self.alpha, self.beta, self.gamma, self.use_f, self.use_g)
 
 
 class DAMRS(Recommender):
-    """A backbone whose items also have views: their neighbours in a graph a modality, and in that of behaviour.
+    """A backbone whose items also have views by their neighbours in each modality's graph and in the behaviour graph.
 
-    A user is the backbone's, an item the sum of the backbone's and the mean of the views. Views tell how far feedback
-    is to be believed (eq 6-8; docs/papers/da_mrs.md#reliabilities), are aligned with the backbone's items by what users
-    prefer (eq 9-10), and bring together what is similar in them. Losses are minimised, and means everywhere
+    A user is the backbone's embedding, an item the sum of the backbone's and the mean of its views. Views determine how
+    reliable feedback is (eq 6-8; docs/papers/da_mrs.md#reliabilities), are aligned with the backbone's items by user
+    preference (eq 9-10), and are contrasted by item similarity. Losses are minimised, and all are means
     (docs/papers/da_mrs.md#loss-signs); the paper prints log-likelihoods and sums. With `vbpr` views are of both halves
-    of an item, which no code shows (docs/papers/da_mrs.md#backbones).
+    of an item, which no published code shows (docs/papers/da_mrs.md#backbones).
     """
 
     params_type = DAMRSParams
@@ -146,7 +146,7 @@ class DAMRS(Recommender):
         self.views = ItemViews(view_graphs(data, params), params.item_layers)
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
-        """The (denoised) ranking loss and those of the alignments whose weight is not 0; the norms where they count."""
+        """The (denoised) ranking loss, and the alignments and norms with a weight other than 0."""
         params, batch = self.params, BatchNodes.of(users, positives, negatives)
         all_users, all_items, sources = self.backbone()
         all_views = self.views(sources)
@@ -191,30 +191,30 @@ class DAMRS(Recommender):
         with torch.set_grad_enabled(self.params.fg_grad and torch.is_grad_enabled()):
             unobserved = evidence.unobserved(user, negative).mean()
             f, g = self.denoising.reliabilities(evidence.by_view(user, positive), unobserved)
-        # By the paper's loss a pair whose g is above f trains the reverse (docs/papers/da_mrs.md#denoised-bpr).
+        # With the paper's loss a pair with g > f trains the reverse ranking (docs/papers/da_mrs.md#denoised-bpr).
         for name, value in {"mean_f": f, "mean_g": g, "share_g_above_f": (g > f).to(g)}.items():
             self.observe(name, value.mean())
         return denoised_bpr(scores[0] - scores[1], f, g, self.params.dbpr_form)
 
     def user_alignment(self, users: Tensor, items: Tensor, views: Sequence[Tensor]) -> Tensor:
-        """How far users' preferences by behaviour are from those by the views' mean, the latter [n, d] each."""
+        """Divergence of users' preferences by behaviour and by the mean of views [n, d] each."""
         official = self.params.au_form == "official"
         sides = [normalize(side, dim=1) if official else side for side in (items, mean(views))]
         return preference_divergence(users, *sides, softmax=not official, fixed=self.params.au_stopgrad == "id")
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """The backbone's users, and items with what their views add."""
+        """The backbone's users, and its items combined with their views."""
         users, items, sources = self.backbone()
         return users, self.final_items(items, self.views(sources))
 
     @torch.inference_mode()
     def reliabilities(self, users: Tensor, positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
-        """F and g of observed interactions as training estimates them, [interactions] each; yn is of all of them.
+        """The f and g of observed interactions as estimated in training, [interactions] each; yn is over all of them.
 
         Args:
             users: [interactions] indices.
-            positives: [interactions] an item that the user has.
-            negatives: [interactions] an item that the user has not.
+            positives: [interactions] an item that the user interacted with.
+            negatives: [interactions] an item that the user did not interact with.
         """
         all_users, items, sources = self.backbone()
         views = self.views(sources)
@@ -243,7 +243,7 @@ def make_backbone(data: TrainingData, params: DAMRSParams) -> FreeBackbone:
 
 
 def view_graphs(data: TrainingData, params: DAMRSParams) -> dict[str, csr_array]:
-    """The graph of each modality, in the order of their names, and that of behaviour."""
+    """Each modality's graph, in the order of their names, and the behaviour graph."""
     kind = "consistent" if params.denoise_graph else "knn"
     content = {m: content_graph(data.graphs[f"{kind}/{m}"]) for m in sorted(data.features)}
     weight: Weight = "cosine" if params.iib_weights == "count" else "binary"
@@ -251,10 +251,10 @@ def view_graphs(data: TrainingData, params: DAMRSParams) -> dict[str, csr_array]
 
 
 def grades(params: DAMRSParams, n_items: int) -> Grades:
-    """Which items the contrast takes for similar; of few items fewer are so by one view alone.
+    """Numbers of similar items in the contrast; with few items, fewer are similar by one view.
 
     Raises:
-        DataError: there are none left to be so.
+        DataError: no items are left to be similar by one view.
     """
     left = n_items - params.ai_multi - params.ai_exclude_self
     if left < 1:

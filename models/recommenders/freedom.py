@@ -1,4 +1,4 @@
-"""FREEDOM: LightGCN on a denoised graph, and items smoothed over a frozen one (Zhou and Shen, MM 2023)."""
+"""FREEDOM: LightGCN on a denoised graph, with items smoothed over a frozen item graph (Zhou and Shen, MM 2023)."""
 
 from typing import Annotated
 
@@ -22,9 +22,9 @@ class FREEDOMParams(MultimodalParams):
     Attributes:
         layers: hops over the user-item graph.
         item_layers: hops over the item graph.
-        dropout: the share of the interactions that an epoch's graph lacks, rho; 0.8 or 0.9 in the authors' own search.
-        regularisation: weight of the ranking by each modality's projected features; 0 to 0.001 in that search. With 0
-            features are read by the item graph alone.
+        dropout: share of interactions dropped from an epoch's graph, rho; 0.8 or 0.9 in the authors' own search.
+        regularisation: weight of the ranking loss by each modality's projected features; 0 to 0.001 in that search.
+            With 0, features enter only through the item graph.
     """
 
     layers: Annotated[int, Field(ge=0)] = 2
@@ -34,11 +34,11 @@ class FREEDOMParams(MultimodalParams):
 
 
 class FREEDOM(Recommender):
-    """The embedding of an item is LightGCN's and the sum of its neighbours' free ones in the graph `mixed`.
+    """An item is LightGCN's embedding plus the sum of its neighbours' free embeddings in the graph `mixed`.
 
-    An epoch trains on a part of the interactions, drawn so that those between popular users and items are the rarer.
-    Before the first epoch, and out of training, the graph is whole. Features have no share in the scores but through
-    the item graph. Their projections have no bias, which would be the same for both items that a loss compares.
+    Each epoch trains on a sample of the interactions, in which those of popular users and items are less likely. Before
+    the first epoch, and outside training, the graph is complete. Features affect scores only through the item graph.
+    Their projections have no bias, which would cancel in the difference of two items' scores.
     """
 
     params_type = FREEDOMParams
@@ -68,13 +68,13 @@ class FREEDOM(Recommender):
         self.epoch_adjacency = SparseOperator(normalised(bipartite(drawn), "sym_out")).to(self.users)
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
-        """The ranking loss by embeddings, and by the projected features of each modality."""
+        """The ranking losses by embeddings and by each modality's projected features."""
         all_users, all_items = self.propagated(self.epoch_adjacency if self.training else self.adjacency)
         user = look_up(all_users, users)
         positive, negative = look_up(all_items, positives), look_up(all_items, negatives)
         terms = {"bpr": bpr(inner(user, positive), inner(user, negative))}
         if self.params.regularisation:
-            # Each item of the batch is projected once: that is most of a step's work.
+            # Each item of the batch is projected once, since that is most of a step's work.
             batch = BatchNodes.of(users, positives, negatives)
             rows = batch.positive_rows - len(batch.users), batch.negative_rows - len(batch.users)
             for modality, projection in self.projections.items():
@@ -85,7 +85,7 @@ class FREEDOM(Recommender):
         return terms
 
     def propagated(self, adjacency: SparseOperator) -> tuple[Tensor, Tensor]:
-        """The embeddings of users and items over a user-item graph and the items' own."""
+        """Embeddings of users and items, propagated over a user-item graph and over the item graph."""
         nodes = lightgcn(adjacency, torch.cat([self.users, self.items]), self.params.layers)
         users, items = torch.split(nodes, [self.n_users, self.n_items])
         smoothed: Tensor = self.items
@@ -94,21 +94,21 @@ class FREEDOM(Recommender):
         return users, items + smoothed
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """The embeddings over the whole user-item graph."""
+        """The embeddings propagated over the complete user-item graph."""
         return self.propagated(self.adjacency)
 
 
 def draw_interactions(weights: csr_array, kept: int) -> csr_array:
-    """Draw interactions one after another without replacement, in proportion to their weights (degree-sensitive).
+    """Sample interactions without replacement, in proportion to their weights (degree-sensitive).
 
     Args:
         weights: positive, [n_users, n_items].
-        kept: how many are drawn.
+        kept: number of interactions to draw.
 
     Returns:
-        A 1 for each drawn one, [n_users, n_items].
+        1 for each drawn interaction, [n_users, n_items].
     """
-    # The order of arrivals at rates w is that of such draws, and unlike torch.multinomial knows no largest number.
+    # The order of exponential arrivals at rates w is that of such draws, without torch.multinomial's size limit.
     arrivals = torch.empty(weights.nnz, dtype=torch.float64).exponential_() / torch.from_numpy(weights.data)
     chosen = torch.topk(arrivals, kept, largest=False).indices.numpy()
     drawn: csr_array = weights.copy()

@@ -1,4 +1,4 @@
-"""What MGCN and its descendant AM2HRec share: behaviour embeddings, and beside them what modalities say of a node."""
+"""Base class of MGCN and its descendant AM2HRec: behaviour embeddings plus fused modality views."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -19,16 +19,16 @@ from mmprep.pipeline.graphs.edges import normalised, weighted
 
 
 class FusedViewsParams(MultimodalParams):
-    """What the sections of such recommenders have.
+    """Keys common to the sections of these recommenders.
 
     Attributes:
         layers: hops of the free embeddings over the user-item graph.
         item_layers: hops of a modality's embeddings over its item graph.
         cl_weight: weight of the contrast of fused and behaviour embeddings; 0.001, 0.01 or 0.1 in the papers' search.
-        cl_unique_ids: whether the contrast has each user and item of a batch once. MGCN's own code has them as often
-            as they occur, so that some are their own negatives.
+        cl_unique_ids: whether each user and item of a batch occurs only once in the contrast. In MGCN's own code they
+            occur as often as in the batch, so that some are their own negatives.
         temperature: tau of the contrast.
-        regularisation: weight of the squares in the loss, of final embeddings if nothing else is said.
+        regularisation: weight of the squared final embeddings in the loss.
     """
 
     layers: Annotated[int, Field(ge=0)] = 2
@@ -40,10 +40,10 @@ class FusedViewsParams(MultimodalParams):
 
 
 class BehaviourPlusModalities(Recommender):
-    """Behaviour embeddings by LightGCN, to which each node's fused views are added, one view a modality.
+    """LightGCN's behaviour embeddings plus each node's fused views, one view per modality.
 
-    Items' views go over each modality's item graph, then to users over the user-item graph (AM2HRec, eq 14-19 and
-    22-24; MGCN says the same).
+    Items' views are propagated over each modality's item graph, then to users over the user-item graph (AM2HRec,
+    eq 14-19 and 22-24; the same in MGCN).
     """
 
     def __init__(self, data: TrainingData, params: FusedViewsParams) -> None:
@@ -62,7 +62,7 @@ class BehaviourPlusModalities(Recommender):
 
     @property
     def item_hops(self) -> int:
-        """Hops over the item graphs."""
+        """Number of hops over the item graphs."""
         return self.params.item_layers
 
     @abstractmethod
@@ -71,12 +71,12 @@ class BehaviourPlusModalities(Recommender):
 
     @abstractmethod
     def fuse(self, views: Tensor, behaviour: Tensor) -> Tensor:
-        """What the modalities add to the behaviour [n, d] of nodes whose views are [n, modalities d], [n, d]."""
+        """Fuse the views [n, modalities d] of nodes with behaviour [n, d] into [n, d]."""
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The ranking loss, the contrast of fused and behaviour embeddings, and the final ones' squares."""
         batch = BatchNodes.of(users, positives, negatives)
-        # Fusion is a node's own affair: only the batch's nodes are fused.
+        # Fusion is independent for each node, so only the batch's nodes are fused.
         of_items, behaviour = self.encode_views()
         views = torch.cat([look_up(self.views_of_users(of_items), batch.users), look_up(of_items, batch.items)])
         behaviour = look_up(behaviour, batch.nodes(self.n_users))
@@ -95,25 +95,25 @@ class BehaviourPlusModalities(Recommender):
         return lightgcn(self.adjacency, torch.cat([self.users, self.items]), self.params.layers)
 
     def projected(self) -> dict[str, Tensor]:
-        """Each modality's features, mapped to embeddings, [n_items, d]."""
+        """Each modality's projected features, [n_items, d]."""
         return {m: self.projections[m](self.features[m]) for m in self.features.modalities}
 
     def smoothed(self, views: Mapping[str, Tensor]) -> Tensor:
-        """Each modality's view of items after its item graph, side by side, [n_items, modalities d]."""
-        found = []
+        """Views of items smoothed over each modality's item graph, concatenated, [n_items, modalities d]."""
+        smoothed = []
         for modality, view in views.items():
             for _ in range(self.item_hops):
                 view = self.neighbours[modality](view)
-            found.append(view)
-        return torch.cat(found, dim=1)
+            smoothed.append(view)
+        return torch.cat(smoothed, dim=1)
 
     def views_of_users(self, of_items: Tensor) -> Tensor:
-        """The users' views of those of items [n_items, modalities d], [n_users, modalities d]."""
+        """The users' views from the items' views [n_items, modalities d], [n_users, modalities d]."""
         views: Tensor = self.of_users(of_items)
         return views
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Behaviour and fused modalities, added."""
+        """Sum of behaviour and fused modalities."""
         of_items, behaviour = self.encode_views()
         final = behaviour + self.fuse(torch.cat([self.views_of_users(of_items), of_items]), behaviour)
         users, items = torch.split(final, [self.n_users, self.n_items])
@@ -121,7 +121,7 @@ class BehaviourPlusModalities(Recommender):
 
 
 def smoothing(neighbours: csr_array) -> csr_array:
-    """The item graph [n_items, n_items] by whose weights gated embeddings are summed.
+    """The normalised item graph [n_items, n_items] over which views are smoothed.
 
     Source: docs/papers/am2hrec.md#item-graphs.
     """

@@ -1,4 +1,4 @@
-"""LATTICE: LightGCN, and items smoothed over a graph that is learned from their features (Zhang et al., MM 2021)."""
+"""LATTICE: LightGCN with items smoothed over a graph learned from their features (Zhang et al., MM 2021)."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -24,9 +24,9 @@ class LATTICEParams(MultimodalParams):
     Attributes:
         layers: hops of the free embeddings over the user-item graph.
         item_layers: hops over the latent item graph.
-        k: neighbours an item and modality in the learned part of that graph, itself among them.
-        feature_size: of the projected features by which neighbours are learned.
-        raw_share: lambda, the share of the raw features' graph in the latent one; the learned part has the rest.
+        k: neighbours per item and modality in the learned part of that graph, including the item itself.
+        feature_size: dimension of the projected features that determine the learned neighbours.
+        raw_share: lambda, weight of the raw features' graph in the latent one; the learned part has 1 - lambda.
         regularisation: weight of the squared final embeddings in the loss; 0 to 0.001 in the authors' own search.
     """
 
@@ -40,14 +40,14 @@ class LATTICEParams(MultimodalParams):
 
 
 class LATTICE(Recommender):
-    """The embedding of an item is LightGCN's and, at length 1, what its neighbours in a latent graph have in common.
+    """An item is LightGCN's embedding plus its L2-normalised smoothed embedding over a latent item graph.
 
-    The latent graph is lambda times that of the raw features, fixed, and 1 - lambda times that of projected features;
-    modalities have shares in both, by a softmax. It is built in the first step of an epoch, through which alone
-    projections and shares are trained, and stays for the other steps, as in the authors' code. Ranking builds it anew.
+    The latent graph is lambda times the fixed graph of raw features plus 1 - lambda times the graph of projected
+    features; in both, modalities are weighted by a softmax. It is built in the first step of an epoch, the only one
+    that trains projections and weights, and kept for the other steps, as in the authors' code. Ranking rebuilds it.
 
-    Where the paper leaves it open, this follows that code too: the learned graphs are normalised after they are
-    summed, and users and items average over their neighbours and themselves, (D + I)^-1 (A + I), where LightGCN has
+    Details that the paper omits follow that code too: the learned graphs are normalised after they are summed, and
+    users and items average over their neighbours and themselves, (D + I)^-1 (A + I), where LightGCN has
     D^-1/2 A D^-1/2. Negative similarities count as 0 here, so that no row sum can vanish
     (docs/papers/conventions.md#negative-weights).
     """
@@ -75,7 +75,7 @@ class LATTICE(Recommender):
             nn.init.xavier_uniform_(projection.get_parameter("weight"))
 
     def begin_epoch(self) -> None:
-        """Forget the last epoch's graph; the first step builds another."""
+        """Discard the last epoch's graph; the first step builds a new one."""
         self.epoch_graph = None
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
@@ -89,7 +89,7 @@ class LATTICE(Recommender):
         }
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """LightGCN's embeddings, the items' with the smoothed ones at length 1."""
+        """LightGCN's embeddings, plus the normalised smoothed ones for items."""
         nodes = lightgcn(self.adjacency, torch.cat([self.users, self.items]), self.params.layers)
         users, items = torch.split(nodes, [self.n_users, self.n_items])
         graph = self.latent_graph()
@@ -99,7 +99,7 @@ class LATTICE(Recommender):
         return users, items + normalize(smoothed, dim=1)
 
     def latent_graph(self) -> Callable[[Tensor], Tensor]:
-        """The item graph, as a product with [n_items, d]: the epoch's, or one that is built from the parameters."""
+        """The item graph as a product with [n_items, d]: the epoch's, or one built from the current parameters."""
         if self.training and self.epoch_graph is not None:
             return self.epoch_graph
         shares = torch.softmax(self.importance, dim=0)
@@ -115,12 +115,12 @@ class LATTICE(Recommender):
         return product
 
     def learned_graph(self, shares: Tensor) -> LearnedGraph:
-        """The modalities' neighbours by projected features, mixed and normalised."""
+        """Mixture of the modalities' nearest-neighbour graphs by projected features, normalised."""
         graphs = [cosine_graph(self.projections[m](self.features[m]), self.params.k) for m in self.modalities]
         return mixture(graphs, shares).normalised()
 
     def mixed_matrix(self, shares: Tensor, learned: LearnedGraph) -> csr_array:
-        """The item graph as a matrix without gradient, so that a product is one instead of three."""
+        """The item graph as one matrix without gradient, which takes one product instead of three."""
         raw_share = self.params.raw_share
         matrix = (1 - raw_share) * learned.to_matrix()
         for modality, share in zip(self.modalities, shares.tolist(), strict=True):
@@ -129,10 +129,10 @@ class LATTICE(Recommender):
 
 
 def with_self_loops(graph: csr_array) -> csr_array:
-    """Whom a node averages over in a graph of all nodes: its neighbours and itself, all alike."""
+    """Row-normalised binary graph of all nodes with self loops."""
     return normalised(csr_array(weighted(graph, "binary") + eye_array(graph.shape[0], dtype=graph.dtype)), "row")
 
 
 def normalised_cosines(graph: csr_array) -> csr_array:
-    """A modality's raw graph, its weights divided by the root of both ends' row sums."""
+    """A modality's raw graph, each weight divided by the root of both nodes' row sums."""
     return normalised(weighted(graph, "cosine"), "sym_out")

@@ -1,4 +1,4 @@
-"""LGMRec: local user interests from the graph, global ones from hypergraphs of modalities (Guo et al., AAAI 2024)."""
+"""LGMRec: local interests by graph propagation, global ones by modality hypergraphs (Guo et al., AAAI 2024)."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
@@ -18,17 +18,17 @@ from mmprep.models.recommenders.base import MultimodalParams, Recommender, Train
 
 
 class LGMRecParams(MultimodalParams):
-    """Section `recommenders.lgmrec`. The defaults are those for Baby.
+    """Section `recommenders.lgmrec`. The defaults are the settings for Baby.
 
     Attributes:
         layers: hops of the free embeddings over the user-item graph.
-        modality_layers: hops of a modality's embeddings over it; the last one counts.
-        hyper_layers: times that embeddings go from items to hyperedges and back, F.
-        hyperedges: of each modality, n_h.
-        keep_rate: the share of a hypergraph's incidences that dropout keeps in training.
-        alpha: weight of the global embeddings, which have length 1 before.
+        modality_layers: hops of a modality's embeddings over it, of which the last is used.
+        hyper_layers: number of passes from items to hyperedges and back, F.
+        hyperedges: number of hyperedges per modality, n_h.
+        keep_rate: share of a hypergraph's incidences that dropout keeps in training.
+        alpha: weight of the global embeddings, after L2 normalisation.
         gumbel_temperature: tau of the softmax over hyperedges.
-        cl_weight: weight of the contrast of hypergraphs, which is a sum over the batch.
+        cl_weight: weight of the contrast of hypergraphs, a sum over the batch.
         temperature: tau of that contrast.
         regularisation: weight of the final embeddings' norms in the loss.
     """
@@ -52,11 +52,11 @@ class LGMRecParams(MultimodalParams):
 
 
 class LGMRec(Recommender):
-    """Free and modality embeddings over the user-item graph, and hyperedges that items and users share.
+    """Free and modality embeddings propagated over the user-item graph, plus hyperedges shared by items and users.
 
-    Incidences come from raw features (docs/papers/mgnm.md#incidence), and what hyperedges have gathered from items goes
-    to users too (docs/papers/mgnm.md#hypergraph). LGMRec's own code draws Gumbel noise in evaluation as well; here
-    embeddings without training are exact (docs/papers/baselines.md#lgmrec).
+    Incidences come from raw features (docs/papers/mgnm.md#incidence), and hyperedge embeddings, aggregated from items,
+    are passed to users too (docs/papers/mgnm.md#hypergraph). LGMRec's own code draws Gumbel noise in evaluation as
+    well; here embeddings outside training are deterministic (docs/papers/baselines.md#lgmrec).
     """
 
     params_type = LGMRecParams
@@ -77,7 +77,7 @@ class LGMRec(Recommender):
         )
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
-        """The ranking loss, the contrast of hypergraphs if there are two, and the final embeddings' norms."""
+        """The ranking loss, the final embeddings' norms, and with several modalities the contrast of hypergraphs."""
         batch = BatchNodes.of(users, positives, negatives)
         free, local, of_users, of_items = self.encode_views()
         nodes = batch.nodes(self.n_users)
@@ -91,11 +91,11 @@ class LGMRec(Recommender):
         return terms
 
     def encode_views(self) -> tuple[Tensor, Tensor, list[HyperEmbeddings], list[HyperEmbeddings]]:
-        """What the final embeddings are made of.
+        """The components of the final embeddings.
 
         Returns:
-            The propagated free embeddings, users before items, [n, d]; those of the modalities, side by side,
-            [n, modalities d]; a hypergraph a modality for users, and one for items.
+            The propagated free embeddings, users before items, [n, d]; the modalities' propagated embeddings,
+            concatenated, [n, modalities d]; one hypergraph per modality for users; the same for items.
         """
         free = lightgcn(self.adjacency, torch.cat([self.users, self.items]), self.params.layers)
         projected, logits = self.projected()
@@ -106,7 +106,7 @@ class LGMRec(Recommender):
         return free, local, of_users, of_items
 
     def projected(self) -> tuple[Tensor, Tensor]:
-        """Each modality's embeddings of items and logits of their incidences, side by side.
+        """Each modality's item embeddings and incidence logits, concatenated.
 
         Source: docs/papers/baselines.md#lgmrec.
 
@@ -114,7 +114,7 @@ class LGMRec(Recommender):
         """
         both = []
         for modality in self.features.modalities:
-            # One pass over the features, which are far wider than what they are mapped to.
+            # One product with the features, which are far wider than the outputs.
             weights = torch.cat(
                 [maps[modality].get_parameter("weight") for maps in (self.projections, self.hyperedges)]
             )
@@ -128,7 +128,7 @@ class LGMRec(Recommender):
 
         Args:
             items: the items' propagated free embeddings, [n_items, d].
-            logits: [n_items, modalities n_h]; a user's are the sum of those of the user's items.
+            logits: [n_items, modalities n_h]; a user's logits are the sum of those of the user's items.
         """
         of_users, of_items = [], []
         sides = (torch.split(side, self.params.hyperedges, dim=1) for side in (self.interactions(logits), logits))
@@ -140,12 +140,12 @@ class LGMRec(Recommender):
         return of_users, of_items
 
     def incidence(self, logits: Tensor) -> Tensor:
-        """The incidence [n, n_h] of logits; in training with noise and dropout."""
+        """The incidence [n, n_h] from logits; in training with noise and dropout."""
         temperature, keep_rate = self.params.gumbel_temperature, self.params.keep_rate
         return drawn_incidence(logits, temperature, keep_rate, training=self.training)
 
     def combined(self, free: Tensor, local: Tensor, hyper: Tensor) -> Tensor:
-        """The final embeddings [n, d] of nodes: free ones, each modality's direction, and the global direction."""
+        """Final embeddings [n, d]: the free ones plus the normalised ones of each modality and of the hypergraphs."""
         directions = [normalize(view, dim=1) for view in torch.split(local, self.embedding_size, dim=1)]
         return free + torch.stack(directions).sum(dim=0) + self.params.alpha * normalize(hyper, dim=1)
 
@@ -158,12 +158,12 @@ class LGMRec(Recommender):
 
 
 def ranking_terms(final: Tensor, batch: BatchNodes, regularisation: float) -> dict[str, Tensor]:
-    """The ranking loss `bpr` of a batch, and the weighted norms of its embeddings, `norm`.
+    """The ranking loss `bpr` of a batch and the weighted norms of its embeddings, `norm`.
 
     Args:
-        final: the final embeddings [a + b, d] of the batch's users and items, each once.
-        batch: says where triples find them.
-        regularisation: the norms' weight.
+        final: final embeddings [a + b, d] of the batch's distinct users and items.
+        batch: the rows of `final` for each triple.
+        regularisation: weight of the norms.
     """
     user, positive, negative = (
         look_up(final, rows) for rows in (batch.user_rows, batch.positive_rows, batch.negative_rows)

@@ -1,4 +1,4 @@
-"""LightGCN: embeddings averaged over propagations on the user-item graph (He et al., SIGIR 2020)."""
+"""LightGCN: mean of embeddings propagated over the user-item graph (He et al., SIGIR 2020)."""
 
 from typing import Annotated
 
@@ -31,7 +31,7 @@ class LightGCNParams(RecommenderParams):
 
 
 class LightGCN(Recommender):
-    """Free embeddings, propagated over the normalised user-item graph without weights or activations (eq 3-4, 8)."""
+    """Free embeddings propagated over the normalised user-item graph without weights or activations (eq 3-4, 8)."""
 
     params_type = LightGCNParams
 

@@ -1,4 +1,4 @@
-"""MDR-CHCA: words and regions aligned by way of phrases, and a contrast weighted by confidence.
+"""MDR-CHCA: hierarchical alignment of words and image regions via phrases, with confidence-weighted contrast.
 
 Source: docs/papers/mdr_chca.md.
 
@@ -30,7 +30,7 @@ from mmprep.models.recommenders.base import (
     look_up,
 )
 
-CHUNK_ITEMS = 1024  # encoded at once for ranking
+CHUNK_ITEMS = 1024  # number of items encoded at once for ranking
 
 
 class MDRCHCAParams(RecommenderParams, ContrastParams):
@@ -38,28 +38,28 @@ class MDRCHCAParams(RecommenderParams, ContrastParams):
 
     Attributes:
         layers: hops of the free embeddings over the user-item graph.
-        n_patches: patches a photo; fewer than the encoder gives are means of squares of them. None takes all.
-        n_tokens: tokens of a text that are read, L.
-        token_layers: of the convolution among an item's patches or tokens, Lg.
-        graph_level: whether that goes over each item's own graph, or `item`: items over one of items
+        n_patches: patches per photo; fewer than the encoder's are pooled as means of squares. None keeps all.
+        n_tokens: maximum number of tokens per text, L.
+        token_layers: number of layers of the convolution among an item's patches or tokens, Lg.
+        graph_level: graph of that convolution: each item's own (`intra`), or one of items (`item`)
             (docs/papers/mdr_chca.md#intra-item-graphs).
-        item_k: neighbours an item in the latter, itself among them.
+        item_k: neighbours per item in the graph of items, including the item itself.
         self_attention: whether patches and tokens are mixed with their self-attention.
-        n_phrases: of a text, Kp.
-        k_r: regions a phrase.
-        k_p: phrases a region.
-        k_s: connections a word or region.
-        heads: of the attention between words and regions; they divide `embedding_size`.
-        align: `full` is the variant MDR-CHCA-A: every word sees every region.
+        n_phrases: number of phrases per text, Kp.
+        k_r: number of regions per phrase.
+        k_p: number of phrases per region.
+        k_s: number of connections per word or region.
+        heads: number of heads of the attention between words and regions; must divide `embedding_size`.
+        align: `full` is the variant MDR-CHCA-A: every word attends to every region.
         renormalise: whether the k_s connections sum to 1 again (docs/papers/mdr_chca.md#token-alignment).
-        residual: whether words and regions keep their own vectors beside what they see.
-        pool: whether an item's words and regions are averaged alike, or by confidence
+        residual: whether attention has a residual connection to the words' and regions' own vectors.
+        pool: plain mean of an item's words and regions (`mean`), or mean weighted by confidence (`conf`)
             (docs/papers/mdr_chca.md#pooling).
-        fusion_w: what weights text and photo.
-        use_item_id: whether an item's free embedding is added to its content; `false` is the paper's letter
+        fusion_w: weights of text and photo: one number, one per dimension, or a gate.
+        use_item_id: whether an item's free embedding is added to its content; `false` is the paper as printed
             (docs/papers/mdr_chca.md#item-vector).
-        lambda_cc: weight of the contrast; 0 leaves it out. 0.01, 0.05 and 0.1 are worth trying.
-        pretrain_epochs: in which the contrast alone trains the content, which then stays as it is while embeddings are
+        lambda_cc: weight of the contrast; 0 disables it. 0.01, 0.05 and 0.1 are worth trying.
+        pretrain_epochs: epochs in which only the contrast trains the content, which is then frozen while embeddings are
             trained, for diagnosis (docs/papers/mdr_chca.md#pretraining). They count for `patience`.
         regularisation: lambda2, weight of the squared final embeddings in the loss.
     """
@@ -94,7 +94,7 @@ class MDRCHCAParams(RecommenderParams, ContrastParams):
     @field_validator("heads")
     @classmethod
     def dividing(cls, heads: int, others: ValidationInfo) -> int:
-        """Check that heads share the dimensions out; raises ValueError."""
+        """Check that the heads divide the embedding size; raises ValueError."""
         size = others.data.get("embedding_size", heads)
         if size % heads:
             raise ValueError(f"a divisor of embedding_size, {size}")
@@ -103,14 +103,14 @@ class MDRCHCAParams(RecommenderParams, ContrastParams):
     @field_validator("pretrain_epochs")
     @classmethod
     def trained_by_something(cls, pretrain_epochs: int, others: ValidationInfo) -> int:
-        """Check that there is a contrast to train by alone; raises ValueError."""
+        """Check that pretraining has a contrast with a weight other than 0; raises ValueError."""
         if pretrain_epochs and not others.data.get("lambda_cc", 1):
             raise ValueError("0, as lambda_cc is")
         return pretrain_epochs
 
     @property
     def alignment(self) -> AlignmentSettings:
-        """How words and regions are aligned."""
+        """Settings of the alignment of words and regions."""
         return AlignmentSettings(
             phrases=self.n_phrases,
             regions_of_phrase=self.k_r,
@@ -124,10 +124,10 @@ class MDRCHCAParams(RecommenderParams, ContrastParams):
 
 
 class MDRCHCA(Recommender):
-    """LightGCN's embeddings and, added to an item's, what its words see of its photo and the photo's regions of them.
+    """LightGCN's embeddings; an item's also has the cross-attention of its words and its photo's regions.
 
-    The paper's equations are lost in the text that we have; docs/papers/mdr_chca.md says what is assumed. In training
-    only the batch's items are encoded. Ranking draws nothing, and needs no confidences but by `pool: conf`.
+    The available text of the paper lacks its equations; docs/papers/mdr_chca.md states the assumptions. In training
+    only the batch's items are encoded. Ranking is deterministic, and needs confidences only with `pool: conf`.
     """
 
     params_type = MDRCHCAParams
@@ -155,7 +155,7 @@ class MDRCHCA(Recommender):
         self.pretrained: Tensor | None = None
 
     def begin_epoch(self) -> None:
-        """Count the epoch; after those of `pretrain_epochs`, keep the content as it is then."""
+        """Count the epoch; after `pretrain_epochs`, freeze the content."""
         epochs = self.get_buffer("epochs")
         epochs += 1
         if self.pretrained is None and 0 < self.params.pretrain_epochs < epochs:
@@ -173,7 +173,7 @@ class MDRCHCA(Recommender):
         return terms | self.contrast_term(aligned) if self.params.lambda_cc else terms
 
     def terms_of_stage(self, batch: BatchNodes) -> dict[str, Tensor]:
-        """The contrast, or the other terms once content is trained; those that do not count as 0, for the history."""
+        """The contrast while pretraining, then the other terms; unused terms are 0, to keep the history's columns."""
         nothing = self.users.new_zeros(())
         if self.pretrained is None:
             aligned = self.aligned(batch.items)
@@ -182,7 +182,7 @@ class MDRCHCA(Recommender):
         return self.ranking_terms(batch, look_up(self.pretrained, batch.items)) | {"contrast": nothing}
 
     def watch(self, aligned: Aligned) -> None:
-        """Observe how sharp the words' attention is, which the contrast can be lowered by alone.
+        """Record the sharpness of the words' attention, which alone can lower the contrast.
 
         Source: docs/papers/mdr_chca.md#contrast.
         """
@@ -192,11 +192,11 @@ class MDRCHCA(Recommender):
             self.observe(f"theta_{name}", threshold.clone())
 
     def contrast_term(self, aligned: Aligned) -> dict[str, Tensor]:
-        """The weighted contrast of a batch's items."""
+        """The weighted contrast of the batch's items."""
         return {"contrast": self.params.lambda_cc * self.contrast(aligned)}
 
     def ranking_terms(self, batch: BatchNodes, content: Tensor) -> dict[str, Tensor]:
-        """The ranking loss and the final embeddings' squares; the content [b, d] is that of the batch's items."""
+        """The ranking loss and the final embeddings' squares, from the content [b, d] of the batch's items."""
         behaviour = look_up(self.behaviour(), batch.nodes(self.n_users))
         of_users, of_items = torch.split(behaviour, [len(batch.users), len(batch.items)])
         final = torch.cat([of_users, self.final(of_items, content)])
@@ -217,7 +217,7 @@ class MDRCHCA(Recommender):
         return self.alignment(*self.words(items), *self.patches(items))  # type: ignore[no-any-return]
 
     def content(self, aligned: Aligned) -> Tensor:
-        """The fused words and regions of items, [n, d] (docs/papers/mdr_chca.md#pooling)."""
+        """Pooled and fused words and regions of items, [n, d] (docs/papers/mdr_chca.md#pooling)."""
         shares = Confidences(aligned.words_there.to(aligned.words), aligned.patches_there.to(aligned.words))
         if self.params.pool == "conf":
             shares = self.contrast.confidences(aligned)
@@ -232,7 +232,7 @@ class MDRCHCA(Recommender):
         return torch.cat([self.content(self.aligned(items)) for items in chunks])
 
     def final(self, behaviour: Tensor, content: Tensor) -> Tensor:
-        """The final embeddings of items with such behaviour and content, [n, d] each.
+        """The final embeddings of items from their behaviour and content, [n, d] each.
 
         Source: docs/papers/mdr_chca.md#item-vector.
         """

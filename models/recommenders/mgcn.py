@@ -1,4 +1,4 @@
-"""MGCN: views of purified modalities, fused into shared and exclusive parts (Yu et al., MM 2023)."""
+"""MGCN: behaviour-guided purifier of modality views, fused into shared and exclusive parts (Yu et al., MM 2023)."""
 
 from typing import Annotated
 
@@ -19,9 +19,9 @@ class MGCNParams(FusedViewsParams):
 
 
 class MGCN(BehaviourPlusModalities):
-    """Items' free embeddings, purified by each modality's features, are its views of them.
+    """Behaviour plus fused views; a modality's view of items is their free embeddings, purified by its features.
 
-    The mean of the shared part and of each modality's exclusive one is added to behaviour: (shared + sum) / 3 for two
+    The mean of the shared part and of each modality's exclusive part is added to behaviour: (shared + sum) / 3 for two
     modalities, as in MGCN's own code (docs/papers/baselines.md#mgcn).
     """
 
@@ -34,11 +34,11 @@ class MGCN(BehaviourPlusModalities):
         self.fusion = SharedExclusiveFusion(modalities, size)
 
     def item_views(self) -> dict[str, Tensor]:
-        """Free embeddings of items, purified by each modality's features, [n_items, d] each."""
+        """Items' free embeddings, purified by each modality's features, [n_items, d] each."""
         return {m: self.purifiers[m](self.items, view) for m, view in self.projected().items()}
 
     def encode_views(self) -> tuple[Tensor, Tensor]:
-        """The smoothed views of items, and the behaviour of all nodes."""
+        """The items' smoothed views, and the behaviour of all nodes."""
         return self.smoothed(self.item_views()), self.behaviour()
 
     def fuse(self, views: Tensor, behaviour: Tensor) -> Tensor:

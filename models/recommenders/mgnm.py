@@ -1,4 +1,4 @@
-"""MGNM: LGMRec with purified features in its hypergraphs and penalties on redundant layers (Mo et al.)."""
+"""MGNM: LGMRec with purified features in its hypergraphs and penalties on redundant dimensions (Mo et al.)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,42 +21,42 @@ from mmprep.models.recommenders.lgmrec import ranking_terms
 
 
 class MGNMParams(MultimodalParams):
-    """Section `recommenders.mgnm`. The paper leaves alpha, omega and regularisation open: LGMRec's stand here.
+    """Section `recommenders.mgnm`. alpha, omega and regularisation, which the paper does not state, are LGMRec's.
 
     Source: docs/papers/mgnm.md#training.
 
     Attributes:
-        layers: hops of the free embeddings over the user-item graph; their mean counts, with that of 0 hops
+        layers: hops of the free embeddings over the user-item graph; their mean, including 0 hops, is used
             (docs/papers/mgnm.md#local-branch).
-        modality_layers: hops of a modality's embeddings over it; the last one counts.
-        norm_place: whether the sum of the modalities gets length 1, as in eq 8, or each, as in LGMRec
+        modality_layers: hops of a modality's embeddings over it, of which the last is used.
+        norm_place: L2 normalisation of the modalities' `sum`, as in eq 8, or of `each`, as in LGMRec
             (docs/papers/mgnm.md#local-branch).
-        use_global: whether there are hypergraphs, and so the global embeddings and the contrast, at all.
-        alpha: weight of the global embeddings, which have length 1 before; at 0 the contrast remains.
-        hyper_layers: times that embeddings go from nodes to hyperedges and back, F.
-        hyperedges: of each modality, n_h.
-        keep_rate: the share of a hypergraph's incidences that dropout keeps in training.
+        use_global: whether to use hypergraphs; without them there are no global embeddings and no contrast.
+        alpha: weight of the global embeddings, after L2 normalisation; at 0 the contrast remains.
+        hyper_layers: number of passes from nodes to hyperedges and back, F.
+        hyperedges: number of hyperedges per modality, n_h.
+        keep_rate: share of a hypergraph's incidences that dropout keeps in training.
         gumbel_temperature: tau of the softmax over hyperedges.
-        incidence_from: whether incidences come from purified features, or from raw ones as in LGMRec
+        incidence_from: features that incidences come from: `purified`, or `raw` as in LGMRec
             (docs/papers/mgnm.md#incidence).
-        purifier: whether IDs gate the features that incidences come from; raw ones are never gated.
-        purifier_act: what lies between the purifier's two maps; the paper has nothing there
+        purifier: whether the purified features gate the items' ID embeddings; `raw` has no gate.
+        purifier_act: activation between the purifier's two linear maps; none in the paper
             (docs/papers/mgnm.md#purifier).
-        multiplier: the length between the maps over d, a.
-        gate_id_layer: the IDs that are gated: items' free embeddings (0), or those after propagation
+        multiplier: hidden size of the purifier as a multiple of d, a.
+        gate_id_layer: ID embeddings that are gated: items' free embeddings (0), or those after propagation
             (docs/papers/mgnm.md#purifier).
-        user_incidence: whether a user's logits are the sum or the mean of those of the user's items
+        user_incidence: a user's logits as the `sum` or the `mean` of those of the user's items
             (docs/papers/mgnm.md#incidence).
-        global_user_prop: whether users' hyperedges gather from users, or from items as in LGMRec
+        global_user_prop: whether users' hyperedges aggregate users, or items as in LGMRec
             (docs/papers/mgnm.md#hypergraph).
-        hcl: whether the modalities' hypergraphs are contrasted, which takes two modalities.
-        hcl_reduction: whether that contrast is a sum over the batch, as in LGMRec, or a mean
+        hcl: whether the modalities' hypergraphs are contrasted; needs two modalities.
+        hcl_reduction: reduction of that contrast over the batch: `sum`, as in LGMRec, or `mean`
             (docs/papers/mgnm.md#contrast).
-        omega: its weight.
-        temperature: its tau.
-        beta: weight of the penalty on redundancy of the free embeddings' layers.
-        delta: weight of that on the modalities' layers.
-        ddr_layers: whether both penalties are on propagated layers alone, or on layer 0 as well
+        omega: weight of that contrast.
+        temperature: tau of that contrast.
+        beta: weight of the redundancy penalty on the free embeddings' layers.
+        delta: weight of the redundancy penalty on the modalities' layers.
+        ddr_layers: layers with penalties: only `propagated` ones, or `all` with layer 0
             (docs/papers/mgnm.md#de-redundancy).
         regularisation: weight of the final embeddings' norms in the loss, lambda.
     """
@@ -109,13 +109,13 @@ class MGNMParams(MultimodalParams):
 
 @dataclass(frozen=True)
 class Branches:
-    """What the final embeddings and the losses are made of. Rows are users, then items.
+    """Components of the final embeddings and the losses. Rows are users, then items.
 
     Attributes:
-        free: the free embeddings' layers, from 0 hops on, [n, d] each.
-        local: the modalities' layers, side by side, from 0 hops on, [n, modalities d] each.
-        of_users: a hypergraph a modality; none without the global part.
-        of_items: the same for items.
+        free: layers of the free embeddings, from 0 hops on, [n, d] each.
+        local: layers of the modalities, concatenated, from 0 hops on, [n, modalities d] each.
+        of_users: one hypergraph per modality for users; empty without the global part.
+        of_items: one hypergraph per modality for items; empty without the global part.
     """
 
     free: list[Tensor]
@@ -125,9 +125,9 @@ class Branches:
 
 
 class MGNM(Recommender):
-    """Free and modality embeddings over the user-item graph, and hyperedges found by purified features.
+    """Free and modality embeddings propagated over the user-item graph, plus hypergraphs from purified features.
 
-    Equations as docs/papers/mgnm.md reads them. There is noise in training alone (docs/papers/mgnm.md#incidence).
+    Equations as interpreted in docs/papers/mgnm.md. Noise only in training (docs/papers/mgnm.md#incidence).
     """
 
     params_type = MGNMParams
@@ -148,7 +148,7 @@ class MGNM(Recommender):
             self.add_hypergraphs(data)
 
     def add_hypergraphs(self, data: TrainingData) -> None:
-        """Make the maps from features to incidences (docs/papers/mgnm.md#incidence)."""
+        """Create the maps from features to incidences (docs/papers/mgnm.md#incidence)."""
         params, size = self.params, self.embedding_size
         self.pooling = SparseOperator(data.train) if params.user_incidence == "sum" else self.user_mean
         inputs = {m: self.features.size(m) for m in self.features.modalities}
@@ -160,11 +160,11 @@ class MGNM(Recommender):
 
     @staticmethod
     def linear(inputs: int, outputs: int) -> nn.Linear:
-        """A map without bias."""
+        """A linear map without bias."""
         return xavier_linear(inputs, outputs, bias=False)
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
-        """The ranking loss, the final embeddings' norms, and whichever of contrast and penalties have a weight."""
+        """The ranking loss, the final embeddings' norms, and the contrast and penalties with a weight other than 0."""
         params, batch = self.params, BatchNodes.of(users, positives, negatives)
         branches = self.branches()
         terms = ranking_terms(self.final(branches, batch), batch, params.regularisation)
@@ -177,7 +177,7 @@ class MGNM(Recommender):
         return terms
 
     def contrast(self, branches: Branches, users: Tensor, positives: Tensor) -> Tensor:
-        """HCL_u + HCL_i: each modality's hypergraph against those after it (docs/papers/mgnm.md#contrast)."""
+        """HCL_u + HCL_i: contrast of each pair of modalities' hypergraphs (docs/papers/mgnm.md#contrast)."""
         sides = ((branches.of_users, users), (branches.of_items, positives))
         both = torch.stack([pairwise_contrast(side, batch, self.params.temperature) for side, batch in sides]).sum()
         return both / len(users) if self.params.hcl_reduction == "mean" else both
@@ -192,7 +192,7 @@ class MGNM(Recommender):
         return torch.stack([sided_penalty(view, self.n_users) for view in views]).sum()
 
     def branches(self) -> Branches:
-        """Both branches' embeddings (docs/papers/mgnm.md#local-branch, docs/papers/mgnm.md#hypergraph)."""
+        """The local and the global branch (docs/papers/mgnm.md#local-branch, docs/papers/mgnm.md#hypergraph)."""
         tables = torch.cat([self.users, self.items])
         free = [tables, *hops(self.adjacency, tables, self.params.layers)]
         projected, mapped = self.mapped_features()
@@ -203,10 +203,10 @@ class MGNM(Recommender):
         return Branches(free, local, *self.hypergraphs(mean(free), mapped))
 
     def mapped_features(self) -> tuple[Tensor, list[Tensor]]:
-        """What is made of raw features: Z side by side, [n_items, modalities d], and the first map to incidences."""
+        """Products with raw features: Z, concatenated, [n_items, modalities d], and the first maps to incidences."""
         embeddings, mapped = [], []
         for modality in self.features.modalities:
-            # One pass over the features, which are far wider than what they are mapped to.
+            # One product with the features, which are far wider than the outputs.
             weights = [self.projections[modality].get_parameter("weight"), *self.first_maps(modality)]
             embedding, *rest = torch.split(self.features[modality] @ torch.cat(weights).T, list(map(len, weights)), 1)
             embeddings.append(embedding)
@@ -214,7 +214,7 @@ class MGNM(Recommender):
         return torch.cat(embeddings, dim=1), mapped
 
     def first_maps(self, modality: str) -> list[Tensor]:
-        """The weights [outputs, dimension] of the map from a modality's raw features to incidences, if there is one."""
+        """The weights [outputs, dimension] of the first map from a modality's raw features to incidences, if any."""
         if not self.params.use_global:
             return []
         if self.params.incidence_from == "raw":
@@ -232,7 +232,7 @@ class MGNM(Recommender):
 
         Args:
             combined: Eid, [n, d].
-            mapped: of each modality, what its first map makes of the features.
+            mapped: output of each modality's first map.
         """
         params, (users, items) = self.params, torch.split(combined, [self.n_users, self.n_items])
         ids = items if params.gate_id_layer == "combined" else self.items
@@ -249,26 +249,26 @@ class MGNM(Recommender):
         return of_users, of_items
 
     def logits(self, modality: str, mapped: Tensor, ids: Tensor) -> Tensor:
-        """A modality's logits [n_items, n_h] of incidence (docs/papers/mgnm.md#incidence).
+        """A modality's incidence logits [n_items, n_h] (docs/papers/mgnm.md#incidence).
 
         Args:
             modality: its name.
-            mapped: what the first map makes of the features.
-            ids: the items' embeddings that features gate, [n_items, d].
+            mapped: output of its first map.
+            ids: the items' ID embeddings, gated by the features, [n_items, d].
         """
         if self.params.incidence_from == "raw":
             return mapped
         moderate = self.pair(modality).rest(mapped)
-        found: Tensor = self.hyperedges[modality](purified(ids, moderate) if self.params.purifier else moderate)
-        return found
+        logits: Tensor = self.hyperedges[modality](purified(ids, moderate) if self.params.purifier else moderate)
+        return logits
 
     def incidence(self, logits: Tensor) -> Tensor:
-        """The incidence [n, n_h] of logits; in training with noise and dropout."""
+        """The incidence [n, n_h] from logits; in training with noise and dropout."""
         params = self.params
         return drawn_incidence(logits, params.gumbel_temperature, params.keep_rate, training=self.training)
 
     def final(self, branches: Branches, batch: BatchNodes | None = None) -> Tensor:
-        """The final embeddings of all nodes [n, d], or of a batch's [a + b, d].
+        """The final embeddings of all nodes [n, d], or of a batch's nodes [a + b, d].
 
         Source: docs/papers/mgnm.md#final-embeddings.
         """

@@ -18,15 +18,15 @@ from mmprep.models.recommenders.base import (
     look_up,
 )
 
-SLOPE = 0.2  # of LeakyReLU below 0; the paper gives none, this is its code's
+SLOPE = 0.2  # negative slope of LeakyReLU, from the authors' code; not stated in the paper
 
 
 class NGCFParams(RecommenderParams):
     """Section `recommenders.ngcf`.
 
     Attributes:
-        layers: hops of propagation, L; an embedding for ranking is 1 + L times as long as a free one.
-        dropout: share of each hop's output that is set to 0 in training (the paper's message dropout).
+        layers: hops of propagation, L; embeddings for ranking have 1 + L times the free embeddings' length.
+        dropout: dropout rate of each hop's output (the paper's message dropout).
         regularisation: weight of the embeddings' squares in the loss, lambda.
     """
 
@@ -36,10 +36,10 @@ class NGCFParams(RecommenderParams):
 
 
 class NGCF(Recommender):
-    """Free embeddings and each hop's output side by side.
+    """Concatenation of free embeddings and each hop's output.
 
-    The graph is the paper's, 1 / sqrt(|N_u| |N_i|) with a self-connection of 1 (eq 3-4, 8). As in its code, the
-    outputs have length 1 where they are joined, though not where they are propagated.
+    The graph is the paper's, 1 / sqrt(|N_u| |N_i|) with a self-connection of 1 (eq 3-4, 8). As in the authors' code,
+    outputs are L2-normalised before concatenation, but not before further propagation.
     """
 
     params_type = NGCFParams
@@ -54,20 +54,20 @@ class NGCF(Recommender):
         self.hops = nn.ModuleList(NGCFHop(params.embedding_size) for _ in range(params.layers))
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
-        """The ranking loss and the squares of the embeddings that are ranked by (eq 11, without the hops' weights)."""
-        # Each node of the batch is computed once: the last hop's weights are a good part of a step's work.
+        """The ranking loss and the squares of the final embeddings (eq 11, without the hops' weights)."""
+        # Each node of the batch is computed once, since the last hop's weights are a good part of a step's work.
         batch = torch.cat([users, self.n_users + positives, self.n_users + negatives])
-        nodes, place = torch.unique(batch, return_inverse=True)
-        user, positive, negative = torch.split(look_up(self.joined(nodes), place), len(users))
+        nodes, rows = torch.unique(batch, return_inverse=True)
+        user, positive, negative = torch.split(look_up(self.joined(nodes), rows), len(users))
         return {
             "bpr": bpr(inner(user, positive), inner(user, negative)),
             "norm": self.regularisation * l2_batch(user, positive, negative),
         }
 
     def joined(self, chosen: Tensor) -> Tensor:
-        """The free embeddings beside the hops' outputs at length 1 (eq 9), of chosen nodes [n], [n, (1 + L) d].
+        """The free embeddings and the hops' normalised outputs (eq 9) of chosen nodes [n], [n, (1 + L) d].
 
-        All nodes take part in all hops but the last, whose output goes no further.
+        All hops but the last are computed for all nodes; the last one's output is not propagated further.
         """
         outputs = [torch.cat([self.users, self.items])]
         for hop in self.hops[:-1]:
@@ -79,18 +79,18 @@ class NGCF(Recommender):
         return torch.cat([free, *(normalize(each, dim=1) for each in propagated)], dim=1)
 
     def thinned(self, output: Tensor) -> Tensor:
-        """A hop's output after dropout, which there is in training alone."""
+        """A hop's output after dropout, which is applied only in training."""
         return dropout(output, self.dropout, self.training)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """The joined embeddings of all nodes."""
+        """The concatenated embeddings of all nodes."""
         nodes = self.joined(torch.arange(self.n_users + self.n_items, device=self.users.device))
         users, items = torch.split(nodes, [self.n_users, self.n_items])
         return users, items
 
 
 class NGCFHop(nn.Module):
-    """One hop: LeakyReLU((A + I) E W1 + (A E * E) W2), the star by element (eq 7)."""
+    """One hop: LeakyReLU((A + I) E W1 + (A E * E) W2), with * elementwise (eq 7)."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -100,5 +100,5 @@ class NGCFHop(nn.Module):
             nn.init.xavier_uniform_(weights)
 
     def forward(self, neighbours: Tensor, nodes: Tensor) -> Tensor:
-        """The output [n, d] for A E and E, [n, d] each."""
+        """The output [n, d] from A E and E, [n, d] each."""
         return leaky_relu(self.sum(neighbours + nodes) + self.product(neighbours * nodes), SLOPE)

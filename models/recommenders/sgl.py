@@ -1,4 +1,4 @@
-"""SGL: LightGCN, and a contrast of two views of a graph that lacks some interactions (Wu et al., SIGIR 2021)."""
+"""SGL: LightGCN with a contrast of two edge-dropout views of the user-item graph (Wu et al., SIGIR 2021)."""
 
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
@@ -27,9 +27,9 @@ class SGLParams(RecommenderParams):
 
     Attributes:
         layers: hops of propagation, L.
-        edge_dropout: share of the interactions that a view lacks, rho.
+        edge_dropout: share of interactions dropped from a view, rho.
         contrast: weight of the contrast in the loss, lambda_1.
-        temperature: of the contrast, tau.
+        temperature: tau of the contrast.
         regularisation: weight of the layer-0 embeddings' norms in the loss, lambda_2.
     """
 
@@ -43,10 +43,10 @@ class SGLParams(RecommenderParams):
 
 
 class SGL(Recommender):
-    """Ranks as LightGCN does. In training, a node is also to be told from the others across two views.
+    """LightGCN whose training also discriminates each node from the others across two views of the graph.
 
-    This is the paper's variant SGL-ED: two views an epoch, each without its own random interactions and
-    normalised by the degrees that are left. Before the first epoch, and out of training, nothing is dropped.
+    This is the paper's variant SGL-ED: two views per epoch, each with its own random interactions dropped and
+    normalised by the remaining degrees. Before the first epoch, and outside training, nothing is dropped.
     """
 
     params_type = SGLParams
@@ -65,7 +65,7 @@ class SGL(Recommender):
         self.first_view, self.second_view = self.drawn_view(), self.drawn_view()
 
     def drawn_view(self) -> SparseOperator:
-        """The normalised graph of the interactions that a draw leaves."""
+        """The normalised graph after random edge dropout."""
         kept = drop_interactions(self.train_interactions, self.params.edge_dropout)
         return SparseOperator(normalised(bipartite(kept), "sym_out")).to(self.users)
 
@@ -82,7 +82,7 @@ class SGL(Recommender):
         }
 
     def view_contrast(self, users: Tensor, positives: Tensor) -> Tensor:
-        """InfoNCE between the two views of a batch's users and positives, each once."""
+        """InfoNCE between the two views of a batch's distinct users and positives."""
         nodes, sides = distinct_nodes(users, positives, self.n_users)
         graphs = (self.first_view, self.second_view) if self.training else (self.adjacency, self.adjacency)
         first, second = (look_up(self.propagated(graph), nodes) for graph in graphs)
@@ -93,13 +93,13 @@ class SGL(Recommender):
         return lightgcn(graph, torch.cat([self.users, self.items]), self.params.layers)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """The embeddings propagated over the whole graph."""
+        """The embeddings propagated over the complete graph."""
         users, items = torch.split(self.propagated(self.adjacency), [self.n_users, self.n_items])
         return users, items
 
 
 def drop_interactions(interactions: csr_array, share: float) -> csr_array:
-    """The interactions without some, each of which is left out with the probability `share`."""
+    """Drop each interaction with probability `share`."""
     kept: csr_array = interactions.copy()
     kept.data *= (torch.rand(kept.nnz) >= share).numpy()
     kept.eliminate_zeros()

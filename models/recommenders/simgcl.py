@@ -1,4 +1,4 @@
-"""SimGCL: LightGCN, and a contrast of two views with random noise in each hop (Yu et al., SIGIR 2022)."""
+"""SimGCL: LightGCN with a contrast of two views that have random noise in each hop (Yu et al., SIGIR 2022)."""
 
 from typing import Annotated
 
@@ -25,9 +25,9 @@ class SimGCLParams(RecommenderParams):
 
     Attributes:
         layers: hops of propagation, L.
-        noise: length of the noise that is added to a node in each hop, epsilon.
+        noise: norm of the noise added to a node in each hop, epsilon.
         contrast: weight of the contrast in the loss, lambda.
-        temperature: of the contrast, tau.
+        temperature: tau of the contrast.
         regularisation: weight of the layer-0 embeddings' norms in the loss.
     """
 
@@ -39,9 +39,9 @@ class SimGCLParams(RecommenderParams):
 
 
 class SimGCL(Recommender):
-    """The mean of the propagations 1 to L, without the free embeddings, as the paper has it in all three passes.
+    """LightGCN by the mean of hops 1 to L, without the free embeddings, as in all three passes of the paper.
 
-    The noise is drawn anew for each batch. Out of training there is none.
+    New noise is drawn for each batch. Outside training there is none.
     """
 
     params_type = SimGCLParams
@@ -73,15 +73,15 @@ class SimGCL(Recommender):
         }
 
     def clean_hops(self) -> list[Tensor]:
-        """The propagations 1 to L without noise, [n_users + n_items, d] each."""
+        """The outputs of hops 1 to L without noise, [n_users + n_items, d] each."""
         return hops(self.adjacency, torch.cat([self.users, self.items]), self.params.layers)
 
     @torch.no_grad()
     def drift(self, clean: list[Tensor], chosen: Tensor) -> Tensor:
-        """How far the noise of all hops moves the mean at the chosen nodes [n], [n, d].
+        """Offset [n, d] of the chosen nodes' [n] mean embedding by the noise of all hops.
 
         Propagation is linear and the noise has no gradient, so that a view is the clean embedding plus a constant,
-        and the two views need no backward pass of their own. The last hop's noise goes nowhere else, so only the
+        and the two views need no backward pass of their own. The last hop's noise is not propagated, so only the
         chosen nodes get it.
         """
         moved = torch.zeros_like(clean[0])
@@ -94,12 +94,12 @@ class SimGCL(Recommender):
         return (total + last + self.drawn_noise(clean[-1][chosen] + last)) / len(clean)
 
     def drawn_noise(self, embeddings: Tensor) -> Tensor:
-        """Uniform noise of length epsilon in the orthant of each embedding [n, d]; 0 out of training."""
+        """Uniform noise of norm epsilon in the orthant of each embedding [n, d]; 0 outside training."""
         if not self.training:
             return torch.zeros_like(embeddings)
         return self.params.noise * normalize(torch.rand_like(embeddings), dim=1) * embeddings.sign()
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """The mean of the clean propagations."""
+        """The mean of the hops without noise."""
         users, items = torch.split(torch.stack(self.clean_hops()).mean(dim=0), [self.n_users, self.n_items])
         return users, items

@@ -1,4 +1,4 @@
-"""VBPR: BPR whose item embedding is partly a projection of the item's features (He and McAuley, AAAI 2016)."""
+"""VBPR: BPR with projected item features in the item embedding (He and McAuley, AAAI 2016)."""
 
 from typing import Annotated
 
@@ -22,10 +22,10 @@ class VBPRParams(MultimodalParams):
 
 
 class VBPR(Recommender):
-    """An item is its free embedding beside the projection of its features; a user has an embedding for both halves.
+    """An item is the concatenation of its free embedding and its projected features; a user has both halves as well.
 
-    All modalities are read, one after the other in one vector, as MMRec has it; the paper has photos alone. Its
-    eq 4 also has item biases and a bias of the photo, which are left out here as there.
+    All modalities are concatenated into one vector, as in MMRec; the paper uses only photos. Its eq 4 also has item
+    biases and a visual bias, which are omitted here as in MMRec.
     """
 
     params_type = VBPRParams
@@ -40,9 +40,9 @@ class VBPR(Recommender):
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The ranking loss and the norms of the batch's embeddings."""
-        # Each item of the batch is projected once: that is most of a step's work.
-        items, place = torch.unique(torch.cat([positives, negatives]), return_inverse=True)
-        positive, negative = torch.split(look_up(self.item_embeddings(items), place), len(users))
+        # Each item of the batch is projected once, since that is most of a step's work.
+        items, rows = torch.unique(torch.cat([positives, negatives]), return_inverse=True)
+        positive, negative = torch.split(look_up(self.item_embeddings(items), rows), len(users))
         user = look_up(self.users, users)
         return {
             "bpr": bpr(inner(user, positive), inner(user, negative)),
@@ -50,9 +50,9 @@ class VBPR(Recommender):
         }
 
     def item_embeddings(self, items: Tensor) -> Tensor:
-        """The free and the projected half of items [n], [n, 2 d]."""
+        """Free and projected halves of items [n], [n, 2 d]."""
         return torch.cat([look_up(self.items, items), self.projection(self.features, items)], dim=1)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Both halves of users and items."""
+        """Embeddings of users and items with both halves."""
         return self.users, self.item_embeddings(torch.arange(self.n_items, device=self.items.device))

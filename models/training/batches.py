@@ -1,4 +1,4 @@
-"""The batches of an epoch: train interactions in random order, each with a negative."""
+"""Mini-batches of an epoch: train interactions in random order, each with a sampled negative."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from mmprep.models.training.params import TrainParams
 
 
 class Batches:
-    """The train interactions in random order with negatives, in batches."""
+    """Shuffles the train interactions and samples their negatives, epoch by epoch."""
 
     def __init__(self, data: TrainingData, params: TrainParams, device: torch.device) -> None:
         train = data.train
@@ -21,7 +21,7 @@ class Batches:
         self._device = device
 
     def of_epoch(self, epoch: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Users, positives and negatives [batch] of each step of an epoch; also seeds torch for it."""
+        """Users, positives and negatives [batch] of each step of an epoch; also seeds torch for the epoch."""
         rng = np.random.default_rng([self._params.seed, epoch])
         torch.manual_seed(int(rng.integers(2**63)))
         order = rng.permutation(len(self._users))

@@ -1,4 +1,4 @@
-"""The state of an unfinished training on disk, from which the same training continues as if it had never stopped."""
+"""Checkpoint of an unfinished training; resuming from it gives the same results as an uninterrupted run."""
 
 import hashlib
 import json
@@ -24,14 +24,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingState:
-    """All that the epochs to come depend on. Their random numbers depend on the seed and their number alone.
+    """State that the remaining epochs depend on; their random numbers depend only on the seed and the epoch number.
 
     Attributes:
-        history: a row an epoch, as in `Fit`.
-        seconds: that each epoch took, without validation.
-        best_epoch: the one with the best validation metric, counted from 1.
+        history: one row an epoch, as in `FitResult`.
+        seconds: duration of each epoch, without validation.
+        best_epoch: the epoch with the best validation metric, counted from 1.
         model: the recommender's parameters.
-        best: those of the best epoch.
+        best: the recommender's parameters after the best epoch.
         adam: the optimiser's moments, named `PARAMETER/MOMENT`.
     """
 
@@ -44,35 +44,35 @@ class TrainingState:
 
     @property
     def epoch(self) -> int:
-        """The last epoch that is behind us."""
+        """Number of completed epochs."""
         return len(self.history)
 
 
 @dataclass(frozen=True)
 class ResumeFile:
-    """One safetensors file, replaced by rename; its metadata holds the numbers and a digest of all that is in it.
+    """A safetensors file, replaced by rename; its metadata holds the history and a digest of the whole content.
 
     Attributes:
-        path: where it lies; there is none before the first and after the last epoch.
-        made_from: all that determines the training, JSON values; a file made from anything else is not continued.
+        path: its path; the file exists only while a training is unfinished.
+        made_from: JSON values of everything that determines the training; a file with other values is not resumed.
     """
 
     path: Path
     made_from: Mapping[str, Any]
 
     def write(self, state: TrainingState) -> None:
-        """Replace what there is by this state."""
+        """Write the state, replacing the previous one."""
         tensors = {f"{kind}/{name}": flat(value) for kind in KINDS for name, value in getattr(state, kind).items()}
-        told = {"made_from": self.made_from, "history": state.history, "best_epoch": state.best_epoch}
-        told["seconds"] = state.seconds
-        text = json.dumps(told)
+        fields = {"made_from": self.made_from, "history": state.history, "best_epoch": state.best_epoch}
+        fields["seconds"] = state.seconds
+        text = json.dumps(fields)
         write_tensors(self.path, tensors, {"state": text, "sha256": digest(text, tensors)})
 
     def read(self, model: Mapping[str, Tensor]) -> TrainingState | None:
-        """The state to continue from; None if there is none, or none that can be used, which is logged.
+        """Read the state to resume from; None without a file, or with one that cannot be used, which is logged.
 
         Args:
-            model: the parameters of the recommender that is to be trained on, for their names, types and shapes.
+            model: the recommender's parameters, whose names, types and shapes the state must have.
         """
         if not self.path.exists():
             return None
@@ -86,51 +86,51 @@ class ResumeFile:
         return state
 
     def remove(self) -> None:
-        """Remove the file, if it is there."""
+        """Remove the file if it exists."""
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> TrainingState:
         try:
             with safe_open(self.path, "pt") as file:
                 metadata = file.metadata() or {}
-                # Copies, since the file behind these may be replaced.
+                # Copies, since the memory-mapped file may be replaced.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - no mapping
             text, expected = metadata["state"], metadata["sha256"]
         except (OSError, SafetensorError, KeyError) as error:
             raise UnusableStateError(f"damaged ({error})") from error
         if digest(text, tensors) != expected:
             raise UnusableStateError("damaged (its digest is another)")
-        told = json.loads(text)
-        self._require_same_origin(told["made_from"])
+        fields = json.loads(text)
+        self._require_same_origin(fields["made_from"])
         parts: dict[str, Tensors] = {kind: {} for kind in KINDS}
         for name, value in tensors.items():
             kind, _, rest = name.partition("/")
             parts[kind][rest] = value
         try:
-            return TrainingState(told["history"], told["seconds"], told["best_epoch"], **parts)
+            return TrainingState(fields["history"], fields["seconds"], fields["best_epoch"], **parts)
         except KeyError as error:
             raise UnusableStateError(f"left by another version of mmprep, without {error}") from error
 
-    def _require_same_origin(self, found: Mapping[str, Any]) -> None:
+    def _require_same_origin(self, stored: Mapping[str, Any]) -> None:
         expected = json.loads(json.dumps(self.made_from))
-        other = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
-        if other:
-            raise UnusableStateError(f"left by a training with other {', '.join(other)}")
+        different = sorted(key for key in stored.keys() | expected.keys() if stored.get(key) != expected.get(key))
+        if different:
+            raise UnusableStateError(f"left by a training with other {', '.join(different)}")
 
 
 class UnusableStateError(Exception):
-    """Why a state is not continued; it never leaves this module."""
+    """A state that cannot be resumed; caught within this module."""
 
 
 def require_like(state: TrainingState, model: Mapping[str, Tensor]) -> None:
-    """Check that each tensor has the name, type and shape that the recommender has today.
+    """Check that each tensor has the name, type and shape of the recommender's current parameter.
 
     Raises:
-        UnusableStateError: one has not, as after a change of the recommender's code.
+        UnusableStateError: a tensor differs, as after a change of the recommender's code.
     """
     expected = {name: signature(value) for name, value in model.items()}
-    for found in (state.model, state.best):
-        if {name: signature(value) for name, value in found.items()} != expected:
+    for parameters in (state.model, state.best):
+        if {name: signature(value) for name, value in parameters.items()} != expected:
             raise UnusableStateError("left by a recommender with other parameters")
     for name, moment in state.adam.items():
         parameter = model.get(name.rpartition("/")[0])
@@ -144,15 +144,15 @@ def signature(tensor: Tensor) -> tuple[torch.dtype, tuple[int, ...]]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors as safetensors, by rename.
+    """Write tensors as safetensors, atomically by rename.
 
     Args:
         path: the file.
-        tensors: on any device, by name.
-        metadata: texts that the file's header holds.
+        tensors: tensors by name, on any device.
+        metadata: strings stored in the file's header.
     """
-    # In a folder, since safetensors has temporary files of its own, `.tmpXXXXXX` beside the file: a process that is
-    # killed leaves them, and they do not tell whose they are.
+    # In a temporary folder, since safetensors creates temporary files `.tmpXXXXXX` next to the file, which a killed
+    # process leaves behind and which cannot be attributed to it.
     with temporary_folder(path) as folder:
         whole = folder / path.name
         save_file({name: flat(tensor) for name, tensor in tensors.items()}, whole, dict(metadata) if metadata else None)
@@ -160,12 +160,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def flat(tensor: Tensor) -> Tensor:
-    """The tensor as safetensors takes it: on the CPU and in one piece."""
+    """The tensor as safetensors requires it: on the CPU and contiguous."""
     return tensor.detach().cpu().contiguous()
 
 
 def digest(text: str, tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 of a text and of tensors with their names, types and shapes."""
+    """SHA-256 of a text and of tensors with their names, types and shapes."""
     total = hashlib.sha256(text.encode())
     for name, value in sorted(tensors.items()):
         total.update(f"{name} {signature(value)}".encode())

@@ -1,4 +1,4 @@
-"""Full ranking: every item scored for every user, the known ones masked."""
+"""Full-ranking evaluation: every item is scored for every user, with known items masked."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from mmprep.models.training.metrics import CUTOFFS, ranking_metrics
 from mmprep.models.training.negative_sampling import interaction_keys, is_member
 from mmprep.pipeline.errors import DataError
 
-BLOCK_USERS = 256  # whose scores stay in a processor's cache while they are sorted
-BLOCK_NUMBERS = 2**25  # of scores computed at once
+BLOCK_USERS = 256  # small enough for their scores to stay in the processor's cache while they are sorted
+BLOCK_NUMBERS = 2**25  # scores computed at once
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The best items of some users.
+    """Top-k items of n users.
 
     Attributes:
         users: [n].
-        items: [n, k], the best first.
+        items: [n, k], best first.
         scores: [n, k]; -inf where a user has fewer than k items that are not masked.
     """
 
@@ -35,12 +35,12 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Hits:
-    """What of the truth the lists of some users hold.
+    """Relevant items in the ranked lists of users.
 
     Attributes:
-        ranking: the lists, of the n users who have anything to find.
-        hits: [n, k] whether each ranked item is to be found.
-        relevant: [n] how many items there are to find.
+        ranking: the lists of the n users that have relevant items.
+        hits: [n, k] whether each ranked item is relevant.
+        relevant: [n] number of relevant items of each user.
     """
 
     ranking: Ranking
@@ -50,7 +50,7 @@ class Hits:
 
 @torch.inference_mode()
 def rank(users: Tensor, items: Tensor, chosen: npt.NDArray[np.int64], mask: csr_array, k: int) -> Ranking:
-    """The k best items of each chosen user by inner product; of equal scores the smaller item index first.
+    """Rank the k best items of each chosen user by inner product; ties go to the smaller item index.
 
     Args:
         users: embeddings [n_users, d].
@@ -72,13 +72,13 @@ def rank(users: Tensor, items: Tensor, chosen: npt.NDArray[np.int64], mask: csr_
 
 
 def blocks(users: int, items: int) -> Iterator[slice]:
-    """Consecutive users, so many at once that their scores of all items fit."""
+    """Slices of consecutive users, small enough for their scores of all items to fit."""
     step = max(1, min(BLOCK_USERS, BLOCK_NUMBERS // max(1, items)))
     return (slice(start, min(start + step, users)) for start in range(0, users, step))
 
 
 def evaluated_users(truth: csr_array, train: csr_array) -> npt.NDArray[np.int64]:
-    """The users that are evaluated: those with something to find and something in train."""
+    """Users to evaluate: those with interactions both in the truth and in train."""
     return np.flatnonzero((np.diff(truth.indptr) > 0) & (np.diff(train.indptr) > 0))
 
 
@@ -95,35 +95,35 @@ def evaluate(
     Args:
         users: embeddings [n_users, d].
         items: embeddings [n_items, d].
-        truth: [n_users, n_items] what is to be found.
-        train: [n_users, n_items] masked, and users without train items are left out.
-        mask: masked instead of `train` if given.
+        truth: [n_users, n_items] relevant items.
+        train: [n_users, n_items] masked items; users without train items are left out.
+        mask: items masked instead of `train` if given.
         cutoffs: list lengths.
 
     Raises:
-        DataError: no user has anything to find.
+        DataError: no user has relevant items.
     """
     ranking = rank(users, items, evaluated_users(truth, train), train if mask is None else mask, max(cutoffs))
-    found = match_hits(ranking, truth)
-    return ranking_metrics(found.hits, found.relevant, cutoffs)
+    matched = match_hits(ranking, truth)
+    return ranking_metrics(matched.hits, matched.relevant, cutoffs)
 
 
 def match_hits(ranking: Ranking, truth: csr_array) -> Hits:
-    """Look for the interactions of `truth`, [n_users, n_items], in the lists of those users who have any.
+    """Match the ranked lists with the interactions of `truth`, [n_users, n_items]; users without any are left out.
 
     Raises:
-        DataError: none of the ranked users has any.
+        DataError: none of the ranked users has interactions in `truth`.
     """
     relevant = np.diff(truth.indptr)[ranking.users].astype(np.int64)
-    some = relevant > 0
-    if not some.any():
+    has_relevant = relevant > 0
+    if not has_relevant.any():
         raise DataError("nothing to evaluate: no user has interactions both in train and in the evaluated split")
-    if not some.all():
-        ranking = Ranking(ranking.users[some], ranking.items[some], ranking.scores[some])
-    return Hits(ranking, find_hits(ranking, truth), relevant[some])
+    if not has_relevant.all():
+        ranking = Ranking(ranking.users[has_relevant], ranking.items[has_relevant], ranking.scores[has_relevant])
+    return Hits(ranking, find_hits(ranking, truth), relevant[has_relevant])
 
 
 def find_hits(ranking: Ranking, truth: csr_array) -> npt.NDArray[np.bool_]:
-    """Whether each ranked item is in the truth, [n, k]; the masked items that fill short lists are no hits."""
-    found = is_member(ranking.users[:, None] * truth.shape[1] + ranking.items, interaction_keys(truth))
-    return found & np.isfinite(ranking.scores)
+    """Whether each ranked item is in the truth, [n, k]; masked items that pad short lists are no hits."""
+    relevant = is_member(ranking.users[:, None] * truth.shape[1] + ranking.items, interaction_keys(truth))
+    return relevant & np.isfinite(ranking.scores)

@@ -21,13 +21,13 @@ def user_metrics(
 ) -> dict[str, Floats]:
     """Each metric of each user, [users].
 
-    Recall is hits over relevant items, precision hits over the cutoff, NDCG has gain 1 for a hit, the discount
-    1 / log2(rank + 1) and an ideal list of min(relevant, cutoff) hits.
+    Recall is hits / relevant items, precision hits / cutoff; NDCG has gain 1 for a hit, discount 1 / log2(rank + 1)
+    and an ideal list of min(relevant, cutoff) hits.
 
     Args:
         hits: [users, at least the largest cutoff, or all items if they are fewer]: whether the item at a rank is
             relevant.
-        relevant: [users] how many items are relevant to a user, at least 1.
+        relevant: [users] number of relevant items of each user, at least 1.
         cutoffs: list lengths.
     """
     discount = 1 / np.log2(np.arange(2, max(cutoffs) + 2))
@@ -35,9 +35,9 @@ def user_metrics(
     metrics: dict[str, list[Floats]] = {"recall": [], "precision": [], "ndcg": []}
     for k in cutoffs:
         top = hits[:, :k]
-        found = top.sum(axis=1)
+        n_hits = top.sum(axis=1)
         gain = top @ discount[: top.shape[1]]
-        metrics["recall"].append(found / relevant)
-        metrics["precision"].append(found / k)
+        metrics["recall"].append(n_hits / relevant)
+        metrics["precision"].append(n_hits / k)
         metrics["ndcg"].append(gain / ideal[np.minimum(relevant, k) - 1])
     return {f"{name}@{k}": value for name, values in metrics.items() for k, value in zip(cutoffs, values, strict=True)}

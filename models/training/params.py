@@ -10,10 +10,10 @@ from mmprep.pipeline.params import Params
 
 
 class TrainParams(Params):
-    """Section `train`: what is trained, on which features, how long and in what steps.
+    """Section `train`: recommenders to train, their features, and the training schedule.
 
     Attributes:
-        collaborative: recommenders to train that read interactions alone.
+        collaborative: recommenders to train that read only interactions.
         multimodal: recommenders to train that read features too.
         item_graphs: recommenders to train that read features and graphs of items.
         token_based: recommenders to train that read items' patches and tokens.
@@ -22,12 +22,12 @@ class TrainParams(Params):
         audio: the encoder whose vectors are the audio modality; empty for none.
         patches: the encoder of those patches.
         text_tokens: the encoder of those tokens.
-        token_memory: bytes of patches, and of tokens, that are held in memory; more lie in a scratch file.
+        token_memory: largest size in bytes of patches, and of tokens, held in memory; beyond it a scratch file is used.
         batch_size: positives a step, each with one negative.
-        max_epochs: the most passes over the train interactions.
+        max_epochs: maximum number of passes over the train interactions.
         patience: epochs without a better validation Recall@20 after which training stops.
-        seed: of initial values, order, negatives and dropout.
-        checkpoint_every: epochs after which the state is saved, from which a killed training continues.
+        seed: seed of initial values, order, negatives and dropout.
+        checkpoint_every: number of epochs between checkpoints, from which a killed training resumes.
     """
 
     renamed: ClassVar[Mapping[str, str]] = {"tokens": "train.token_based", "words": "train.text_tokens"}
@@ -50,18 +50,18 @@ class TrainParams(Params):
 
     @property
     def recommenders(self) -> tuple[str, ...]:
-        """All that are trained."""
+        """All recommenders to train."""
         return (*self.collaborative, *self.multimodal, *self.item_graphs, *self.token_based)
 
     @property
     def modalities(self) -> dict[str, str]:
-        """The encoder of each modality that is used."""
+        """Encoder of each modality in use."""
         named = {"image": self.image, "text": self.text, "audio": self.audio}
         return {modality: name for modality, name in named.items() if name}
 
     @property
     def token_encoders(self) -> dict[str, str]:
-        """The encoder of the patches and of the words that recommenders of `token_based` read."""
+        """Encoders of the patches and words that `token_based` recommenders read."""
         return {"patches": self.patches, "words": self.text_tokens}
 
 
@@ -76,8 +76,8 @@ class EvaluateParams(Params):
     """Section `evaluate` of params.yaml.
 
     Attributes:
-        mask_val: whether val items are masked beside the train items when the test split is ranked.
-        user_groups: how many train items a user has from whom on a new group begins, whose metrics are told apart.
+        mask_val: whether val items are masked in addition to train items when the test split is ranked.
+        user_groups: numbers of train items at which a new group of users begins; metrics are reported for each group.
     """
 
     mask_val: bool = False

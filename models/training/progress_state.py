@@ -1,4 +1,4 @@
-"""How far a training is: its optimiser, its history and its best epoch, to be stopped and taken up again."""
+"""Resumable training state: optimiser, history and best epoch."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,12 @@ STOPPING_METRIC = "recall@20"
 
 @dataclass(frozen=True)
 class LearningRateDecay:
-    """How far Adam steps.
+    """Exponential decay of Adam's learning rate.
 
     Attributes:
-        initial: the learning rate in the first epoch.
-        lr_decay: the factor by which it falls in `lr_decay_epochs`.
-        lr_decay_epochs: how many epochs that takes.
+        initial: learning rate in the first epoch.
+        lr_decay: factor by which it falls over `lr_decay_epochs`.
+        lr_decay_epochs: number of epochs over which it falls by that factor.
     """
 
     initial: float
@@ -28,7 +28,7 @@ class LearningRateDecay:
 
     @classmethod
     def of(cls, params: RecommenderParams) -> "LearningRateDecay":
-        """Those that a recommender's parameters ask for."""
+        """The decay that a recommender's parameters specify."""
         return cls(params.learning_rate, params.lr_decay, params.lr_decay_epochs)
 
     def in_epoch(self, epoch: int) -> float:
@@ -37,7 +37,7 @@ class LearningRateDecay:
 
 
 class TrainingProgress:
-    """How far the training of a recommender is: its optimiser, its history, and the best epoch so far."""
+    """Training state of a recommender: optimiser, history, and best epoch so far."""
 
     def __init__(self, recommender: Recommender, learning_rate: LearningRateDecay) -> None:
         self._recommender = recommender
@@ -50,12 +50,12 @@ class TrainingProgress:
 
     @property
     def epoch(self) -> int:
-        """The last epoch that is behind us, 0 before the first."""
+        """Number of completed epochs."""
         return len(self.history)
 
     @property
     def progress_text(self) -> str:
-        """What is shown beside the progress."""
+        """Text next to the progress bar."""
         return f"best recall@20 {self._best_value:.4f} in epoch {self.best_epoch}"
 
     @property
@@ -63,7 +63,7 @@ class TrainingProgress:
         return self.history[self.best_epoch - 1][STOPPING_METRIC] if self.history else -1.0
 
     def should_stop(self, params: TrainParams) -> bool:
-        """Whether early stopping or the number of epochs ends training here."""
+        """Whether early stopping or `max_epochs` ends training now."""
         return self.epoch >= params.max_epochs or self.epoch - self.best_epoch >= params.patience
 
     def next_optimiser(self) -> torch.optim.Adam:
@@ -73,7 +73,7 @@ class TrainingProgress:
         return self._adam
 
     def add(self, terms: dict[str, float], metrics: dict[str, float], seconds: float) -> None:
-        """Note an epoch's loss terms, validation metrics and seconds, and keep its parameters if it is the best."""
+        """Record an epoch's loss terms, validation metrics and seconds, and keep its parameters if it is the best."""
         better = metrics[STOPPING_METRIC] > self._best_value
         self.history.append({"epoch": self.epoch + 1, **terms, **metrics})
         self.seconds.append(seconds)
@@ -82,7 +82,7 @@ class TrainingProgress:
             self.best = {name: value.clone() for name, value in self._recommender.state_dict().items()}
 
     def state(self) -> TrainingState:
-        """All that the epochs to come depend on."""
+        """The state that the remaining epochs depend on."""
         names: dict[Tensor, str] = {value: name for name, value in self._recommender.named_parameters()}
         moments = {
             f"{names[parameter]}/{kind}": value
@@ -94,23 +94,23 @@ class TrainingProgress:
         )
 
     def restore(self, state: TrainingState) -> None:
-        """Stand where a training stood."""
+        """Restore a saved state."""
         self.history, self.seconds = list(state.history), list(state.seconds)
         self.best_epoch, self.best = state.best_epoch, state.best
         self._recommender.load_state_dict(state.model)
-        places = {name: place for place, name in enumerate(parameter_names(self._recommender))}
+        indices = {name: index for index, name in enumerate(parameter_names(self._recommender))}
         moments: dict[int, dict[str, Tensor]] = {}
         for name, value in state.adam.items():
             parameter, _, kind = name.rpartition("/")
-            moments.setdefault(places[parameter], {})[kind] = value
+            moments.setdefault(indices[parameter], {})[kind] = value
         self._adam.load_state_dict({**self._adam.state_dict(), "state": moments})
 
 
 def make_adam(recommender: Recommender, learning_rate: float) -> torch.optim.Adam:
-    """Adam in one pass over the parameters, several times as fast on a CPU as torch's default."""
+    """Fused Adam, several times as fast on a CPU as torch's default."""
     return torch.optim.Adam(recommender.parameters(), lr=learning_rate, fused=True)
 
 
 def parameter_names(recommender: Recommender) -> list[str]:
-    """The names of the parameters in the order in which Adam counts them."""
+    """Parameter names in the order of Adam's state."""
     return [name for name, _ in recommender.named_parameters()]

@@ -1,4 +1,4 @@
-"""What training costs on the machine that it runs on."""
+"""Time and memory that a training used."""
 
 import resource
 import sys
@@ -13,13 +13,13 @@ MEGABYTE = 10**6
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """What a training took. Two runs that give the same numbers differ here.
+    """Resources that a training used; differ between runs with identical results.
 
     Attributes:
         device: `cpu`, or the GPU's name.
-        epoch_seconds: the median of the epochs; one is sampling and all steps, without validation.
-        peak_memory_mb: the most memory at once, in 10^6 bytes: on a GPU that of tensors, on a CPU that of the process,
-            data and libraries with it, since the process began.
+        epoch_seconds: median duration of an epoch: sampling and all steps, without validation.
+        peak_memory_mb: peak memory in 10^6 bytes: on a GPU that of tensors, on a CPU the resident memory of the whole
+            process since its start, including data and libraries.
     """
 
     device: str
@@ -28,7 +28,7 @@ class TrainingCost:
 
     @classmethod
     def of(cls, seconds: Sequence[float], device: torch.device) -> "TrainingCost":
-        """The cost of epochs that took so many seconds each, on a device of this process."""
+        """The cost of epochs with these durations in seconds, on a device of this process."""
         on_gpu = device.type == "cuda"
         name = torch.cuda.get_device_name(device) if on_gpu else device.type
         peak = torch.cuda.max_memory_allocated(device) if on_gpu else peak_resident_bytes()
@@ -36,6 +36,6 @@ class TrainingCost:
 
 
 def peak_resident_bytes() -> int:
-    """The most memory that this process has had at once."""
+    """Peak resident memory of this process in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,4 +1,4 @@
-"""The training loop: batches, Adam, validation each epoch, early stopping, saving and continuing."""
+"""Training loop: batches, Adam, validation after each epoch, early stopping, checkpointing and resuming."""
 
 import time
 from collections.abc import Iterator
@@ -26,13 +26,13 @@ VALIDATION_CUTOFFS = (10, 20)
 
 @dataclass(frozen=True)
 class FitResult:
-    """What training gave.
+    """Result of a training.
 
     Attributes:
-        history: a row an epoch: its number, the mean of each loss term and of what else the recommender observes, the
+        history: one row an epoch: its number, the means of loss terms and of the recommender's diagnostics, and the
             validation metrics.
-        best_epoch: whose parameters the recommender now has.
-        cost: what it took.
+        best_epoch: the epoch whose parameters the recommender now has.
+        cost: time and memory used.
     """
 
     history: list[dict[str, float]]
@@ -41,12 +41,12 @@ class FitResult:
 
     @property
     def best(self) -> dict[str, float]:
-        """The history's row of the best epoch."""
+        """The best epoch's row of the history."""
         return self.history[self.best_epoch - 1]
 
 
 def build(kind: type[Recommender], data: TrainingData, params: RecommenderParams, seed: int) -> Recommender:
-    """Make an untrained recommender whose initial values depend on the seed alone."""
+    """Create an untrained recommender whose initial values depend only on the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return kind(data, params)
@@ -62,20 +62,20 @@ def fit(
 ) -> FitResult:
     """Train until validation Recall@20 has not risen for `patience` epochs, and restore the best epoch's parameters.
 
-    Each epoch's order and negatives depend on the seed and its number alone.
+    Each epoch's order and negatives depend only on the seed and the epoch number.
 
     Args:
-        recommender: what is trained, as `build` gave it.
-        data: what it is trained and validated on.
-        params: how long and in what batches.
+        recommender: the recommender to train, from `build`.
+        data: train and validation data.
+        params: batch size, number of epochs and patience.
         learning_rate: Adam's learning rate.
-        progress: shows the epochs.
-        resume_file: where the state is saved every `checkpoint_every` epochs, and continued from if it is there. It
-            stays there until the caller has written what training gave, and removes it.
+        progress: displays the epochs.
+        resume_file: checkpoint written every `checkpoint_every` epochs and resumed from if it exists. The caller
+            removes it after writing the result.
 
     Raises:
         DivergedError: a loss, a gradient or an embedding is NaN or infinite.
-        DataError: there is nothing to validate on.
+        DataError: no user can be validated.
     """
     device = best_device()
     if device.type == "cuda":
@@ -87,28 +87,28 @@ def fit(
         deterministic(device),
         progress("training", params.max_epochs, "epochs") as advance,
     ):
-        reached = TrainingProgress(recommender, learning_rate)
+        training = TrainingProgress(recommender, learning_rate)
         if resume_file and (state := resume_file.read(recommender.state_dict())):
-            reached.restore(state)
-            advance(reached.epoch, reached.progress_text)
-        while not reached.should_stop(params):
+            training.restore(state)
+            advance(training.epoch, training.progress_text)
+        while not training.should_stop(params):
             start = time.perf_counter()
-            terms = train_epoch(recommender, reached.next_optimiser(), batches, reached.epoch + 1)
+            terms = train_epoch(recommender, training.next_optimiser(), batches, training.epoch + 1)
             seconds = time.perf_counter() - start
-            reached.add(terms, validate(recommender, data), seconds)
-            advance(1, reached.progress_text)
-            if resume_file and reached.epoch % params.checkpoint_every == 0 and not reached.should_stop(params):
-                resume_file.write(reached.state())
-    recommender.load_state_dict(reached.best)
-    return FitResult(reached.history, reached.best_epoch, TrainingCost.of(reached.seconds, device))
+            training.add(terms, validate(recommender, data), seconds)
+            advance(1, training.progress_text)
+            if resume_file and training.epoch % params.checkpoint_every == 0 and not training.should_stop(params):
+                resume_file.write(training.state())
+    recommender.load_state_dict(training.best)
+    return FitResult(training.history, training.best_epoch, TrainingCost.of(training.seconds, device))
 
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """On a CPU, refuse operations whose result depends on the order of threads."""
+    """On a CPU, raise an error for operations whose result depends on the order of threads."""
     before = torch.are_deterministic_algorithms_enabled(), fills.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(before[0] or device.type == "cpu")
-    # Filling memory that is written anyway costs an eighth of an epoch.
+    # Filling memory that is overwritten anyway costs an eighth of an epoch.
     fills.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
@@ -120,7 +120,7 @@ def deterministic(device: torch.device) -> Iterator[None]:
 def train_epoch(
     recommender: Recommender, optimiser: torch.optim.Optimizer, batches: Batches, epoch: int
 ) -> dict[str, float]:
-    """One pass over the train interactions; the means of loss terms, as `loss_NAME`, and of what is observed beside.
+    """Train for one epoch; return the means of loss terms, as `loss_NAME`, and of the recommender's diagnostics.
 
     Raises:
         DivergedError: a term or a gradient is NaN or infinite.
@@ -136,7 +136,7 @@ def train_epoch(
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         for name, value in {**{f"loss_{name}": term for name, term in terms.items()}, **recommender.observed}.items():
-            # Summed where it is: to fetch it here would make a GPU wait at every step.
+            # Summed on the device: fetching each value would synchronise with the GPU at every step.
             sums[name] = sums.get(name, 0.0) + value.detach().double()
     means = {name: float(value) / len(steps) for name, value in sums.items()}
     require_finite_losses(means, epoch)
@@ -145,10 +145,10 @@ def train_epoch(
 
 
 def require_finite_losses(means: dict[str, float], epoch: int) -> None:
-    """Stop where a loss was no number.
+    """Check that all loss terms are finite.
 
     Raises:
-        DivergedError: one was.
+        DivergedError: a term is NaN or infinite.
     """
     losses = {name.removeprefix("loss_"): value for name, value in means.items() if name.startswith("loss_")}
     bad = [name for name, value in losses.items() if not np.isfinite(value)]
@@ -157,13 +157,13 @@ def require_finite_losses(means: dict[str, float], epoch: int) -> None:
 
 
 def require_finite_steps(recommender: Recommender, optimiser: torch.optim.Optimizer, epoch: int) -> None:
-    """Stop where a gradient of the epoch was no number.
+    """Check that all gradients of the epoch were finite.
 
-    A gradient that is NaN or infinite makes Adam's second moment so for ever, so one look at the end of the epoch is
-    enough. A sum is finite only where all values are.
+    A NaN or infinite gradient makes Adam's second moment NaN or infinite for ever, so that one check at the end of the
+    epoch is enough. A sum is finite only if all values are.
 
     Raises:
-        DivergedError: one was.
+        DivergedError: a gradient was NaN or infinite.
     """
     named = [(name, value) for name, value in recommender.named_parameters() if value in optimiser.state]
     sums = [optimiser.state[value]["exp_avg_sq"].sum() for _, value in named]
@@ -173,7 +173,7 @@ def require_finite_steps(recommender: Recommender, optimiser: torch.optim.Optimi
 
 
 def validate(recommender: Recommender, data: TrainingData) -> dict[str, float]:
-    """The metrics on the validation split.
+    """Evaluate on the validation split.
 
     Raises:
         DivergedError: an embedding is NaN or infinite.
@@ -187,7 +187,7 @@ def validate(recommender: Recommender, data: TrainingData) -> dict[str, float]:
 
 
 class DivergedError(DataError):
-    """Training gave values that are no numbers; what follows `training diverged:` says which."""
+    """NaN or infinite values in training; the message names them after `training diverged:`."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"training diverged: {what}; lower learning_rate")

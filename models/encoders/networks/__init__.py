@@ -1,1 +1,1 @@
-"""Networks behind the encoders, one module a library."""
+"""Networks of the encoders, one module per library."""

@@ -1,4 +1,4 @@
-"""What every image network offers: the network itself and its transform."""
+"""Image network with its input transform, common to all libraries."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class ImageNetwork:
-    """A network that is cut off at the layer whose activations are wanted.
+    """A network truncated after the layer whose activations are the features.
 
     Attributes:
-        network: photos [n, 3, height, width] to vectors [n, dimension] or patches [n, patches, dimension].
-        transform: a photo to [3, height, width].
+        network: maps photos [n, 3, height, width] to vectors [n, dimension] or patches [n, patches, dimension].
+        transform: maps a photo to [3, height, width].
     """
 
     network: torch.nn.Module

@@ -1,4 +1,4 @@
-"""CLIP's image tower, from transformers, with its published transform."""
+"""CLIP's image tower from transformers, with its published transform."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ def load(identity: Identity) -> ImageNetwork:
     """Build the tower with its weights.
 
     Raises:
-        WeightsError: the folder holds no such model, or not all of its weights.
+        WeightsError: the folder holds no CLIP model, or some of its weights are missing.
     """
     source, place = identity.source, f"encoders.{identity.description.name}.weights"
     if source.kind == "random":
@@ -34,35 +34,35 @@ def load(identity: Identity) -> ImageNetwork:
 
 
 def read_tower(folder: Path, place: str) -> CLIPVisionModelWithProjection:
-    """The tower in a folder that transformers wrote, of the whole CLIP or of the tower alone."""
+    """Read the tower from a folder that transformers wrote, with the whole CLIP or only the tower."""
     try:
         with quietly():
             loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
                 folder, local_files_only=True, output_loading_info=True
             )
-    except Exception as error:  # a damaged folder ends in nearly any of them
-        raise WeightsError(f"{place}: {folder} is no CLIP of transformers' ({first_line(error)})") from error
-    # transformers makes up at random what the file lacks, and only logs it.
+    except Exception as error:  # a damaged folder can raise nearly any exception
+        raise WeightsError(f"{place}: {folder} is not a CLIP model of transformers ({first_line(error)})") from error
+    # transformers initialises missing tensors at random, and only logs it.
     tower: CLIPVisionModelWithProjection = loaded[0]
-    if lacking := sorted(loaded[1]["missing_keys"]):
-        raise WeightsError(f"{place}: {folder}: weights of another network: {lacking[0]} has nothing")
+    if missing := sorted(loaded[1]["missing_keys"]):
+        raise WeightsError(f"{place}: {folder}: weights of another network: {missing[0]} has nothing")
     if (found := tower.config.projection_dim) != PROJECTED:
         raise WeightsError(f"{place}: its vectors have length {found}, expected {PROJECTED}")
     return tower
 
 
 def read_processor(folder: Path, place: str) -> CLIPImageProcessor:
-    """The transform that belongs to the weights."""
+    """Read the transform published with the weights."""
     if not (folder / CONFIGURATION).is_file():
-        raise WeightsError(f"{place}: {folder} has no {CONFIGURATION}, which says how photos are transformed")
+        raise WeightsError(f"{place}: {folder} has no {CONFIGURATION}, which defines the input transform")
     try:
         return CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # a damaged file ends in nearly any of them
+    except Exception as error:  # a damaged file can raise nearly any exception
         raise WeightsError(f"{place}: {folder / CONFIGURATION} cannot be read ({first_line(error)})") from error
 
 
 class Projected(torch.nn.Module):
-    """The tower as a function of photos alone."""
+    """The tower as a function of photos only."""
 
     def __init__(self, tower: CLIPVisionModelWithProjection) -> None:
         super().__init__()
@@ -81,6 +81,6 @@ class Processor:
         self._processor = processor
 
     def __call__(self, photo: Image.Image) -> torch.Tensor:
-        """A photo to [3, 224, 224]."""
+        """Transform a photo to [3, 224, 224]."""
         pixels: torch.Tensor = self._processor(images=photo, return_tensors="pt")["pixel_values"]
         return pixels[0]

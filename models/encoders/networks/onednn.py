@@ -1,7 +1,7 @@
-"""Linear layers of f32 on a CPU by oneDNN, where its kernels are faster than those that PyTorch takes.
+"""f32 linear layers by oneDNN on CPUs where its kernels are faster than PyTorch's default.
 
-PyTorch multiplies f32 by MKL, which leaves half of the width of AVX-512 unused on processors that are not Intel's.
-oneDNN, which PyTorch has for convolutions and for bf16, uses all of it on any, in the same precision.
+PyTorch multiplies f32 matrices by MKL, which uses only half the width of AVX-512 on processors that are not Intel's.
+oneDNN, which PyTorch uses for convolutions and for bf16, uses the full width on any, in the same precision.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,27 +18,27 @@ CPUINFO = Path("/proc/cpuinfo")
 
 @contextmanager
 def fast_linear_layers(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Within it, and torch.inference_mode, linear layers go through oneDNN where that is faster, whoever calls them.
+    """Route linear layers through oneDNN where that is faster; for use within torch.inference_mode.
 
     Args:
-        device: on which the network is.
-        dtype: of its weights.
+        device: the network's device.
+        dtype: type of the network's weights.
     """
     if device.type != "cpu" or dtype != torch.float32 or not one_dnn_is_faster():
         yield
         return
-    whole_attention = torch.backends.mha.get_fastpath_enabled()
-    # PyTorch's own shortcut for attention has its linear layers inside, by MKL.
+    fastpath_enabled = torch.backends.mha.get_fastpath_enabled()
+    # PyTorch's fast path for attention fuses its linear layers, which then use MKL.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
         with _ByOneDNN():  # type: ignore[no-untyped-call]
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(whole_attention)
+        torch.backends.mha.set_fastpath_enabled(fastpath_enabled)
 
 
 def one_dnn_is_faster() -> bool:
-    """Whether this PyTorch has oneDNN, switched on, and this processor AVX-512 that MKL does not use."""
+    """Whether PyTorch has oneDNN enabled and the processor has AVX-512 that MKL does not fully use."""
     return (
         torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and bool(torch.backends.mkldnn.enabled)
@@ -49,15 +49,15 @@ def one_dnn_is_faster() -> bool:
 
 
 def is_intels() -> bool:
-    """Whether the processor is Intel's, or the system, being no Linux, does not tell."""
+    """Whether the processor is Intel's; True on systems other than Linux, where it is unknown."""
     if not CPUINFO.exists():
         return True
     with CPUINFO.open(encoding="utf-8") as cores:
-        return "GenuineIntel" in cores.read(1000)  # the first core; all of a large machine's take long
+        return "GenuineIntel" in cores.read(1000)  # only the first core: reading all takes long on a large machine
 
 
 class _ByOneDNN(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation of a thread, and takes the linear layers."""
+    """Intercepts a thread's linear layers."""
 
     def __torch_dispatch__(
         self,
@@ -71,9 +71,9 @@ class _ByOneDNN(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def linear(given: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """What torch.nn.functional.linear gives, by oneDNN if it is f32."""
+    """torch.nn.functional.linear, by oneDNN if the input is f32."""
     if given.dtype != torch.float32 or not given.numel():
         return torch.nn.functional.linear(given, weight, bias)
-    # What PyTorch's compiler makes of a linear layer.
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], "")
-    return found
+    # The operation to which PyTorch's compiler lowers a linear layer.
+    output: Tensor = torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], "")
+    return output

@@ -1,4 +1,4 @@
-"""Keeping transformers from writing to the terminal while it loads weights."""
+"""Suppression of transformers' terminal output while it loads weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ import transformers
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Let transformers draw no bar and report no tensors; what matters of that is checked after loading, and raised."""
+    """Silence transformers' progress bars and tensor reports; missing tensors are checked and raised after loading."""
     logging = transformers.utils.logging
     shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

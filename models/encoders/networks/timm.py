@@ -1,4 +1,4 @@
-"""Networks of timm by name, with timm's own transform."""
+"""timm networks by name, with timm's own transform."""
 
 from math import isqrt
 from typing import Any
@@ -13,10 +13,10 @@ from mmprep.pipeline.errors import ParamsError, WeightsError
 
 
 def load(identity: Identity) -> ImageNetwork:
-    """Build a network with its weights and the transform that its configuration names.
+    """Build a network with its weights and the transform of its configuration.
 
     Raises:
-        WeightsError: timm is not installed or has no such model, or the weights are of another one.
+        WeightsError: timm is not installed or has no such model, or the weights belong to another model.
     """
     description, source = identity.description, identity.source
     timm = require_timm(f"encoders.{description.name}.library")
@@ -32,25 +32,25 @@ def load(identity: Identity) -> ImageNetwork:
 
 
 def with_weights(network: Any, model: str, state: dict[str, torch.Tensor], origin: str) -> Any:  # noqa: ANN401
-    """The network with a state dict in it, whose names may be those that timm translates when it loads itself.
+    """The network with a state dict loaded; names may also be foreign ones that timm converts when it loads weights.
 
     Raises:
-        WeightsError: it is of another network; the first difference is named.
+        WeightsError: the state dict belongs to another network; the first difference is named.
     """
     difference = first_difference(network, state)
     if difference is None:
         load_state(network, state, origin)
         return network
     try:
-        if not state:  # which timm would take for none, and fetch some
+        if not state:  # timm would treat it as absent and download weights
             raise ValueError("no tensors")
         return require_timm(origin).create_model(model, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
-    except Exception as error:  # its translations of foreign names end in nearly any of them
+    except Exception as error:  # its conversion of foreign names can raise nearly any exception
         raise WeightsError(f"{origin}: weights of another network: {difference}") from error
 
 
 class LastLayer(torch.nn.Module):
-    """A network that gives the places of its last layer instead of pooling them."""
+    """A network that returns the patches of its last layer instead of pooling them."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -62,17 +62,17 @@ class LastLayer(torch.nn.Module):
         """Photos [n, 3, height, width] to patches [n, patches, dimension], row by row.
 
         Raises:
-            ParamsError: the network has tokens beside its patches that timm does not tell of.
+            ParamsError: the network has tokens other than its patches that timm does not declare.
         """
         given: torch.Tensor = self.network.forward_features(photos)
         if not isinstance(given, torch.Tensor):
-            return given  # which the encoder refuses
+            return given  # rejected by the encoder
         if given.ndim == 3:
             patches = given[:, self.prefix :]
             if photos.shape[2] == photos.shape[3] and isqrt(patches.shape[1]) ** 2 != patches.shape[1]:
                 name = type(self.network).__name__
                 raise ParamsError(
-                    f"timm: {name} gives {patches.shape[1]} tokens, no square of patches; take form vector"
+                    f"timm: {name} gives {patches.shape[1]} tokens, not a square number of patches; take form vector"
                 )
             return patches
         # timm marks the networks that have the channels last.

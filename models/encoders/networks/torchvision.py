@@ -1,4 +1,4 @@
-"""torchvision's networks, cut off at the layer whose activations are the features."""
+"""torchvision networks, truncated after the layer whose activations are the features."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def load(identity: Identity) -> ImageNetwork:
     """Build a network with its weights and the published transform.
 
     Raises:
-        WeightsError: the weights cannot be had or are of another network.
+        WeightsError: the weights are not available or belong to another network.
     """
     model, params = identity.description.model, identity.params
     published = get_model_weights(model)[PUBLISHED]
@@ -40,7 +40,7 @@ def load(identity: Identity) -> ImageNetwork:
 
 
 def build(identity: Identity, published: WeightsEnum, size: int) -> torch.nn.Module:
-    """The whole network with its weights, for photos of `size` pixels a side."""
+    """Build the whole network with its weights, for photos of `size` x `size` pixels."""
     model, source = identity.description.model, identity.source
     make: Callable[..., torch.nn.Module] = partial(get_model, model, weights=None)
     if size != PUBLISHED_SIZE:
@@ -50,17 +50,17 @@ def build(identity: Identity, published: WeightsEnum, size: int) -> torch.nn.Mod
             torch.manual_seed(source.seed or 0)
             return make()
     state = published_state(identity, published) if source.kind == "published" else read_state(source.local_path())
-    with torch.device("meta"):  # no time spent on initial values that are replaced
+    with torch.device("meta"):  # saves initialising values that are replaced
         network = make()
     if isinstance(network, VisionTransformer) and size != PUBLISHED_SIZE and "encoder.pos_embedding" in state:
-        # Bicubic, as torchvision does it for fine-tuning at another size.
+        # Bicubic, as in torchvision's fine-tuning at another size.
         state = interpolate_embeddings(size, network.patch_size, OrderedDict(state))
     load_state(network, state, origin_of(source))
     return network
 
 
 def origin_of(source: WeightsSource) -> str:
-    """What to call weights in messages."""
+    """Name of the weights in messages."""
     return str(source.path or source.identity)
 
 
@@ -68,24 +68,24 @@ def published_state(identity: Identity, published: WeightsEnum) -> dict[str, tor
     """The library's published weights, from its cache on disk or by download.
 
     Raises:
-        WeightsError: they are not on disk and cannot be downloaded, or what is on disk is something else.
+        WeightsError: they are not cached and cannot be downloaded, or the cached file is a different one.
     """
     check_cached(identity.source.identity)
     try:
-        # The library unpickles anything unless told not to; its cache on disk may have been written by anybody.
+        # weights_only, since the library unpickles any object by default and its cache on disk is untrusted.
         return dict(published.get_state_dict(progress=False, check_hash=True, weights_only=True))
     except (URLError, OSError, RuntimeError, EOFError, UnpicklingError) as error:
         raise WeightsError(
             f"encoders.{identity.description.name}.weights: pretrained weights could not be downloaded "
-            f"({first_line(error)}); give a file of them, or random:SEED where numbers need not mean anything"
+            f"({first_line(error)}); give a file of them, or random:SEED if features need not be meaningful"
         ) from error
 
 
 def check_cached(name: str) -> None:
-    """Check the file in the library's cache: the library compares digests only of what it has just downloaded.
+    """Check the digest of the cached file; the library itself checks only files that it has just downloaded.
 
     Raises:
-        WeightsError: it is not the file whose digits stand in its name.
+        WeightsError: the digest does not begin with the digits in the file's name.
     """
     file = Path(torch.hub.get_dir()) / "checkpoints" / name
     expected = file.stem.rsplit("-", 1)[1]
@@ -94,7 +94,7 @@ def check_cached(name: str) -> None:
 
 
 def cut(network: torch.nn.Module, model: str, patches: bool) -> torch.nn.Module:
-    """The network up to the layer that `output` of its description names."""
+    """Truncate the network after the layer that `output` of its description names."""
     whole: Any = network
     if isinstance(network, VisionTransformer):
         whole.heads = torch.nn.Identity()
@@ -109,7 +109,7 @@ def cut(network: torch.nn.Module, model: str, patches: bool) -> torch.nn.Module:
 
 
 class PatchTokens(torch.nn.Module):
-    """A vision transformer that gives the normalised tokens of its last layer, without the class token."""
+    """A vision transformer that returns the normalised tokens of its last layer, without the class token."""
 
     def __init__(self, network: VisionTransformer) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class PatchTokens(torch.nn.Module):
 
     def forward(self, photos: torch.Tensor) -> torch.Tensor:
         """Photos [n, 3, size, size] to patches [n, (size / 16)^2, 768], row by row."""
-        # The steps of VisionTransformer.forward, but for its taking the class token alone.
+        # VisionTransformer.forward without its last step, which keeps only the class token.
         embedded = self.network._process_input(photos)
         first = self.network.class_token.expand(len(embedded), -1, -1)
         tokens: torch.Tensor = self.network.encoder(torch.cat([first, embedded], dim=1))

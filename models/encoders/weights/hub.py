@@ -1,4 +1,4 @@
-"""Published weights on the Hugging Face hub: out of its cache on disk, or fetched into it."""
+"""Published weights on the Hugging Face hub, from its cache on disk or by download."""
 
 import logging
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ WANTED = ("*.safetensors", "*.json", "*.txt", "*.model")
 
 
 def fetch_repository(description: EncoderDescription, place: str) -> Path:
-    """The folder of a repository's files; the hub is asked only for what is not on disk.
+    """Fetch a repository's files and return their folder; files on disk are not requested from the hub.
 
-    Weights are safetensors, or the file of PyTorch's of a repository that has no others.
+    Weights are safetensors, or PyTorch's file if the repository has no others.
 
     Raises:
-        WeightsError: it is neither on disk nor can it be fetched, or holds no weights.
+        WeightsError: the repository is neither on disk nor can it be fetched, or it holds no weights.
     """
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # takes half a second
 
@@ -30,7 +30,7 @@ def fetch_repository(description: EncoderDescription, place: str) -> Path:
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise WeightsError(
             f"{place}: pretrained weights of {repository} could not be fetched ({first_line(error)}); give a folder of "
-            "them, or random:SEED where numbers need not mean anything"
+            "them, or random:SEED if features need not be meaningful"
         ) from error
     if folder is None:
         raise WeightsError(
@@ -41,10 +41,10 @@ def fetch_repository(description: EncoderDescription, place: str) -> Path:
 
 
 def snapshot(repository: str, *, on_disk: bool) -> Path | None:
-    """The folder of a repository's files, fetched unless it must be on disk; None if there are no weights in it.
+    """The folder of a repository's files, from disk or by download; None if it holds no weights.
 
     Raises:
-        HfHubHTTPError, HFValidationError, OSError: it cannot be fetched.
+        HfHubHTTPError, HFValidationError, OSError: the repository cannot be fetched.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -56,7 +56,7 @@ def snapshot(repository: str, *, on_disk: bool) -> Path | None:
         except LocalEntryNotFoundError:
             if not on_disk:
                 raise
-            continue  # of what was interrupted, some is there
+            continue  # an interrupted download may have left a part of the files
         if has_weights(folder):
             return folder
     if on_disk:
@@ -65,13 +65,13 @@ def snapshot(repository: str, *, on_disk: bool) -> Path | None:
 
 
 def has_weights(folder: Path) -> bool:
-    """Whether a folder has weights in a form that is read."""
+    """Whether a folder has weights in a supported format."""
     return (folder / TORCH_FILE).is_file() or any(folder.rglob("*.safetensors"))
 
 
 @contextmanager
 def no_bars() -> Iterator[None]:
-    """Keep the hub's library from drawing on the terminal."""
+    """Disable the hub library's progress bars."""
     from huggingface_hub import utils
 
     shown = not utils.are_progress_bars_disabled()  # type: ignore[attr-defined]
@@ -84,10 +84,10 @@ def no_bars() -> Iterator[None]:
 
 
 def repository_of(description: EncoderDescription, place: str) -> str:
-    """The repository that a description's published weights lie in; timm names it by the model.
+    """The repository of an encoder's published weights; for timm it follows from the model's name.
 
     Raises:
-        WeightsError: timm knows no such model, or publishes no weights of it.
+        WeightsError: timm has no such model, or publishes no weights of it.
     """
     if description.library != "timm":
         return description.published_weights

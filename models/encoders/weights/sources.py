@@ -1,7 +1,7 @@
-"""Where an encoder's weights come from: the library, a file, an installed package, or a seed. Imports no torch.
+"""Sources of an encoder's weights: the library, a file, an installed package, or a seed. Imports no torch.
 
-What names the weights in fingerprints is told without loading them, so that a run whose items are all in the cache
-needs no network at all.
+The identity of weights in fingerprints is known without loading them, so that a run whose items are all cached needs
+no network at all.
 """
 
 import hashlib
@@ -17,19 +17,19 @@ from mmprep.pipeline.errors import WeightsError
 from mmprep.pipeline.storage.files import sha256
 
 MODEL_FILE = "model.safetensors"
-# What a model folder's vectors depend on; a README and the like do not count.
+# Files of a model folder that its vectors depend on, unlike a README.
 MODEL_SUFFIXES = frozenset({".safetensors", ".bin", ".json", ".txt", ".model"})
 
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where weights come from.
+    """Source and identity of weights.
 
     Attributes:
-        kind: `published` are a file of torchvision's, which fetches it itself.
-        identity: names the weights: equal where they are, wherever they lie.
-        path: the file or folder, for `local`.
-        seed: for `random`.
+        kind: `published` for a file that torchvision itself fetches, `local` or `random`.
+        identity: name of the weights, equal for equal weights regardless of their path.
+        path: file or folder of `local` weights.
+        seed: seed of `random` weights.
     """
 
     kind: Literal["published", "local", "random"]
@@ -39,7 +39,7 @@ class WeightsSource:
 
     @property
     def pretrained(self) -> bool:
-        """Whether somebody trained them; a user's own file is taken for trained."""
+        """False only for random weights; a user's own file counts as trained."""
         return self.kind != "random"
 
     def local_path(self) -> Path:
@@ -53,17 +53,17 @@ def locate(description: EncoderDescription, params: NetworkParams) -> WeightsSou
     """Find an encoder's weights and check their digest if params.yaml pins it.
 
     `weights` is `pretrained`, `random:SEED`, `package:NAME` (a model folder inside an installed distribution, which is
-    not imported), or a file or folder. Nothing falls back from one to another.
+    not imported), or a file or folder. There is no fallback from one to another.
 
     Raises:
-        WeightsError: there is no such file or package, it cannot be fetched, or its digest is another.
+        WeightsError: the file or package does not exist or cannot be fetched, or its digest differs.
     """
     name, place = description.name, f"encoders.{description.name}.weights"
     kind, _, rest = params.weights.partition(":")
     if params.sha256 is not None and (params.weights == "pretrained" or kind == "random"):
         raise WeightsError(f"encoders.{name}.sha256: {params.weights} has no file to compare with; remove the key")
     if kind == "random":
-        # The same seed gives other numbers in another version.
+        # The same seed gives different numbers in different versions of torch.
         return WeightsSource("random", f"random:{int(rest)} of torch {version('torch')}", seed=int(rest))
     if params.weights == "pretrained":
         if description.library == "torchvision":
@@ -78,9 +78,10 @@ def locate(description: EncoderDescription, params: NetworkParams) -> WeightsSou
 
 
 def identify(path: Path, published: str) -> str:
-    """What names the weights in a file or a model folder.
+    """Identity of the weights in a file or a model folder.
 
-    A copy of the file that torchvision publishes is named as that is: eight digits of its SHA-256 stand in its name.
+    A copy of the file that torchvision publishes has the published file's name as its identity; that name contains the
+    first eight digits of its SHA-256.
     """
     if path.is_dir():
         digest = hashlib.sha256()
@@ -115,7 +116,7 @@ def check_digest(name: str, path: Path, expected: str | None) -> None:
     """Compare the SHA-256 of a file of weights, or of the model.safetensors in a folder, with the pinned one.
 
     Raises:
-        WeightsError: it differs, or a pinned folder has no model.safetensors.
+        WeightsError: they differ, or a pinned folder has no model.safetensors.
     """
     if expected is None:
         return

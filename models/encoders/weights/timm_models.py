@@ -1,4 +1,4 @@
-"""timm's description of a model: its transform and its published weights. Builds no network."""
+"""timm's metadata of a model: input transform and published weights. Builds no network."""
 
 from types import ModuleType
 from typing import Any
@@ -7,10 +7,10 @@ from mmprep.pipeline.errors import WeightsError
 
 
 def require_timm(place: str) -> ModuleType:
-    """The library.
+    """Import timm.
 
     Raises:
-        WeightsError: it is not installed.
+        WeightsError: timm is not installed.
     """
     try:
         import timm
@@ -25,20 +25,20 @@ def published_repository(model: str, place: str) -> str:
     """The repository of a model's published weights on the Hugging Face hub.
 
     Raises:
-        WeightsError: timm is not installed, knows no such model, or publishes no weights of it there.
+        WeightsError: timm is not installed, has no such model, or publishes no weights of it there.
     """
     timm = require_timm(place)
     configuration = timm.get_pretrained_cfg(model) if timm.is_model(model) else None
     if configuration is None or not configuration.hf_hub_id:
         raise WeightsError(
-            f"{place}: timm publishes no weights of {model!r} on the Hugging Face hub; `timm.list_pretrained()` names "
-            "those that it does, or give a file"
+            f"{place}: timm publishes no weights of {model!r} on the Hugging Face hub; `timm.list_pretrained()` lists "
+            "models that have weights; or give a file"
         )
     return str(configuration.hf_hub_id)
 
 
 def data_configuration(model: str) -> dict[str, Any]:
-    """What timm says of a model's input.
+    """The input configuration that timm has for a model.
 
     Raises:
         WeightsError: timm is not installed or has no such model.
@@ -51,5 +51,5 @@ def data_configuration(model: str) -> dict[str, Any]:
 
 
 def transform_of(model: str) -> str:
-    """The transform of a model's input, in one line."""
+    """Description of a model's input transform in one line."""
     return ", ".join(f"{key} {value}" for key, value in sorted(data_configuration(model).items()))

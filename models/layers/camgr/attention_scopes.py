@@ -1,6 +1,6 @@
-"""What nodes attend to in cross-attention: all nodes, or some that are cheaper (docs/papers/camgr.md#attention-scope).
+"""Scopes of cross-attention: all nodes, or cheaper subsets (docs/papers/camgr.md#attention-scope).
 
-The chosen nodes of a batch have queries; rows of different nodes are independent, so that no other needs one.
+Only the chosen nodes of a batch have queries, since the rows of different nodes are independent.
 """
 
 import math
@@ -19,33 +19,33 @@ class AttentionScope(nn.Module, ABC):
     """Attention of chosen nodes.
 
     Attributes:
-        whole: whether keys and values are those of all nodes, else of the chosen ones alone.
+        whole: whether keys and values are those of all nodes, else only of the chosen ones.
     """
 
     whole: ClassVar[bool]
 
     @abstractmethod
     def forward(self, queries: Tensor, keys: Tensor, values: Tensor, nodes: Tensor) -> Tensor:
-        """The values that the chosen nodes attend to, by their shares, [b, d].
+        """Attention-weighted values of the chosen nodes, [b, d].
 
         Args:
             queries: [b, d], of the chosen nodes.
-            keys: [n, d] or [b, d], as `whole` says.
-            values: the same.
-            nodes: [b], which ones are chosen, ascending.
+            keys: [n, d] or [b, d], depending on `whole`.
+            values: [n, d] or [b, d], as for keys.
+            nodes: [b], indices of the chosen nodes, ascending.
         """
 
     @abstractmethod
     def evenness(self, queries: Tensor, keys: Tensor, nodes: Tensor, rows: Tensor) -> Tensor:
-        """The entropy of how some chosen nodes share their attention out, over that of equal shares, a number a node.
+        """Entropy of nodes' attention relative to uniform attention, one number per node.
 
-        1 is attention to all alike. Those that attend to one alone have no such number.
+        1 is uniform attention. Nodes that attend to only one node are left out.
 
         Args:
-            queries: [r, d], of some of the chosen nodes.
+            queries: [r, d], of a subset of the chosen nodes.
             keys: as in `forward`.
-            nodes: [b], which ones are chosen, ascending.
-            rows: [r], the places among them of those that have queries, ascending.
+            nodes: [b], indices of the chosen nodes, ascending.
+            rows: [r], positions of that subset in `nodes`, ascending.
         """
 
 
@@ -66,7 +66,7 @@ class AllNodes(AttentionScope):
 
 
 class ChosenNodes(AllNodes):
-    """Each node attends to those that are chosen with it: in training to those of its batch, in ranking to all."""
+    """Each node attends to the chosen nodes: in training those of its batch, in ranking all."""
 
     whole = False
 
@@ -77,7 +77,7 @@ class SameSide(AttentionScope):
     whole = True
 
     def __init__(self, n_users: int) -> None:
-        """Know the users, which are the first nodes."""
+        """Set the number of users, which are the first nodes."""
         super().__init__()
         self.n_users = n_users
 
@@ -91,16 +91,16 @@ class SameSide(AttentionScope):
         """See AttentionScope."""
         chosen, scale = int((nodes[rows] < self.n_users).sum()), queries.shape[1] ** 0.5
         sides = (queries[:chosen], keys[: self.n_users]), (queries[chosen:], keys[self.n_users :])
-        return torch.cat([relative_entropy(asking @ asked.T / scale) for asking, asked in sides])
+        return torch.cat([relative_entropy(query @ key.T / scale) for query, key in sides])
 
 
 class Neighbours(AttentionScope):
-    """Each node attends to its neighbours in a graph; one without any gets 0."""
+    """Each node attends to its neighbours in a graph; a node without neighbours gets 0."""
 
     whole = True
 
     def __init__(self, graph: csr_array) -> None:
-        """Take the places of a graph [n, n], whatever its weights are."""
+        """Take the edges of a graph [n, n]; its weights are ignored."""
         super().__init__()
         self.neighbourhoods = SparseAttention(graph)
 
@@ -120,12 +120,12 @@ class Neighbours(AttentionScope):
 
 
 class WithinNode(AttentionScope):
-    """Each node attends to its own values alone: as many parts of the embedding to each other."""
+    """Each node attends only to itself: equal parts of its embedding attend to each other."""
 
     whole = False
 
     def __init__(self, chunks: int) -> None:
-        """Cut embeddings into chunks, c, which must divide their length."""
+        """Set the number of chunks, c, which must divide the embedding size."""
         super().__init__()
         self.chunks = chunks
 
@@ -133,18 +133,18 @@ class WithinNode(AttentionScope):
         """See AttentionScope."""
         parts = [side.view(len(nodes), self.chunks, -1) for side in (queries, keys, values)]
         logits = parts[0] @ parts[1].transpose(1, 2) / parts[0].shape[2] ** 0.5
-        found: Tensor = (logits.softmax(dim=2) @ parts[2]).reshape_as(queries)
-        return found
+        attention: Tensor = (logits.softmax(dim=2) @ parts[2]).reshape_as(queries)
+        return attention
 
     def evenness(self, queries: Tensor, keys: Tensor, nodes: Tensor, rows: Tensor) -> Tensor:
         """See AttentionScope."""
         del nodes
-        asking, asked = (side.view(len(rows), self.chunks, -1) for side in (queries, keys[rows]))
-        return relative_entropy(asking @ asked.transpose(1, 2) / asking.shape[2] ** 0.5).mean(dim=1)
+        query, key = (side.view(len(rows), self.chunks, -1) for side in (queries, keys[rows]))
+        return relative_entropy(query @ key.transpose(1, 2) / query.shape[2] ** 0.5).mean(dim=1)
 
 
 def relative_entropy(logits: Tensor) -> Tensor:
-    """The entropy of the softmax of [..., n] logits over that of n equal shares, [...]; none where n is 1."""
+    """Entropy of the softmax of [..., n] logits divided by log n, [...]; empty if n is 1."""
     n = logits.shape[-1]
     if n == 1:
         return logits.new_empty(0)

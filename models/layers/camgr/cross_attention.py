@@ -1,4 +1,4 @@
-"""Fusion of two views of nodes by cross-attention: what they have in common, and in what they differ."""
+"""Fusion of two views of nodes by cross-attention into common and distinct parts."""
 
 from typing import cast
 
@@ -10,36 +10,36 @@ from mmprep.models.layers.camgr.attention_scopes import AttentionScope, WithinNo
 from mmprep.models.layers.linear import xavier_linear
 
 OBSERVED_NODES = 64
-"""Of how many nodes of a batch, about, the evenness of attention is computed."""
+"""Approximate number of nodes per batch for which the evenness of attention is computed."""
 
 
 class CrossAttention(nn.Module):
-    """The maps by which one view of nodes attends to the other.
+    """Cross-attention from one view of nodes to the other.
 
     Source: CAmgr, eq 15-18 and 21; docs/papers/camgr.md#cross-attention.
     """
 
     def __init__(self, size: int, scope: AttentionScope) -> None:
-        """Make the maps.
+        """Create the maps.
 
         Args:
-            size: the length of an embedding, d.
-            scope: what a node attends to.
+            size: embedding size, d.
+            scope: scope of a node's attention.
         """
         super().__init__()
         self.scope = scope
         self.query = xavier_linear(size, size)
-        # A key's bias adds the same to all logits of a row, which no softmax sees, but where parts of a key differ.
+        # A key's bias shifts all logits of a row equally, which softmax cancels, except between parts of one key.
         self.key = xavier_linear(size, size, bias=isinstance(scope, WithinNode))
         self.value = xavier_linear(size, size)
 
     def forward(self, asking: Tensor, asked: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The queries and values of chosen nodes, and the values that they attend to, [b, d] each.
+        """Queries, values and attention outputs of chosen nodes, [b, d] each.
 
         Args:
-            asking: [n, d], the view that gives queries.
-            asked: [n, d], the view that gives keys and values.
-            nodes: [b], which ones are chosen, ascending.
+            asking: [n, d], the view with queries.
+            asked: [n, d], the view with keys and values.
+            nodes: [b], indices of the chosen nodes, ascending.
         """
         query = self.query(embedding(nodes, asking))
         if not self.scope.whole:
@@ -50,7 +50,7 @@ class CrossAttention(nn.Module):
 
     @torch.no_grad()
     def evenness(self, asking: Tensor, asked: Tensor, nodes: Tensor) -> Tensor:
-        """How evenly some of the chosen nodes share their attention out, a number a node (see AttentionScope).
+        """Relative entropy of attention of a sample of the chosen nodes, one number per node (see AttentionScope).
 
         Args:
             asking: as in `forward`.
@@ -63,9 +63,9 @@ class CrossAttention(nn.Module):
 
 
 class ResidualBranch(nn.Module):
-    """What becomes of attention: a map, the query beside it, a perceptron, and a gate by behaviour (eq 19-20, 22-26).
+    """Residual block after attention: linear map, residual query, perceptron, behaviour gate (eq 19-20, 22-26).
 
-    The perceptron is d -> 2d -> d with ReLU after a layer norm; CAmgr leaves its width open
+    The perceptron is d -> 2d -> d with ReLU after a layer norm; CAmgr does not state its width
     (docs/papers/camgr.md#gated-fusion).
     """
 
@@ -77,60 +77,60 @@ class ResidualBranch(nn.Module):
         self.gate = xavier_linear(size, size)
 
     def residual(self, attention: Tensor, query: Tensor) -> Tensor:
-        """The mapped attention and the query, added, [b, d]."""
+        """Sum of the mapped attention and the query, [b, d]."""
         total: Tensor = self.map(attention) + query
         return total
 
     def forward(self, attention: Tensor, query: Tensor, behaviour: Tensor) -> Tensor:
-        """What the branch gives of nodes, [b, d], of as large attention, query and behaviour."""
+        """Output [b, d] of the branch from attention, query and behaviour, [b, d] each."""
         residual = self.residual(attention, query)
-        found: Tensor = (self.perceptron(self.norm(residual)) + residual) * self.gate(behaviour).sigmoid()
-        return found
+        gated: Tensor = (self.perceptron(self.norm(residual)) + residual) * self.gate(behaviour).sigmoid()
+        return gated
 
 
 class CrossAttentionFusion(nn.Module):
-    """Half of what two views have in common and of what they differ in, each gated by behaviour.
+    """Mean of the common and the distinct part of two views, each gated by behaviour.
 
     Source: docs/papers/camgr.md#gated-fusion.
 
-    CAmgr prints its attention without the values, which would be a weight for every pair of nodes; they are restored
+    CAmgr prints its attention without the values, which would give a weight for every pair of nodes; they are restored
     here (docs/papers/camgr.md#cross-attention).
     """
 
     def __init__(self, size: int, scope: AttentionScope, *, share_qkv: bool) -> None:
-        """Make the maps.
+        """Create the maps.
 
         Args:
-            size: the length of an embedding, d.
-            scope: what a node attends to.
-            share_qkv: whether both parts have the same queries, keys and values, as printed.
+            size: embedding size, d.
+            scope: scope of a node's attention.
+            share_qkv: whether both parts share queries, keys and values, as printed.
         """
         super().__init__()
         self.attentions = nn.ModuleList(CrossAttention(size, scope) for _ in range(1 if share_qkv else 2))
         self.common, self.distinct = ResidualBranch(size), ResidualBranch(size)
 
     def forward(self, asking: Tensor, asked: Tensor, nodes: Tensor, behaviour: Tensor) -> Tensor:
-        """What the views add to the behaviour of chosen nodes, [b, d].
+        """The fused views of chosen nodes, [b, d], to be added to their behaviour.
 
         Args:
-            asking: [n, d], the view that gives queries.
-            asked: [n, d], the view that gives keys and values.
-            nodes: [b], which ones are chosen, ascending.
-            behaviour: [b, d], their collaborative embeddings.
+            asking: [n, d], the view with queries.
+            asked: [n, d], the view with keys and values.
+            nodes: [b], indices of the chosen nodes, ascending.
+            behaviour: [b, d], the chosen nodes' collaborative embeddings.
         """
-        found = [attention(asking, asked, nodes) for attention in self.attentions]
-        (query, _, attention), (other_query, value, other_attention) = found[0], found[-1]
+        outputs = [attention(asking, asked, nodes) for attention in self.attentions]
+        (query, _, attention), (other_query, value, other_attention) = outputs[0], outputs[-1]
         common = self.common(attention, query, behaviour)
         distinct = self.distinct(value - other_attention, other_query, behaviour)
         half: Tensor = torch.stack([common, distinct]).mean(dim=0)
         return half
 
     def evenness(self, asking: Tensor, asked: Tensor, nodes: Tensor) -> Tensor:
-        """The mean entropy of attention over the greatest that there is, a scalar, of some of the chosen nodes.
+        """Mean entropy of attention relative to its maximum, a scalar, over a sample of the chosen nodes.
 
-        Above 0.99 attention is the mean of all, and does nothing (docs/papers/camgr.md#attention-scope). 1 where none
-        has a choice.
+        Above 0.99 attention is a plain mean without effect (docs/papers/camgr.md#attention-scope). 1 if every node
+        attends to only one.
         """
         attentions = cast("list[CrossAttention]", list(self.attentions))
-        found = torch.cat([attention.evenness(asking, asked, nodes) for attention in attentions])
-        return found.mean() if len(found) else found.new_ones(())
+        entropies = torch.cat([attention.evenness(asking, asked, nodes) for attention in attentions])
+        return entropies.mean() if len(entropies) else entropies.new_ones(())

@@ -1,8 +1,8 @@
-"""Whom each node attends to: a fixed sparse pattern whose edges get other weights at each step.
+"""Sparse attention: a fixed pattern of edges whose weights change at each step.
 
-PyTorch's own gradients of sparse products with such weights are slow on a CPU, and those of gathered rows take memory
-for an embedding an edge. Here each gradient is a sparse product, with the pattern or its transpose, and sums in the
-order of the edges, so that runs repeat.
+PyTorch's own gradients of sparse products with such weights are slow on a CPU, and those of gathered rows need memory
+for one embedding per edge. Here each gradient is a sparse product, with the pattern or its transpose, and sums in the
+order of the edges, so that runs are reproducible.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ class EdgePattern:
     """Edges from n sources to m targets, sorted by source.
 
     Attributes:
-        offsets: [n + 1] where each source's edges begin, and where the last one's end.
+        offsets: [n + 1] start of each source's edges, and the end of the last one's.
         targets: [edges].
         n_targets: m.
         sources: [edges].
-        order: [edges] the edges sorted by target.
-        back_offsets: [m + 1] where each target's edges begin in that order.
+        order: [edges] permutation that sorts the edges by target.
+        back_offsets: [m + 1] start of each target's edges in that order, and the end of the last one's.
     """
 
     offsets: Tensor
@@ -45,7 +45,7 @@ class EdgePattern:
         return cls(offsets, targets, n_targets, sources, order, starts(back_counts))
 
     def rows(self, nodes: Tensor) -> "EdgePattern":
-        """The edges of some sources, [b] indices, which are numbered anew in that order."""
+        """The edges of sources [b], renumbered in that order."""
         counts = self.offsets.diff()[nodes]
         offsets = starts(counts)
         places = torch.arange(int(offsets[-1]), device=nodes.device)
@@ -62,7 +62,7 @@ class EdgePattern:
         return csr_tensor(self.back_offsets, self.sources[self.order], weights[self.order], shape)
 
     def inner(self, left: Tensor, right: Tensor) -> Tensor:
-        """The inner product at each edge of its source's row of [n, d] and its target's of [m, d], [edges]."""
+        """Inner product of the source's row of [n, d] and the target's row of [m, d] at each edge, [edges]."""
         zeros = self.matrix(left.new_zeros(len(self.targets)))
         products: Tensor = torch.sparse.sampled_addmm(zeros, left, right.T).values()
         return products
@@ -75,15 +75,15 @@ class EdgePattern:
 
 
 def starts(counts: Tensor) -> Tensor:
-    """Where each of some runs begins that follow one another, and where the last one ends, [n + 1]."""
+    """Start of each of n consecutive runs with these lengths, and the end of the last one, [n + 1]."""
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
 class SparseAttention(nn.Module):
-    """A pattern that goes to the device of the module which holds it. No part of a checkpoint: it is an input."""
+    """A pattern as a module, which moves between devices; an input, so not part of a checkpoint."""
 
     def __init__(self, matrix: csr_array) -> None:
-        """Take the places of a matrix [n, m], whatever its weights are."""
+        """Take the edges of a matrix [n, m]; its weights are ignored."""
         super().__init__()
         offsets, targets = (torch.from_numpy(part.astype("i8")) for part in (matrix.indptr, matrix.indices))
         self._n_targets = int(matrix.shape[1])
@@ -97,7 +97,7 @@ class SparseAttention(nn.Module):
 
 
 class _Inner(torch.autograd.Function):
-    """Pattern.inner, with gradients to both sides."""
+    """EdgePattern.inner, with gradients to both sides."""
 
     @staticmethod
     def forward(ctx: Any, pattern: EdgePattern, left: Tensor, right: Tensor) -> Tensor:  # noqa: ANN401 - torch's own
@@ -112,7 +112,7 @@ class _Inner(torch.autograd.Function):
 
 
 class _Attended(torch.autograd.Function):
-    """The mean of targets' values by the softmax of logits, with gradients to both."""
+    """Softmax-weighted mean of the targets' values, with gradients to logits and values."""
 
     @staticmethod
     def forward(ctx: Any, pattern: EdgePattern, logits: Tensor, values: Tensor) -> Tensor:  # noqa: ANN401
@@ -143,7 +143,7 @@ def edge_products(pattern: EdgePattern, left: Tensor, right: Tensor) -> Tensor:
 
 
 def edge_softmax(pattern: EdgePattern, logits: Tensor, values: Tensor) -> Tensor:
-    """The mean of each source's targets by the softmax of its edges' logits, [n, d]; 0 for a source without edges.
+    """Mean of each source's targets, weighted by softmax over its edges, [n, d]; 0 for a source without edges.
 
     Args:
         pattern: of n sources and m targets.

@@ -1,4 +1,4 @@
-"""Exact attention of some rows to many, in blocks: its [rows, keys] matrix is never held at once."""
+"""Exact attention in blocks, without materialising the [rows, keys] matrix."""
 
 from typing import Any
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 BLOCK_LOGITS = 2**21
-"""How many logits are held at once: 8 MiB of them."""
+"""Number of logits held at once, 8 MiB."""
 
 
 class _RowAttention(torch.autograd.Function):
-    """Keeps a number a row, by which the softmax is computed again for the gradients (Dao et al., NeurIPS 2022)."""
+    """Keeps one number per row, from which gradients recompute the softmax (Dao et al., NeurIPS 2022)."""
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:  # noqa: ANN401 - torch's own
-        # Products of wide and narrow matrices are several times faster where the long side is contiguous.
+        # Products of wide and narrow matrices are several times faster if the long side is contiguous.
         columns = keys.T.contiguous()
         mean, log_sums = queries.new_empty(len(queries), values.shape[1]), queries.new_empty(len(queries), 1)
         for rows in blocks(len(queries), len(keys)):
@@ -44,13 +44,13 @@ class _RowAttention(torch.autograd.Function):
 
 
 def blocks(rows: int, keys: int) -> list[slice]:
-    """The rows in parts whose logits are few enough."""
+    """Slices of rows with at most BLOCK_LOGITS logits."""
     size = max(1, BLOCK_LOGITS // max(1, keys))
     return [slice(start, start + size) for start in range(0, rows, size)]
 
 
 def row_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """softmax(queries keys^T / sqrt(d)) values, [rows, d']; a row depends on no other row.
+    """softmax(queries keys^T / sqrt(d)) values, [rows, d']; rows are independent.
 
     Args:
         queries: [rows, d].

@@ -1,4 +1,4 @@
-"""Backbones that a plug-in such as DA-MRS stands on: what gives users and items their collaborative embeddings."""
+"""Backbones of DA-MRS: models of users' and items' collaborative embeddings."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from mmprep.models.layers.propagation import SparseOperator, lightgcn
 
 
 class FreeBackbone(nn.Module):
-    """Matrix factorisation: free embeddings as they are (Rendle et al., BPR, UAI 2009)."""
+    """Matrix factorisation: free embeddings without propagation (Rendle et al., BPR, UAI 2009)."""
 
     def __init__(self, users: nn.Parameter, items: nn.Parameter) -> None:
         """Take the trainable tables.
@@ -22,9 +22,9 @@ class FreeBackbone(nn.Module):
         self.items = items
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The embeddings of users [n_users, d'] and items [n_items, d'], and what graphs of items pass on.
+        """Embeddings of users [n_users, d'] and items [n_items, d'], and the inputs of item graphs.
 
-        The last is [n_items, d'], the embeddings of items before they are propagated over the user-item graph.
+        The last are [n_items, d'], the items' embeddings before propagation over the user-item graph.
         """
         return self.users, self.items, self.items
 
@@ -33,7 +33,7 @@ class LightGCNBackbone(FreeBackbone):
     """Free embeddings, propagated over the user-item graph (He et al., LightGCN, SIGIR 2020)."""
 
     def __init__(self, users: nn.Parameter, items: nn.Parameter, adjacency: SparseOperator, layers: int) -> None:
-        """Take the tables, the normalised graph of users and items [n_users + n_items] squared, and the hops."""
+        """Take the tables, the normalised user-item graph, [n_users + n_items] squared, and the number of hops."""
         super().__init__(users, items)
         self.adjacency = adjacency
         self.layers = layers
@@ -46,16 +46,16 @@ class LightGCNBackbone(FreeBackbone):
 
 
 class VBPRBackbone(FreeBackbone):
-    """Free embeddings of items beside projected features (He and McAuley, VBPR, AAAI 2016)."""
+    """Items' free embeddings concatenated with projected features (He and McAuley, VBPR, AAAI 2016)."""
 
     def __init__(self, users: nn.Parameter, items: nn.Parameter, features: ItemFeatures) -> None:
-        """Take the tables, the users' of both halves, [n_users, 2 d], and the raw features."""
+        """Take the tables, with both halves for users, [n_users, 2 d], and the raw features."""
         super().__init__(users, items)
         self.features = features
         self.projection = FeatureProjection(features, items.shape[1])
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Both halves of users [n_users, 2 d] and items [n_items, 2 d], and the latter again."""
-        every = torch.arange(len(self.items), device=self.items.device)
-        items = torch.cat([self.items, self.projection(self.features, every)], dim=1)
+        """Both halves of users [n_users, 2 d] and of items [n_items, 2 d], which are also the inputs of item graphs."""
+        all_items = torch.arange(len(self.items), device=self.items.device)
+        items = torch.cat([self.items, self.projection(self.features, all_items)], dim=1)
         return self.users, items, items

@@ -1,7 +1,7 @@
-"""BPR that doubts the data: how reliable an observed interaction is, and how likely an unobserved one was missed.
+"""Denoised BPR: reliability of observed interactions, and probability of false-positive feedback.
 
-DA-MRS (Xv et al., KDD 2024, eq 5-8; docs/papers/da_mrs.md#reliabilities), in two forms: as the paper prints it, and as
-the authors' code has it, which weights both directions of the ranking instead of mixing their probabilities
+DA-MRS (Xv et al., KDD 2024, eq 5-8; docs/papers/da_mrs.md#reliabilities), in two forms: as printed in the paper, and as
+in the authors' code, which weights both directions of the ranking instead of mixing their probabilities
 (docs/papers/da_mrs.md#denoised-bpr).
 """
 
@@ -18,13 +18,13 @@ Form = Literal["official", "paper"]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What reliabilities are estimated from: embeddings, and views of the items.
+    """Inputs of the reliability estimates: embeddings, and views of items.
 
     Attributes:
         users: [n_users, d].
-        items: the final ones, [n_items, d].
-        views: [n_items, d] each, of length 1 in the authors' code.
-        form: whose equations.
+        items: final item embeddings, [n_items, d].
+        views: [n_items, d] each, L2-normalised in the authors' code.
+        form: the paper's equations or the authors' code.
     """
 
     users: Tensor
@@ -34,16 +34,16 @@ class Evidence:
 
     @classmethod
     def of(cls, users: Tensor, items: Tensor, views: Sequence[Tensor], form: Form) -> "Evidence":
-        """That of embeddings as the recommender has them."""
+        """Evidence from the recommender's embeddings."""
         return cls(users, items, [normalize(v, dim=1) for v in views] if form == "official" else views, form)
 
     def by_view(self, users: Tensor, items: Tensor) -> Tensor:
-        """y_m, the scores of pairs of user and item, [pairs] indices each, by each view, [views, pairs]."""
+        """y_m, the scores of user-item pairs, [pairs] indices each, by each view, [views, pairs]."""
         user = embedding(users, self.users)
         return torch.stack([(user * embedding(items, view)).sum(dim=1) for view in self.views])
 
     def unobserved(self, users: Tensor, items: Tensor) -> Tensor:
-        """What pairs that are not observed, [pairs] indices each, add to the mean yn: a probability each, [pairs]."""
+        """Probabilities [pairs] of unobserved pairs, [pairs] indices each, whose mean is yn."""
         if self.form == "official":
             return self.by_view(users, items).sigmoid().mean(dim=0)
         return (embedding(users, self.users) * embedding(items, self.items)).sum(dim=1).sigmoid()
@@ -51,15 +51,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class FeedbackDenoising:
-    """How reliabilities are estimated.
+    """Estimator of reliabilities.
 
     Attributes:
-        form: whose equations.
-        alpha: power of the mean preference in f.
-        beta: power of exp(-variance) in f.
-        gamma: power of g.
-        use_f: else f is 1.
-        use_g: else g is 0.
+        form: the paper's equations or the authors' code.
+        alpha: exponent of the mean preference in f.
+        beta: exponent of exp(-variance) in f.
+        gamma: exponent of g.
+        use_f: whether f is estimated; else it is 1.
+        use_g: whether g is estimated; else it is 0.
     """
 
     form: Form = "official"
@@ -70,11 +70,11 @@ class FeedbackDenoising:
     use_g: bool = True
 
     def reliabilities(self, scores: Tensor, unobserved: Tensor) -> tuple[Tensor, Tensor]:
-        """The probabilities f that pairs are observed if liked, and g that they are observed if not, [pairs] each.
+        """Probabilities of observation for liked pairs, f, and for disliked pairs, g, [pairs] each.
 
         Args:
-            scores: of observed pairs of user and item by each view of items, [views, pairs]; at least two views.
-            unobserved: yn, the mean probability of pairs that are not observed, a scalar.
+            scores: scores of observed user-item pairs by each view, [views, pairs]; at least two views.
+            unobserved: yn, mean probability of unobserved pairs, a scalar.
         """
         liked = scores.sigmoid()
         mean = liked.mean(dim=0)
@@ -83,28 +83,28 @@ class FeedbackDenoising:
             variance = liked.var(dim=0, correction=1 if self.form == "official" else 0)
             f = mean**self.alpha * (-self.beta * variance).exp()
         if self.use_g:
-            doubted = (unobserved > mean).to(mean.dtype)
-            g = doubted * self.excess(scores, unobserved) ** self.gamma
+            doubtful = (unobserved > mean).to(mean.dtype)
+            g = doubtful * self.excess(scores, unobserved) ** self.gamma
         return f, g
 
     def excess(self, scores: Tensor, unobserved: Tensor) -> Tensor:
-        """How far the view that likes a pair most is above unobserved pairs, [pairs], 0 to 1."""
+        """Excess of the highest preference among views over unobserved pairs, [pairs], 0 to 1."""
         if self.form == "paper":
             return (scores.amax(dim=0) - unobserved).sigmoid()
         return (scores.sigmoid().amax(dim=0) - unobserved).clamp_min(0)
 
 
 def denoised_bpr(lead: Tensor, f: Tensor, g: Tensor, form: Form) -> Tensor:
-    """The mean ranking loss of observed pairs that may be wrong, a scalar.
+    """Mean ranking loss of observed pairs that may be false positives, a scalar.
 
     `official` is -(f ln sigmoid(x) + g ln sigmoid(-x)), `paper` -ln(f sigmoid(x) + g sigmoid(-x)), minimised
     (docs/papers/da_mrs.md#loss-signs).
 
     Args:
-        lead: x, by how much an observed item's score exceeds that of another, [pairs].
+        lead: x, score of the observed item minus that of the negative, [pairs].
         f: reliabilities, [pairs].
         g: probabilities that the observed item is not liked, [pairs].
-        form: whose equation.
+        form: the paper's equation or the authors' code.
     """
     right, wrong = logsigmoid(lead), logsigmoid(-lead)
     if form == "official":
@@ -113,6 +113,6 @@ def denoised_bpr(lead: Tensor, f: Tensor, g: Tensor, form: Form) -> Tensor:
 
 
 def logarithm(chance: Tensor) -> Tensor:
-    """Ln of probabilities, -infinity without a gradient for those that are 0, where autograd would find none or NaN."""
+    """Logarithm of probabilities; -inf without gradient for 0, where autograd gives an infinite or NaN gradient."""
     never = chance == 0
     return chance.masked_fill(never, 1).log().masked_fill(never, -torch.inf)

@@ -1,4 +1,4 @@
-"""Contrast of items with those similar to them by degrees, in blocks: no [batch, n_items] matrix is held as a whole."""
+"""Contrast of items with graded positives, in blocks, without materialising the [batch, n_items] matrix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,22 +13,22 @@ from mmprep.models.layers.da_mrs.item_relations import GROUP, similar_items
 from mmprep.models.layers.da_mrs.row_parallel import map_row_chunks, rows_per_block
 
 BLOCK_COSINES = 2**18
-"""How many cosines of each view a core of a CPU holds at once: 1 MiB of them."""
+"""Number of cosines per view that a CPU core holds at once, 1 MiB."""
 
 Mode = Literal["both", "sp", "mp"]
 
 
 @dataclass(frozen=True)
 class Grades:
-    """Which items count as how similar, and what is made of it.
+    """Grades of similarity between items, and the form of the contrast.
 
     Attributes:
-        multi: how many items are similar by several views (MP).
-        single: how many others are similar by one view (SP).
-        temperature: tau; at least 0.05, so that no exponential leaves the range of f32.
+        multi: number of items similar by several views (MP).
+        single: number of further items similar by one view (SP).
+        temperature: tau; at least 0.05, so that exponentials do not overflow f32.
         mode: `both` contrasts MP with all, and SP with all but MP; `mp` and `sp` have MP, or MP and SP, as positives of
             a single contrast with all.
-        exclude_self: whether an item counts nowhere in its own contrast; else it is in its own MP.
+        exclude_self: whether an item is excluded from its own contrast; else it is in its own MP.
     """
 
     multi: int = 10
@@ -39,19 +39,19 @@ class Grades:
 
 
 class _GradedContrast(torch.autograd.Function):
-    """Has the gradients computed beside the value, so that a cosine to choose by and to learn from is computed once."""
+    """Computes gradients together with the value, so that cosines for selection and loss are computed only once."""
 
     @staticmethod
     def forward(ctx: Any, views: Tensor, rows: Tensor, others: Tensor | None, grades: Grades) -> Tensor:  # noqa: ANN401
         views, n = views.detach(), views.shape[1]
-        # Products of wide and narrow matrices are several times faster where the long side is contiguous.
+        # Products of wide and narrow matrices are several times faster if the long side is contiguous.
         columns = pad(views.transpose(1, 2), (0, -n % GROUP)).contiguous()
 
         def of(part: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             return contrast_rows(views[:, part], columns, part, n, others, grades)
 
-        found = map_row_chunks(of, rows)
-        values, by_rows, by_columns = zip(*found, strict=True)
+        chunks = map_row_chunks(of, rows)
+        values, by_rows, by_columns = zip(*chunks, strict=True)
         by_views = sum(by_columns[1:], by_columns[0])[:, :n].index_add_(1, rows, torch.cat(by_rows, dim=1))
         count = len(views) * len(rows)
         ctx.save_for_backward(by_views.div_(count))
@@ -66,15 +66,15 @@ class _GradedContrast(torch.autograd.Function):
 def contrast_rows(
     anchors: Tensor, columns: Tensor, rows: Tensor, n: int, others: Tensor | None, grades: Grades
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The sum of the losses of anchors, and its gradients by them [views, rows, d], by the columns [views, width, d].
+    """Sum of the anchors' losses, and its gradients by anchors [views, rows, d] and by columns [views, width, d].
 
     Args:
-        anchors: views of the items that are contrasted, each of length 1, [views, rows, d].
-        columns: those of all items, [views, d, width].
-        rows: which columns the anchors are.
-        n: how many of the columns are items.
-        others: as `contrast` has it.
-        grades: which are similar, and what is made of it.
+        anchors: L2-normalised views of the contrasted items, [views, rows, d].
+        columns: views of all items, [views, d, width].
+        rows: columns of the anchors.
+        n: number of columns that are items.
+        others: as in `contrast`.
+        grades: grades of similarity, and the form of the contrast.
     """
     n_views, d, width = columns.shape
     value, by_rows, by_columns = columns.new_zeros(()), [], columns.new_zeros(n_views, width, d)
@@ -89,7 +89,7 @@ def contrast_rows(
             cosines[:, range(len(index)), index] = -torch.inf
         loss, slopes = contrast(cosines, others, grades, space)
         value += loss
-        # Rows are scaled beside the products, where they are short.
+        # Slopes scale the narrow factors of the products, not the wide matrix of cosines.
         by_rows.append(slopes * (cosines @ columns.transpose(1, 2)))
         by_columns.baddbmm_(cosines.transpose(1, 2), slopes * block)
     return value, torch.cat(by_rows, dim=1), by_columns
@@ -98,15 +98,15 @@ def contrast_rows(
 def contrast(
     cosines: Tensor, others: Tensor | None, grades: Grades, space: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The sum of the losses of rows of cosines [views, rows, width], and slopes [views, rows, 1].
+    """Sum of the losses of rows of cosines [views, rows, width], and slopes [views, rows, 1].
 
-    The cosines become what times the slopes is the gradient by them.
+    The cosines are overwritten; times the slopes they are the gradient by the cosines.
 
     Args:
-        cosines: -inf for what is no item.
-        others: [width] 1 for the columns that count beside MP and SP, else 0; None for all.
-        grades: which are similar, and what is made of it.
-        space: as large as the cosines, to be written over.
+        cosines: -inf for columns that are no items.
+        others: [width] 1 for the columns that count besides MP and SP, else 0; None for all.
+        grades: grades of similarity, and the form of the contrast.
+        space: scratch memory in the shape of the cosines.
     """
     likeness = cosines.exp_()
     multi, single = similar_items(likeness, grades.multi, grades.single, space)
@@ -115,7 +115,7 @@ def contrast(
     powers.scatter_(2, multi, 0)
     if others is not None:
         powers.mul_(others).scatter_(2, single, of_single)
-    # Not the difference of whole and top: MP may have nearly all of the whole.
+    # Summed, not computed as whole - top, which cancels if MP has nearly all of the whole.
     rest, top, middle = (each.sum(dim=2, keepdim=True) for each in (powers, of_multi, of_single))
     whole = rest + top
     if grades.mode == "both":
@@ -131,12 +131,12 @@ def contrast(
 
 
 def raised(values: Tensor, power: float, space: Tensor | None = None) -> Tensor:
-    """Values raised to a power in their place; to a whole one by products alone, which take a fraction of the time.
+    """Raise values to a power in place; to an integer power by multiplications, which is several times faster.
 
     Args:
-        values: of any shape, not negative.
-        power: at least 1 where it is whole.
-        space: as large as the values, to be written over.
+        values: non-negative, of any shape.
+        power: the exponent; at least 1 if it is an integer.
+        space: scratch memory in the shape of the values.
     """
     if not power.is_integer():
         return values.pow_(power)
@@ -149,18 +149,18 @@ def raised(values: Tensor, power: float, space: Tensor | None = None) -> Tensor:
 
 
 def graded_contrast(views: Sequence[Tensor], rows: Tensor, grades: Grades, *, within: bool) -> Tensor:
-    """How far items are from those similar to them, the mean over items and views.
+    """Graded contrastive loss of items, the mean over items and views.
 
     Source: docs/papers/da_mrs.md#item-alignment.
 
-    For phi = exp(cos / tau) it is -ln(sum_MP / D1) - ln(sum_SP / D2), where D1 is the sum over all that count, and D2
-    the same without MP. Which items are similar is chosen anew from the views each time, and gets no gradient.
+    For phi = exp(cos / tau) it is -ln(sum_MP / D1) - ln(sum_SP / D2), where D1 is the sum over all items that count,
+    and D2 the same without MP. Similar items are selected from the views at each call, without gradient.
 
     Args:
-        views: [n_items, d] a view.
-        rows: the items that are contrasted, each once, [batch].
-        grades: which are similar.
-        within: whether beside MP and SP only the contrasted items count (the paper); else all do (the authors' code).
+        views: [n_items, d] for each view.
+        rows: distinct items to contrast, [batch].
+        grades: grades of similarity, and the form of the contrast.
+        within: whether besides MP and SP only the contrasted items count (the paper); else all do (the authors' code).
     """
     unit = torch.stack([normalize(view, dim=1) for view in views])
     others = None

@@ -1,29 +1,29 @@
-"""Which items are similar to an item, by all its views together and by one view alone."""
+"""Selection of similar items by all views together and by single views."""
 
 import torch
 from torch import Tensor
 
 GROUP = 10
-"""Columns of a group, of which the largest is looked at first; the width of what is searched is a multiple of it."""
+"""Columns per group in the search for the largest, which compares group maxima first; divides the search width."""
 
 
 def similar_items(likeness: Tensor, multi: int, single: int, space: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """For each view the items that are similar by several views, and those by it alone.
+    """For each view, the items similar by several views, and those similar only by this view.
 
     Source: docs/papers/da_mrs.md#item-alignment.
 
-    A view's similarities are the softmax of its cosines over all items. The first kind are the largest sums of those of
-    all views, in which the view itself counts twice; the second the largest of the view itself among all others. Equal
-    ones are chosen in any order.
+    A view's similarities are the softmax of its cosines over all items. The first kind have the largest sums of all
+    views' similarities, in which the view itself counts twice; the second kind the largest similarities of the view
+    itself among the remaining items. Ties are broken arbitrarily.
 
     Args:
-        likeness: exp(cosine), [views, rows, width], 0 for what is no item; changed for a while, and left as it was.
-        multi: how many of the first kind, at most as many as there are items.
-        single: how many of the second kind, at most as many as are left.
-        space: as large as the likeness, to be written over; new memory takes twice as long.
+        likeness: exp(cosine), [views, rows, width], 0 for columns that are no items; modified, but restored on return.
+        multi: number of items of the first kind, at most the number of items.
+        single: number of items of the second kind, at most the number of remaining items.
+        space: scratch memory in the shape of the likeness; allocating it anew would take twice as long.
 
     Returns:
-        Their columns, [views, rows, multi] and [views, rows, single].
+        The items' columns, [views, rows, multi] and [views, rows, single].
     """
     similarities = torch.div(likeness, likeness.sum(dim=2, keepdim=True), out=space)
     by_all = largest(similarities.add_(similarities.sum(dim=0)), multi)
@@ -34,12 +34,12 @@ def similar_items(likeness: Tensor, multi: int, single: int, space: Tensor | Non
 
 
 def largest(values: Tensor, k: int) -> Tensor:
-    """The columns [..., k] of the k largest of each row of [..., width], in any order."""
+    """Columns [..., k] of the k largest values of each row of [..., width], in any order."""
     *rows, width = values.shape
     groups = width // GROUP
     if width % GROUP or groups <= k:
         return torch.topk(values, k, sorted=False).indices
-    # Each of the k largest is in one of the k groups whose own largest are.
+    # Each of the k largest values is in one of the k groups with the largest maxima.
     tops = values.view(*rows, GROUP, groups).amax(dim=-2)
     chosen = torch.topk(tops, k, sorted=False).indices
     columns = (chosen[..., None] + groups * torch.arange(GROUP, device=values.device)).view(*rows, k * GROUP)

@@ -1,4 +1,4 @@
-"""Views of items: what an item's neighbours in a graph, one a modality or of behaviour, say of it."""
+"""Views of items: embeddings propagated over each modality's graph and the behaviour graph."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from mmprep.pipeline.graphs.params import Weight
 
 
 class ItemViews(nn.Module):
-    """The embeddings of items, propagated over several graphs, the last hop alone.
+    """Items' embeddings, propagated over several graphs; only the last hop is used.
 
     Source: docs/papers/da_mrs.md#item-views.
     """
@@ -22,7 +22,7 @@ class ItemViews(nn.Module):
 
         Args:
             graphs: normalised, [n_items, n_items] each, by name.
-            layers: hops over each.
+            layers: number of hops over each graph.
         """
         super().__init__()
         self.graphs = nn.ModuleDict({name: SparseOperator(graph) for name, graph in graphs.items()})
@@ -40,26 +40,26 @@ class ItemViews(nn.Module):
 
 
 def content_graph(neighbours: csr_array) -> csr_array:
-    """A modality's graph as views need it: all neighbours alike, an item without any its own.
+    """A modality's normalised binary graph, with a self loop for items without neighbours.
 
     Source: docs/papers/da_mrs.md#content-graphs.
 
     Args:
-        neighbours: an item's nearest ones, itself among them, [n_items, n_items].
+        neighbours: each item's nearest neighbours, including itself, [n_items, n_items].
     """
-    alike = weighted(neighbours, "binary")
-    lonely = (np.diff(neighbours.indptr) == 0).astype(alike.dtype)
-    return normalised(csr_array(alike + diags_array(lonely)), "sym_out")
+    binary = weighted(neighbours, "binary")
+    isolated = (np.diff(neighbours.indptr) == 0).astype(binary.dtype)
+    return normalised(csr_array(binary + diags_array(isolated)), "sym_out")
 
 
 def behaviour_graph(cooccurrence: csr_array, weight: Weight) -> csr_array:
-    """The graph of items that have users in common, each item its own neighbour too.
+    """The normalised item co-occurrence graph with self loops.
 
     Source: docs/papers/da_mrs.md#behaviour-graph.
 
     Args:
-        cooccurrence: counts of common users, without self loops, [n_items, n_items].
-        weight: `cosine` keeps the counts, as in the paper; `binary` takes 1 for each, as the authors' code.
+        cooccurrence: numbers of common users, without self loops, [n_items, n_items].
+        weight: `cosine` keeps the counts, as in the paper; `binary` replaces them by 1, as in the authors' code.
     """
     loops = eye_array(cooccurrence.shape[0], dtype=cooccurrence.dtype)
     return normalised(csr_array(weighted(cooccurrence, weight) + loops), "sym_out")

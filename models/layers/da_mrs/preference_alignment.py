@@ -1,7 +1,7 @@
-"""Alignment of two views of items by what users prefer in each, in blocks: [users, items] scores are never held.
+"""Alignment of two views of items by user preference, in blocks, without materialising [users, items] scores.
 
-KL(p, q) + KL(q, p) is (p - q) (a - b), for Bernoulli distributions with logits a and b, and summed over items for
-softmax ones, where what normalises them cancels. So no logarithm of a probability is taken, which may be 0.
+KL(p, q) + KL(q, p) = (p - q) (a - b) for Bernoulli distributions with logits a and b, and the sum of that over items
+for softmax distributions, whose normalisers cancel. So no logarithm of a probability is needed, which may be 0.
 """
 
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from torch import Tensor
 from mmprep.models.layers.da_mrs.row_parallel import map_row_chunks, rows_per_block
 
 BLOCK_SCORES = 2**17
-"""How many scores of each view a core of a CPU holds at once: 512 KiB of them."""
+"""Number of scores per view that a CPU core holds at once, 512 KiB."""
 
 
 class _Divergence(torch.autograd.Function):
-    """Has the gradients computed beside the value, so that no score is kept, or computed again for them."""
+    """Computes gradients together with the value, so that scores are neither stored nor recomputed."""
 
     @staticmethod
     def forward(
@@ -48,13 +48,13 @@ class _Divergence(torch.autograd.Function):
 def divergence_of(
     users: Tensor, sides: Sequence[Tensor], *, softmax: bool, fixed: bool
 ) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """The sum of the divergences of users, and its gradients by them [users, d] and by the sides [items, d] each.
+    """Sum of the users' divergences, and its gradients by users [users, d] and by the sides [items, d] each.
 
     Args:
         users: [users, d].
         sides: two views of the items, [d, items] each.
-        softmax: as `preference_divergence` has it.
-        fixed: whether the second side alone, and users by it, get a gradient.
+        softmax: as in `preference_divergence`.
+        fixed: whether only the second side, and users through it, get a gradient.
     """
     value, by_users = users.new_zeros(()), torch.zeros_like(users)
     by_sides = [side.new_zeros(side.T.shape) for side in sides]
@@ -69,25 +69,25 @@ def divergence_of(
 
 
 def bernoulli_or_softmax(first: Tensor, second: Tensor, *, softmax: bool) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """The sum of both divergences of distributions with logits [users, items], and its gradients by them.
+    """Sum of both divergences of distributions with logits [users, items], and its gradients by the logits.
 
-    The logits may be written over.
+    The logits may be overwritten.
     """
-    apart = first - second
-    chances = [logits.softmax(dim=1) if softmax else logits.sigmoid_() for logits in (first, second)]
-    shift = chances[0] - chances[1]
+    difference = first - second
+    probabilities = [logits.softmax(dim=1) if softmax else logits.sigmoid_() for logits in (first, second)]
+    shift = probabilities[0] - probabilities[1]
     slopes = []
-    for chance in chances:
+    for probability in probabilities:
         if softmax:
-            slope = chance * (apart - (chance * apart).sum(dim=1, keepdim=True))
+            slope = probability * (difference - (probability * difference).sum(dim=1, keepdim=True))
         else:
-            slope = (1 - chance).mul_(chance).mul_(apart)
+            slope = (1 - probability).mul_(probability).mul_(difference)
         slopes.append(slope.add_(shift))
-    return (shift * apart).sum(), (slopes[0], slopes[1].neg_())
+    return (shift * difference).sum(), (slopes[0], slopes[1].neg_())
 
 
 def preference_divergence(users: Tensor, first: Tensor, second: Tensor, *, softmax: bool, fixed: bool) -> Tensor:
-    """How far users' preferences by two views of items differ, KL both ways.
+    """Symmetric KL divergence of users' preferences by two views of items.
 
     Source: DA-MRS, eq 9-10; docs/papers/da_mrs.md#user-alignment.
 
@@ -95,9 +95,9 @@ def preference_divergence(users: Tensor, first: Tensor, second: Tensor, *, softm
         users: [users, d].
         first: [items, d].
         second: [items, d], the other view of the same items.
-        softmax: a user's preference is a distribution over all the items, and the mean is over users (the paper); else
-            the probability of each item by itself, and the mean is over all pairs (the authors' code).
-        fixed: whether the second view alone, and users by it, get a gradient.
+        softmax: whether a user's preference is a distribution over all items, with the mean over users (the paper);
+            else a separate probability of each item, with the mean over all pairs (the authors' code).
+        fixed: whether only the second view, and users through it, get a gradient.
     """
     value: Tensor = _Divergence.apply(users, first, second, softmax, fixed)
     return value

@@ -1,6 +1,6 @@
-"""Rows worked on by all cores of a CPU, each core with its own.
+"""Row-parallel computation on CPU cores, one chunk of rows per core at a time.
 
-PyTorch shares every single operation among the cores, which for many short ones leaves them idle a third of the time.
+PyTorch parallelises each operation by itself, which leaves the cores idle a third of the time if operations are short.
 """
 
 from collections.abc import Callable
@@ -11,24 +11,24 @@ import torch
 from torch import Tensor
 
 PARTS = 8
-"""In how many parts the cores have the rows; always as many, so that sums are the same on any number of cores."""
+"""Number of chunks of rows; constant, so that sums are the same on any number of cores."""
 
 GPU_BLOCK = 2**24
-"""How many numbers of a matrix a GPU is given at once: it wants few operations, and large ones."""
+"""Numbers of a matrix that a GPU processes at once, since few large operations are faster there."""
 
 Result = TypeVar("Result")
 
 
 def map_row_chunks(work: Callable[[Tensor], Result], rows: Tensor) -> list[Result]:
-    """The results of the parts of rows [n, ...], in their order, computed without gradients; not on a CPU, of one part.
+    """Map a function over chunks of rows [n, ...] without gradients, in order; on a GPU over a single chunk.
 
-    They are the same bits on any number of cores.
+    Results are bitwise equal on any number of cores.
 
     Args:
-        work: a function of some of the rows that changes nothing which it reads of others.
+        work: function of a chunk, without side effects on data that other chunks read.
         rows: split along their first dimension.
     """
-    work = torch.no_grad()(work)  # which is a thread's own switch
+    work = torch.no_grad()(work)  # gradient mode is local to a thread
     if rows.device.type != "cpu":
         return [work(rows)]
     cores = torch.get_num_threads()
@@ -36,15 +36,15 @@ def map_row_chunks(work: Callable[[Tensor], Result], rows: Tensor) -> list[Resul
         with ThreadPoolExecutor(cores, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, rows.chunk(PARTS)))
     finally:
-        torch.set_num_threads(cores)  # for threads that are yet to be; the pool's have told PyTorch 1
+        torch.set_num_threads(cores)  # for new threads, as the pool's initializer set PyTorch's default to 1
 
 
 def rows_per_block(width: int, block: int, device: torch.device) -> int:
-    """How many rows of a matrix make a block, at least one.
+    """Number of rows per block of a matrix, at least one.
 
     Args:
-        width: of a row.
-        block: how many numbers a core's cache has room for.
-        device: on which the matrix is.
+        width: length of a row.
+        block: number of values that fit in a core's cache.
+        device: the matrix's device.
     """
     return max(1, (block if device.type == "cpu" else GPU_BLOCK) // width)

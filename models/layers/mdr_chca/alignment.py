@@ -1,4 +1,4 @@
-"""Words aligned with regions of a photo, by way of phrases (docs/papers/mdr_chca.md#token-alignment)."""
+"""Hierarchical alignment of words and photo regions via phrases (docs/papers/mdr_chca.md#token-alignment)."""
 
 from dataclasses import dataclass, fields
 
@@ -12,17 +12,17 @@ from mmprep.models.layers.mdr_chca.token_attention import CrossAttention
 
 @dataclass(frozen=True)
 class AlignmentSettings:
-    """How words and regions are aligned.
+    """Settings of the alignment of words and regions.
 
     Attributes:
-        phrases: of a text, Kp.
-        regions_of_phrase: k_r, those that a phrase's words may see.
-        phrases_of_region: k_p, those whose words a region may see.
-        connections: k_s, the weights of a word or region that stay.
-        heads: of the attention.
-        full: whether every word sees every region, and the reverse, with all weights.
-        renormalise: whether the weights that stay sum to 1 again.
-        residual: whether a word or region keeps its own vector beside what it sees.
+        phrases: number of phrases per text, Kp.
+        regions_of_phrase: k_r, number of regions that a phrase's words may attend to.
+        phrases_of_region: k_p, number of phrases whose words a region may attend to.
+        connections: k_s, number of attention weights kept per word or region.
+        heads: number of attention heads.
+        full: whether every word attends to every region, and vice versa, with all weights.
+        renormalise: whether the kept weights are renormalised to sum 1.
+        residual: whether a word's or region's own vector is added to its attention.
     """
 
     phrases: int
@@ -40,15 +40,15 @@ class Aligned:
     """The aligned words and regions of n items.
 
     Attributes:
-        words: [n, W, d], zeros where there is none.
-        words_there: whether there is one, [n, W].
+        words: [n, W, d], zeros for padding.
+        words_there: mask of words, [n, W], False for padding.
         patches: [n, P, d].
-        patches_there: whether there is one, [n, P].
-        regions: those that a word may see, [n, W, m]; of photos with fewer than m, also such as are not there.
-        weights: of a word's regions, [n, W, m].
-        seen_by_words: what each word sees of the photo, [n, W, d].
-        seen_by_patches: what each region sees of the text, [n, P, d].
-        best: a region's largest cosine to a phrase, [n, P]; without gradient.
+        patches_there: mask of patches, [n, P], False for padding.
+        regions: regions that a word may attend to, [n, W, m]; in photos with fewer than m, also padding.
+        weights: attention weights of a word's regions, [n, W, m].
+        seen_by_words: each word's attention over the photo, [n, W, d].
+        seen_by_patches: each region's attention over the text, [n, P, d].
+        best: largest cosine of each region with a phrase, [n, P]; without gradient.
     """
 
     words: Tensor
@@ -62,18 +62,18 @@ class Aligned:
     best: Tensor
 
     def take(self, items: Tensor) -> "Aligned":
-        """Those of some of the items, by their places [c]."""
+        """The rows of a subset of the items, by indices [c]."""
         return Aligned(*(rows(getattr(self, field.name), items) for field in fields(self)))
 
     @property
     def dense_weights(self) -> Tensor:
-        """The weight of each word and region, 0 where a word may not see it, [n, W, P]; without gradient."""
+        """Dense weights of words and regions, 0 where attention is not allowed, [n, W, P]; without gradient."""
         empty = torch.zeros(*self.regions.shape[:2], self.patches.shape[1], dtype=self.weights.dtype).to(self.weights)
         return empty.scatter_(2, self.regions, self.weights.detach())
 
     @property
     def related(self) -> Tensor:
-        """Whether a word may see a region, [n, W, P]."""
+        """Whether a word may attend to a region, [n, W, P]."""
         empty = torch.zeros(*self.regions.shape[:2], self.patches.shape[1], dtype=torch.bool)
         return empty.to(self.regions.device).scatter_(2, self.regions, True)
 
@@ -86,19 +86,19 @@ def rows(table: Tensor, index: Tensor) -> Tensor:
 
 
 class HierarchicalAlignment(nn.Module):
-    """A phrase chooses regions by cosine, and its words see those alone; a region chooses phrases in the same way.
+    """Selects regions per phrase by cosine, to which alone its words attend, and phrases per region in the same way.
 
-    Each direction has its own attention. That of words works on the regions that are chosen, gathered once a phrase;
-    that of regions on products with all of the few words, of which those that are not chosen are masked: to gather 8 of
-    32 for each of 196 regions would move more numbers than it spares multiplications.
+    Each direction has its own attention. Words attend to the selected regions, gathered once per phrase. Regions attend
+    to all of the few words, with the unselected ones masked: gathering 8 of 32 words for each of 196 regions would
+    cost more in memory traffic than it saves in multiplications.
     """
 
     def __init__(self, size: int, settings: AlignmentSettings) -> None:
-        """Make the attentions.
+        """Create the attention of each direction.
 
         Args:
-            size: d, of words and patches.
-            settings: how they are aligned.
+            size: length of words and patches, d.
+            settings: settings of the alignment.
         """
         super().__init__()
         self.settings = settings
@@ -109,9 +109,9 @@ class HierarchicalAlignment(nn.Module):
 
         Args:
             words: [n, L, d].
-            words_there: whether there is one, [n, L].
+            words_there: mask of words, [n, L].
             patches: [n, P, d].
-            patches_there: whether there is one, [n, P].
+            patches_there: mask of patches, [n, P].
         """
         phrases = into_phrases(words, words_there, self.settings.phrases)
         coarse = coarse_alignment(
@@ -130,7 +130,7 @@ class HierarchicalAlignment(nn.Module):
     def seen_by_words(
         self, phrases: Phrases, coarse: Coarse, patches: Tensor, there: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The regions that words may see [n, W, m], what they see [n, W, d], and with which weights [n, W, m]."""
+        """Words' allowed regions [n, W, m], attention outputs [n, W, d], and attention weights [n, W, m]."""
         n, length, _ = patches.shape
         everywhere = torch.arange(length, device=patches.device).expand(n, 1, length)
         groups, regions = (phrases.as_one(), everywhere) if self.settings.full else (phrases, coarse.regions)
@@ -147,7 +147,7 @@ class HierarchicalAlignment(nn.Module):
         return of_words.flatten(1, 2), seen.flatten(1, 2), weights.flatten(1, 2)
 
     def seen_by_patches(self, phrases: Phrases, coarse: Coarse, patches: Tensor) -> Tensor:
-        """What each region sees of the words, [n, P, d]."""
+        """Attention outputs of regions over words, [n, P, d]."""
         one = phrases.as_one()
         allowed = one.there[:, :, None]
         if not self.settings.full:

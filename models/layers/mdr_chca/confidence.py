@@ -1,4 +1,4 @@
-"""Confidence in what words and regions have to do with each other, and the contrast that it weights.
+"""Confidence of the alignment of words and regions, and the contrast that it weights.
 
 Source: docs/papers/mdr_chca.md#confidence.
 """
@@ -12,17 +12,17 @@ from torch import Tensor, nn
 
 ThresholdMode = Literal["rescaled", "quantile", "raw"]
 
-LEAST, MOST = 0.05, 0.95  # between which thresholds stay
-SHARPEST = 0.05  # a temperature below it takes exp(-2 / tau) out of the numbers of f32
+LEAST, MOST = 0.05, 0.95  # bounds of thresholds
+SHARPEST = 0.05  # lower bound of temperatures, below which exp(-2 / tau) underflows f32
 
 
 @dataclass(frozen=True)
 class Confidences:
-    """How sure the alignment of c items is; without gradient.
+    """Confidence of the alignment of c items; without gradient.
 
     Attributes:
-        words: [c, W], 0 where there is none.
-        regions: [c, P], 0 where there is none.
+        words: [c, W], 0 for padding.
+        regions: [c, P], 0 for padding.
     """
 
     words: Tensor
@@ -30,12 +30,12 @@ class Confidences:
 
     @property
     def weights(self) -> Tensor:
-        """Of each pair, the root of the product, [c, W, P]."""
+        """Geometric mean of each pair's confidences, [c, W, P]."""
         return (self.words[:, :, None] * self.regions[:, None]).sqrt()
 
     @property
     def least(self) -> Tensor:
-        """The smaller one of each pair, [c, W, P]."""
+        """Minimum of each pair's confidences, [c, W, P]."""
         return torch.minimum(self.words[:, :, None], self.regions[:, None])
 
 
@@ -43,17 +43,17 @@ class Confidences:
 def confidences(
     largest: Tensor, best: Tensor, words: Tensor, regions: Tensor, temperature: float, mode: ThresholdMode
 ) -> Confidences:
-    """sigma(largest weight) of words and softmax(best cosine / tau) of regions, brought to a common scale.
+    """Confidences sigma(largest weight) of words and softmax(best cosine / tau) of regions, on a common scale.
 
     Args:
         largest: each word's largest weight, [c, W].
-        best: each region's largest cosine to a phrase, [c, P].
-        words: whether there is a word, [c, W].
-        regions: whether there is a region, [c, P].
+        best: each region's largest cosine with a phrase, [c, P].
+        words: mask of words, [c, W].
+        regions: mask of regions, [c, P].
         temperature: tau of the softmax.
-        mode: `rescaled` takes either to 0 to 1, the least possible sigma to 0 and an item's surest region to 1;
-            `quantile` takes the share of all words, or regions, that are no surer; `raw` leaves them as they are,
-            which no common threshold fits (docs/papers/mdr_chca.md#confidence).
+        mode: `rescaled` scales both to [0, 1], with the least possible sigma at 0 and an item's most confident region
+            at 1; `quantile` is the share of all words, or regions, with no higher confidence; `raw` keeps the values,
+            for which no common threshold is suitable (docs/papers/mdr_chca.md#confidence).
     """
     word, region = largest.sigmoid(), (best.masked_fill(~regions, -torch.inf) / temperature).softmax(dim=1)
     if mode == "rescaled":
@@ -66,18 +66,17 @@ def confidences(
 
 
 def quantiles(values: Tensor, known: Tensor) -> Tensor:
-    """The share of the known values that are not larger than each, in the shape of values."""
+    """Share of the known values that are less than or equal to each value, in the shape of values."""
     ordered = values[known].sort().values
     return torch.searchsorted(ordered, values.contiguous(), right=True).to(values) / len(ordered)
 
 
 class Thresholds(nn.Module):
-    """Between which confidences pairs are neither positive nor hard; they follow the batches.
+    """Confidence thresholds of positive and of hard negative pairs, adapted to the batches.
 
     Source: docs/papers/mdr_chca.md#thresholds.
 
-    Being compared with, they get no gradient. They are buffers of the state, so that a training that continues has
-    them.
+    Only compared with, they get no gradient. They are buffers, so that a checkpoint includes them.
     """
 
     def __init__(self, positive: float, negative: float) -> None:
@@ -87,13 +86,13 @@ class Thresholds(nn.Module):
 
     @torch.no_grad()
     def follow(self, weights: Tensor, noise: Tensor, positive_rate: float, negative_rate: float) -> None:
-        """Move towards what a step has seen.
+        """Update the thresholds from the pairs of a step.
 
         Args:
-            weights: of the pairs that were considered, [m]; without any, nothing moves.
+            weights: weights of the pairs, [m]; without pairs, nothing changes.
             noise: whether their confidence was below the negative threshold, [m].
-            positive_rate: eta1, how far the positive threshold goes towards the mean weight.
-            negative_rate: eta2, how far the negative one goes away from the share of noise.
+            positive_rate: eta1, step of the positive threshold towards the mean weight.
+            negative_rate: eta2, step of the negative threshold away from the share of noise.
         """
         if len(weights) == 0:
             return
@@ -106,13 +105,13 @@ class Thresholds(nn.Module):
 
 @torch.no_grad()
 def other_regions(related: Tensor, regions: Tensor, most: int, *, random: bool) -> Tensor:
-    """Regions of the same photo with which a word has nothing to do, [c, W, P] of bool.
+    """Negative regions of a word: unrelated regions of the same photo, [c, W, P] of bool.
 
     Args:
-        related: whether a word may see a region, [c, W, P].
-        regions: whether there is a region, [c, P].
-        most: how many a word.
-        random: whether they are drawn; else the first ones.
+        related: whether a word may attend to a region, [c, W, P].
+        regions: mask of regions, [c, P].
+        most: maximum number per word.
+        random: whether they are drawn at random; else the first ones are taken.
     """
     others = regions[:, None] & ~related
     in_order = -torch.arange(others.shape[2], dtype=torch.float32, device=others.device)
@@ -123,11 +122,11 @@ def other_regions(related: Tensor, regions: Tensor, most: int, *, random: bool) 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What the contrast of c items compares; without gradient.
+    """Positive and hard negative pairs in the contrast of c items; without gradient.
 
     Attributes:
         positive: [c, W, P] of bool.
-        hard: [c, W, P] of bool, none of them positive.
+        hard: [c, W, P] of bool, disjoint from `positive`.
         weights: [c, W, P].
     """
 
@@ -137,27 +136,27 @@ class Pairs:
 
 
 def powers(cosines: Tensor, temperature: float) -> Tensor:
-    """exp(cosine / tau), divided by its largest possible value, as all of them can be in a share."""
+    """exp(cosine / tau) divided by its maximum exp(1 / tau), which cancels in ratios and avoids overflow."""
     return ((cosines - 1) / temperature).exp()
 
 
 def confident_contrast(
     cosines: Tensor, pairs: Pairs, others: Tensor, temperature: float, *, weights_inside_log: bool
 ) -> Tensor:
-    """The contrast of positive pairs with hard ones of the same word or region and with others.
+    """Contrast of positive pairs with hard negatives of the same word or region and with random negatives.
 
     Source: docs/papers/mdr_chca.md#contrast.
 
     Args:
-        cosines: of words and regions, [c, W, P], with gradient.
-        pairs: which are what.
-        others: the sum of the `powers` of each word's random negatives, [c, W, 1].
+        cosines: cosines of words and regions, [c, W, P], with gradient.
+        pairs: positive and hard negative pairs.
+        others: sum of the `powers` of each word's random negatives, [c, W, 1].
         temperature: tau.
-        weights_inside_log: whether a pair's weight stands beside its power, and all pairs count alike; else it is the
+        weights_inside_log: whether a pair's weight multiplies its power, with equal weights in the mean; else it is the
             pair's weight in the mean.
 
     Returns:
-        The mean over positive pairs, 0 without any.
+        The mean over positive pairs, 0 without positive pairs.
     """
     power = powers(cosines, temperature)
     hard = power * pairs.weights * pairs.hard

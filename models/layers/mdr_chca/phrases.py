@@ -1,4 +1,4 @@
-"""Phrases of a text, and which regions of the photo each is about (docs/papers/mdr_chca.md#phrases)."""
+"""Phrases of a text, and their coarse alignment with photo regions (docs/papers/mdr_chca.md#phrases)."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ from torch.nn.functional import embedding, normalize
 
 @dataclass(frozen=True)
 class Phrases:
-    """Tokens by phrase: of n items, K phrases of at most S tokens each.
+    """Tokens of n items by phrase: K phrases of at most S tokens each.
 
     Attributes:
-        tokens: [n, K, S, d], zeros where there is none.
-        there: whether there is one, [n, K, S].
+        tokens: [n, K, S, d], zeros for padding.
+        there: mask of tokens, [n, K, S], False for padding.
     """
 
     tokens: Tensor
@@ -31,12 +31,12 @@ class Phrases:
 
 
 def into_phrases(tokens: Tensor, there: Tensor, most: int) -> Phrases:
-    """Cut each text into contiguous phrases whose lengths differ by one at most; short texts get a phrase a token.
+    """Split each text into contiguous phrases whose lengths differ by at most 1; short texts have a phrase per token.
 
     Args:
         tokens: [n, length, d].
-        there: whether there is one, [n, length]; an item's tokens come first.
-        most: phrases of a text, Kp.
+        there: mask of tokens, [n, length]; an item's tokens come first.
+        most: maximum number of phrases per text, Kp.
     """
     n, length, _ = tokens.shape
     lengths = there.sum(dim=1, keepdim=True)
@@ -52,12 +52,12 @@ def into_phrases(tokens: Tensor, there: Tensor, most: int) -> Phrases:
 
 @dataclass(frozen=True)
 class Coarse:
-    """What phrases and regions, of n items, have to do with each other. Chosen, so without gradient.
+    """Coarse alignment of phrases and regions of n items; a selection, so without gradient.
 
     Attributes:
-        regions: the regions of each phrase, the most similar first, [n, K, r]; of photos with fewer, also others.
-        phrases: whether a phrase is among those of a region, [n, P, K].
-        best: the largest cosine of a region to any phrase, [n, P].
+        regions: regions of each phrase, most similar first, [n, K, r]; in photos with fewer than r, also padding.
+        phrases: whether a phrase is selected for a region, [n, P, K].
+        best: largest cosine of a region with any phrase, [n, P].
     """
 
     regions: Tensor
@@ -67,14 +67,14 @@ class Coarse:
 
 @torch.no_grad()
 def coarse_alignment(phrases: Phrases, patches: Tensor, there: Tensor, k_r: int, k_p: int) -> Coarse:
-    """Choose by cosine the regions of each phrase and the phrases of each region.
+    """Select by cosine the regions of each phrase and the phrases of each region.
 
     Args:
-        phrases: of n items.
+        phrases: phrases of n items.
         patches: [n, P, d].
-        there: whether there is one, [n, P].
-        k_r: regions a phrase.
-        k_p: phrases a region.
+        there: mask of patches, [n, P].
+        k_r: number of regions per phrase.
+        k_p: number of phrases per region.
     """
     cosines = normalize(phrases.means, dim=2) @ normalize(patches, dim=2).mT
     known = phrases.there.any(dim=2)

@@ -1,4 +1,4 @@
-"""Attention among an item's own vectors, and of one modality's to the other's."""
+"""Self-attention among an item's vectors, and cross-attention between modalities."""
 
 from math import sqrt
 
@@ -20,24 +20,24 @@ class SelfAttentionMix(nn.Module):
         self.kept = nn.Parameter(torch.zeros(()))
 
     def forward(self, vectors: Tensor, there: Tensor) -> Tensor:
-        """The mixture [n, length, d]; zeros where there is no vector.
+        """The mixture [n, length, d]; zeros for padding.
 
         Args:
             vectors: [n, length, d].
-            there: whether there is one, [n, length].
+            there: mask of vectors, [n, length], False for padding.
         """
         share = self.kept.sigmoid()
         return share * vectors + (1 - share) * self_attention(vectors, there)
 
 
 def self_attention(vectors: Tensor, there: Tensor) -> Tensor:
-    """softmax(H H^T / sqrt d) H of each item, [n, length, d], zeros where there is no vector.
+    """softmax(H H^T / sqrt d) H of each item, [n, length, d], zeros for padding.
 
-    The logits are never held at once.
+    The logits are not materialised.
 
     Args:
         vectors: H, [n, length, d].
-        there: whether there is one, [n, length].
+        there: mask of vectors, [n, length], False for padding.
     """
     heads = vectors[:, None]
     mask = None if there.all() else there[:, None, None, :]
@@ -45,17 +45,17 @@ def self_attention(vectors: Tensor, there: Tensor) -> Tensor:
 
 
 class CrossAttention(nn.Module):
-    """What the vectors of one modality see of chosen ones of the other (docs/papers/mdr_chca.md#token-alignment).
+    """Cross-attention from one modality to selected vectors of the other (docs/papers/mdr_chca.md#token-alignment).
 
-    The weights of several heads are averaged and cut to the largest ones before they weight the other's vectors, so
-    that the vectors are mapped by W_o W_v at once.
+    The heads' weights are averaged and reduced to the largest ones before they are applied to the other modality's
+    vectors, so that one map W_o W_v is enough.
     """
 
     def __init__(self, size: int, heads: int) -> None:
-        """Make W_q, W_k, W_v and W_o.
+        """Create W_q, W_k, W_v and W_o.
 
         Args:
-            size: d, of the vectors.
+            size: length of the vectors, d.
             heads: h, a divisor of d.
         """
         super().__init__()
@@ -65,19 +65,19 @@ class CrossAttention(nn.Module):
     def forward(
         self, seeing: Tensor, seen: Tensor, allowed: Tensor, most: int, *, renormalise: bool
     ) -> tuple[Tensor, Tensor]:
-        """Align vectors, in groups g that see the same ones.
+        """Attend in groups g of query vectors that share keys and values.
 
         Args:
-            seeing: [n, g, s, d].
-            seen: [n, g, m, d].
-            allowed: which may be seen, [n, g, 1, m] or [n, g, s, m], at least one by each.
-            most: the weights of a vector that stay, k_s.
-            renormalise: whether those sum to 1 again.
+            seeing: queries, [n, g, s, d].
+            seen: keys and values, [n, g, m, d].
+            allowed: mask of allowed keys, [n, g, 1, m] or [n, g, s, m], at least one per query.
+            most: number of weights kept per query, k_s.
+            renormalise: whether the kept weights are renormalised to sum 1.
 
         Returns:
-            What each has seen [n, g, s, d], and its weights [n, g, s, m].
+            Attention outputs [n, g, s, d] and weights [n, g, s, m].
         """
-        queries, keys = (self.parts(way(each)) for way, each in ((self.query, seeing), (self.key, seen)))
+        queries, keys = (self.parts(layer(each)) for layer, each in ((self.query, seeing), (self.key, seen)))
         logits = queries @ keys.mT / sqrt(queries.shape[-1])
         weights = logits.masked_fill(~allowed[:, :, None], -torch.inf).softmax(dim=-1).mean(dim=2)
         weights = largest(weights, most, renormalise=renormalise)
@@ -85,17 +85,17 @@ class CrossAttention(nn.Module):
         return weights @ mapped, weights
 
     def parts(self, vectors: Tensor) -> Tensor:
-        """Vectors [n, g, s, d] by head, [n, g, h, s, d / h]."""
+        """Split vectors [n, g, s, d] by head, [n, g, h, s, d / h]."""
         return vectors.view(*vectors.shape[:-1], self.heads, -1).transpose(2, 3)
 
 
 def largest(weights: Tensor, most: int, *, renormalise: bool) -> Tensor:
-    """The largest weights of each row [..., m], zeros in the place of the others.
+    """Keep the largest weights of each row [..., m] and set the others to 0.
 
     Args:
         weights: rows that sum to 1.
-        most: how many stay.
-        renormalise: whether they sum to 1 again.
+        most: number of weights to keep.
+        renormalise: whether the kept weights are renormalised to sum 1.
     """
     if most < weights.shape[-1]:
         kept = torch.zeros_like(weights, dtype=torch.bool)

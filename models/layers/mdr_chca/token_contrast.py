@@ -1,4 +1,4 @@
-"""The contrast of items' words and regions, weighted by confidence (docs/papers/mdr_chca.md#contrast)."""
+"""Confidence-weighted contrast of items' words and regions (docs/papers/mdr_chca.md#contrast)."""
 
 from typing import Annotated, Literal
 
@@ -27,23 +27,23 @@ Temperature = Annotated[float, Field(ge=SHARPEST)]
 
 
 class ContrastParams(Params):
-    """What is positive, what negative, and how it is compared.
+    """Positives, negatives and form of the contrast.
 
     Attributes:
-        confidence: `none` is the variant MDR-CHCA-B: all connections are positive and alike, none is hard.
-        threshold_mode: what the confidences are that thresholds are compared with, see `confidences`.
-        theta_plus: the threshold of positive pairs, in the first step.
-        theta_minus: that of hard pairs, at most the other.
-        eta_plus: how far the first moves a step, eta1.
-        eta_minus: how far the second does, eta2.
-        n_r: random negatives a word.
-        rand_scope: whether they are regions of the same photo, or of others of the batch.
-        cl_on_aligned: whether regions are compared with what words see, so that the contrast trains the attention;
-            else with the words themselves (docs/papers/mdr_chca.md#contrast).
-        weights_inside_log: whether weights stand inside the contrast's logarithm.
-        tau_conf: the temperature of the regions' confidence.
-        tau_cl: that of the contrast (docs/papers/mdr_chca.md#contrast).
-        cc_items_per_step: items of a batch that a step contrasts, drawn at random. None takes all.
+        confidence: `none` is the variant MDR-CHCA-B: all connections are equally weighted positives, none is hard.
+        threshold_mode: scale of the confidences that are compared with thresholds, see `confidences`.
+        theta_plus: initial threshold of positive pairs.
+        theta_minus: initial threshold of hard negative pairs, at most theta_plus.
+        eta_plus: update rate of the first threshold, eta1.
+        eta_minus: update rate of the second threshold, eta2.
+        n_r: number of random negatives per word.
+        rand_scope: source of random negatives: regions of the same photo (`item`), or of others of the batch (`batch`).
+        cl_on_aligned: whether regions are compared with the words' attention outputs, so that the contrast trains the
+            attention; else with the words themselves (docs/papers/mdr_chca.md#contrast).
+        weights_inside_log: whether weights are inside the contrast's logarithm.
+        tau_conf: temperature of the regions' confidence.
+        tau_cl: temperature of the contrast (docs/papers/mdr_chca.md#contrast).
+        cc_items_per_step: number of items of a batch that a step contrasts, drawn at random. None takes all.
     """
 
     confidence: Literal["weighted", "none"] = "weighted"
@@ -71,7 +71,7 @@ class ContrastParams(Params):
 
 
 class TokenContrast(nn.Module):
-    """Compares words and regions of the same item, sure pairs against unsure and unrelated ones."""
+    """Contrasts words and regions of an item: confident pairs against unconfident and unrelated ones."""
 
     def __init__(self, params: ContrastParams) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class TokenContrast(nn.Module):
         self.thresholds = Thresholds(params.theta_plus, params.theta_minus)
 
     def forward(self, aligned: Aligned) -> Tensor:
-        """The contrast of items' words and regions; in training of some of them, and thresholds follow."""
+        """The contrast of items' words and regions; in training of a sample of items, with thresholds updated."""
         aligned = self.contrasted(aligned)
         pairs = self.pairs(aligned)
         words = normalize(aligned.seen_by_words if self.params.cl_on_aligned else aligned.words, dim=2)
@@ -95,14 +95,14 @@ class TokenContrast(nn.Module):
         )
 
     def contrasted(self, aligned: Aligned) -> Aligned:
-        """The items that a step contrasts: without training all, else as many as `cc_items_per_step`."""
-        most, found = self.params.cc_items_per_step, len(aligned.words)
-        if not self.training or most is None or found <= most:
+        """The items to contrast: in training a sample of `cc_items_per_step`, else all."""
+        most, n_items = self.params.cc_items_per_step, len(aligned.words)
+        if not self.training or most is None or n_items <= most:
             return aligned
-        return aligned.take(torch.randperm(found, device=aligned.words.device)[:most])
+        return aligned.take(torch.randperm(n_items, device=aligned.words.device)[:most])
 
     def confidences(self, aligned: Aligned) -> Confidences:
-        """How sure the alignment of items is."""
+        """Confidences of the items' alignment."""
         return confidences(
             aligned.weights.detach().amax(dim=2),
             aligned.best,
@@ -114,12 +114,12 @@ class TokenContrast(nn.Module):
 
     @torch.no_grad()
     def pairs(self, aligned: Aligned) -> Pairs:
-        """Which words and regions are positive and which hard negatives; in training, thresholds follow."""
+        """Positive and hard negative pairs of words and regions; in training, thresholds are updated."""
         considered = (aligned.dense_weights > 0) & aligned.words_there[:, :, None]
         if self.params.confidence == "none":
             return Pairs(considered, torch.zeros_like(considered), considered.to(aligned.weights))
-        sure = self.confidences(aligned)
-        weights, least = sure.weights, sure.least
+        confidence = self.confidences(aligned)
+        weights, least = confidence.weights, confidence.least
         above, below = (self.thresholds.get_buffer(name) for name in ("positive", "negative"))
         pairs = Pairs(considered & (least > above), considered & (least < below), weights)
         if self.training:
@@ -129,12 +129,12 @@ class TokenContrast(nn.Module):
         return pairs
 
     def powers_of_other_items(self, words: Tensor, regions: Tensor, there: Tensor) -> Tensor:
-        """The sum of the powers of `n_r` regions of other items for each word, [c, W, 1].
+        """Sum of the powers of `n_r` random regions of other items for each word, [c, W, 1].
 
         Args:
-            words: of length 1, [c, W, d].
-            regions: of length 1, [c, P, d].
-            there: whether there is a region, [c, P].
+            words: L2-normalised, [c, W, d].
+            regions: L2-normalised, [c, P, d].
+            there: mask of regions, [c, P].
         """
         count, length = there.shape
         if count == 1:

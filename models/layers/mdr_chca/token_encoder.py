@@ -1,4 +1,4 @@
-"""One modality's patches or tokens, from raw to denoised (docs/papers/mdr_chca.md#intra-item-graphs)."""
+"""Encoder of one modality's patches or tokens (docs/papers/mdr_chca.md#intra-item-graphs)."""
 
 from pathlib import Path
 
@@ -19,24 +19,24 @@ from mmprep.pipeline.graphs.knn import nearest
 class TokenEncoder(nn.Module):
     """Projects vectors, convolves them over each item's own graph, and mixes them with their self-attention.
 
-    With `item_neighbours` the graph is one of items instead, by the means of their raw vectors: what an item's
-    neighbours have in common is added to each of its vectors (docs/papers/mdr_chca.md#intra-item-graphs).
+    With `item_neighbours` the graph connects items instead, by the means of their raw vectors: the projected mean of an
+    item's neighbours is added to each of its vectors (docs/papers/mdr_chca.md#intra-item-graphs).
     """
 
     def __init__(
         self, store: TokenStore, size: int, layers: int, *, attention: bool, item_neighbours: int | None
     ) -> None:
-        """Make the layers.
+        """Create the layers.
 
         Args:
-            store: of the raw vectors.
-            size: d, of the encoded ones.
-            layers: of the convolution.
+            store: store of the raw vectors.
+            size: length of encoded vectors, d.
+            layers: number of convolution layers.
             attention: whether there is self-attention.
-            item_neighbours: of an item in a graph of items; None for graphs within items.
+            item_neighbours: number of neighbours in a graph of items; None for graphs within items.
 
         Raises:
-            DataError: there are too few items for so many neighbours.
+            DataError: there are fewer items than neighbours.
         """
         super().__init__()
         self.input = TokenInput(store, size)
@@ -51,7 +51,7 @@ class TokenEncoder(nn.Module):
             self.register_buffer("means", means, persistent=False)
 
     def forward(self, items: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoded vectors of items [n], and whether there is one: [n, length, d] and [n, length]."""
+        """The encoded vectors of items [n] and their mask: [n, length, d] and [n, length]."""
         vectors, there = self.input(items)
         if self.neighbours is None:
             vectors = self.convolution(vectors, self.input.neighbours(items, vectors.shape[1]))

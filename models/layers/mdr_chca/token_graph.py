@@ -9,21 +9,21 @@ from mmprep.models.layers.linear import xavier_linear
 from mmprep.pipeline.graphs.intra_item_reader import NONE
 
 BLOCK_NUMBERS = 2**21
-"""How many weights of graphs are held at once: 8 MiB of them."""
+"""Number of graph weights held at once, 8 MiB."""
 
 
 def joined(neighbours: Tensor) -> Tensor:
-    """Who is joined to whom in each item, symmetric, [n, length, length] of bool.
+    """Symmetric adjacency of each item's vectors, [n, length, length] of bool.
 
-    Two vectors are joined if either is a neighbour of the other, and each with itself; so places without a vector are
-    joined to themselves alone.
+    Two vectors are adjacent if either is a neighbour of the other, and each to itself; so padding is adjacent only to
+    itself.
 
     Args:
-        neighbours: places [n, length, k], NONE where there is none.
+        neighbours: positions [n, length, k], NONE for missing neighbours.
     """
     n, length, _ = neighbours.shape
     chosen = torch.zeros(n, length, length + 1, dtype=torch.bool, device=neighbours.device)
-    # A last column takes what is no neighbour.
+    # An extra last column absorbs missing neighbours.
     chosen.scatter_(2, neighbours.long().masked_fill_(neighbours == NONE, length), True)
     chosen = chosen[:, :, :length]
     either = chosen | chosen.mT
@@ -32,10 +32,10 @@ def joined(neighbours: Tensor) -> Tensor:
 
 
 class _Product(torch.autograd.Function):
-    """The graphs' product with vectors; being symmetric, they are their own transposes in the backward pass.
+    """Product of the graphs with vectors; graphs are symmetric, so that the backward pass needs no transpose.
 
-    A byte a pair is kept for it. Blocks of numbers are made of them twice, which is quicker than to find the pairs that
-    are joined: for 49 vectors an item and 8 neighbours, a third of the time of a sparse matrix.
+    One byte per pair is kept for it. Dense blocks are built from them twice, which is faster than a sparse matrix: with
+    49 vectors per item and 8 neighbours, it takes a third of the time.
     """
 
     @staticmethod
@@ -58,25 +58,25 @@ def product(pairs: Tensor, vectors: Tensor) -> Tensor:
         pairs: A, [n, length, length] of bool.
         vectors: V, [n, length, d].
     """
-    found = torch.empty_like(vectors, memory_format=torch.contiguous_format)
+    output = torch.empty_like(vectors, memory_format=torch.contiguous_format)
     step = max(1, BLOCK_NUMBERS // pairs.shape[1] ** 2)
     for start in range(0, len(pairs), step):
         block = slice(start, start + step)
         weights = pairs[block].to(vectors.dtype)
         scale = weights.sum(dim=2, keepdim=True).rsqrt()
-        torch.mul(torch.bmm(weights, scale * vectors[block]), scale, out=found[block])
-    return found
+        torch.mul(torch.bmm(weights, scale * vectors[block]), scale, out=output[block])
+    return output
 
 
 class IntraItemConvolution(nn.Module):
     """H^l = ReLU(A H^(l-1) W^l) over each item's graph (docs/papers/mdr_chca.md#intra-item-graphs)."""
 
     def __init__(self, size: int, layers: int) -> None:
-        """Make the weights.
+        """Create the weights.
 
         Args:
-            size: d, of the vectors.
-            layers: how many there are.
+            size: length of the vectors, d.
+            layers: number of layers.
         """
         super().__init__()
         self.layers = nn.ModuleList(xavier_linear(size, size, bias=False) for _ in range(layers))
@@ -86,7 +86,7 @@ class IntraItemConvolution(nn.Module):
 
         Args:
             vectors: [n, length, d].
-            neighbours: places [n, length, k]; None joins nobody, so that A is the identity.
+            neighbours: positions [n, length, k]; None for no edges, so that A is the identity.
         """
         pairs = None if neighbours is None else joined(neighbours)
         for layer in self.layers:

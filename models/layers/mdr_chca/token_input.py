@@ -1,4 +1,4 @@
-"""The patches or tokens of a batch of items inside a recommender: frozen, projected, never all at once."""
+"""Patches or tokens as frozen, projected inputs of a recommender, read in blocks."""
 
 from typing import Any
 
@@ -9,40 +9,40 @@ from mmprep.models.layers.linear import xavier_linear
 from mmprep.models.layers.mdr_chca.token_store import TokenStore
 
 BLOCK_ITEMS = 64
-"""How many items' raw vectors are held at once: 9 MiB of 49 patches of 768 numbers each."""
+"""Number of items whose raw vectors are held at once, 9 MiB for 49 patches of 768 numbers."""
 
 
 class _Projection(torch.autograd.Function):
-    """Raw vectors times a weight. They are read again for its gradient, not kept, as they are far wider than it."""
+    """Raw vectors times a weight; for its gradient they are read again instead of kept, as they are far wider."""
 
     @staticmethod
     def forward(ctx: Any, store: TokenStore, items: Tensor, length: int, weight: Tensor) -> Tensor:  # noqa: ANN401
         ctx.store, ctx.items, ctx.length = store, items, length
-        found = weight.new_empty(len(items), length, len(weight))
+        projected = weight.new_empty(len(items), length, len(weight))
         for start in range(0, len(items), BLOCK_ITEMS):
             block = items[start : start + BLOCK_ITEMS]
-            torch.matmul(store.gather(block, length).to(weight), weight.T, out=found[start : start + len(block)])
-        return found
+            torch.matmul(store.gather(block, length).to(weight), weight.T, out=projected[start : start + len(block)])
+        return projected
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None, Tensor]:  # noqa: ANN401
-        found = gradient.new_zeros(gradient.shape[2], ctx.store.dimension)
+        by_weight = gradient.new_zeros(gradient.shape[2], ctx.store.dimension)
         for start in range(0, len(ctx.items), BLOCK_ITEMS):
             block = slice(start, start + BLOCK_ITEMS)
             raw = ctx.store.gather(ctx.items[block], ctx.length).to(gradient)
-            found.addmm_(gradient[block].flatten(0, 1).T, raw.flatten(0, 1))
-        return None, None, None, found
+            by_weight.addmm_(gradient[block].flatten(0, 1).T, raw.flatten(0, 1))
+        return None, None, None, by_weight
 
 
 class TokenInput(nn.Module):
-    """Projects an encoder's vectors; items that have none get one that is learned (docs/papers/mdr_chca.md#inputs)."""
+    """Projects an encoder's vectors; items without any get a learned one (docs/papers/mdr_chca.md#inputs)."""
 
     def __init__(self, store: TokenStore, size: int) -> None:
-        """Make the projection, without bias.
+        """Create the projection, without bias.
 
         Args:
-            store: of the raw vectors, which are no part of a checkpoint.
-            size: d, of the projected ones.
+            store: store of the raw vectors, which are not part of a checkpoint.
+            size: length of projected vectors, d.
         """
         super().__init__()
         self.store = store
@@ -53,25 +53,25 @@ class TokenInput(nn.Module):
         """The projected vectors of items [n].
 
         Returns:
-            Vectors [n, length, d], zeros behind an item's last, and whether there is one, [n, length]; the length is
-            that of the longest of these items.
+            Vectors [n, length, d], padded with zeros, and their mask [n, length]; the length is that of the longest of
+            these items.
         """
         lengths = self.store.lengths[items.cpu()]
         length = max(1, int(lengths.max()))
         place, lengths = torch.arange(length, device=items.device), lengths.to(items.device)[:, None]
         weight = self.projection.get_parameter("weight")
         projected: Tensor = _Projection.apply(self.store, items.cpu(), length, weight)
-        stands_in = (place == 0) & (lengths == 0)
-        return torch.where(stands_in[:, :, None], self.missing, projected), (place < lengths) | stands_in
+        imputed = (place == 0) & (lengths == 0)
+        return torch.where(imputed[:, :, None], self.missing, projected), (place < lengths) | imputed
 
     def neighbours(self, items: Tensor, length: int) -> Tensor:
-        """The neighbours [n, length, k] of the same vectors."""
+        """Neighbours [n, length, k] of the same vectors."""
         return self.store.neighbours(items.cpu(), length).to(items.device)
 
     def means(self) -> Tensor:
-        """The mean raw vector of every item, [n_items, dimension]; zeros for those that have none."""
-        found = torch.zeros(len(self.store.lengths), self.store.dimension)
-        for items in torch.split(torch.arange(len(found)), BLOCK_ITEMS):
+        """Mean raw vector of each item, [n_items, dimension]; zeros for items without vectors."""
+        means = torch.zeros(len(self.store.lengths), self.store.dimension)
+        for items in torch.split(torch.arange(len(means)), BLOCK_ITEMS):
             total = self.store.gather(items, self.store.length).float().sum(dim=1)
-            found[items] = total / self.store.lengths[items, None].clamp_min(1)
-        return found
+            means[items] = total / self.store.lengths[items, None].clamp_min(1)
+        return means

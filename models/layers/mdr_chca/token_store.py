@@ -1,4 +1,4 @@
-"""The patches or tokens of all items at hand, padded, for batches that take their items from everywhere."""
+"""Random-access store of all items' patches or tokens, padded to one length."""
 
 import os
 import tempfile
@@ -18,24 +18,24 @@ from mmprep.pipeline.graphs.intra_item import edges_within
 from mmprep.pipeline.graphs.intra_item_reader import IntraItemEdges
 from mmprep.pipeline.graphs.token_source import TokenSource
 
-BLOCK_ITEMS = 256  # read at once
+BLOCK_ITEMS = 256  # number of items read at once
 
 Padded = npt.NDArray[np.floating[Any]]
 
 
 class TokenStore:
-    """The vectors of all items, padded to one length.
+    """Vectors of all items, padded to one length.
 
-    A batch takes its items from everywhere, so that Parquet's row groups would be read anew for each. Where they fit,
-    the vectors are held in memory, in the type in which they are stored; else in a scratch file that is mapped into
-    memory, of which the system keeps as much as there is room for. That file has no name: it vanishes with the process,
-    however it ends, and is never stale.
+    A batch has items from anywhere, so that Parquet's row groups would be read again for each batch. If they fit, the
+    vectors are held in memory, in the stored number type; else in a memory-mapped scratch file, of which the system
+    caches as much as fits. That file has no name: it is removed when the process ends, however it ends, and is never
+    stale.
 
     Attributes:
-        lengths: how many vectors each item has, [n_items]; 0 for those without a photo or text.
-        edges: the neighbours among the vectors that are here.
-        length: the most vectors of an item.
-        dimension: of a vector.
+        lengths: number of vectors of each item, [n_items]; 0 for those without a photo or text.
+        edges: neighbours among the stored vectors.
+        length: maximum number of vectors of an item.
+        dimension: length of a vector.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class TokenStore:
         """Read all vectors; see `first_tokens` and `patches_of`.
 
         Args:
-            source: of the vectors.
-            n_items: how many items the dataset has.
-            length: the most vectors that `shape` leaves an item.
-            shape: what is done with the vectors of some items: cut or pooled.
+            source: source of the vectors and their graph.
+            n_items: number of items of the dataset.
+            length: maximum number of vectors per item after `shape`.
+            shape: function that cuts or pools the vectors of a batch of items.
         """
         items = require_items_below(source.vectors.items, n_items)
-        self._place = torch.full((n_items,), len(items))  # the last row, of zeros, is of those without
+        self._place = torch.full((n_items,), len(items))  # the last row holds zeros, for items without vectors
         self._place[torch.from_numpy(items).long()] = torch.arange(len(items))
         self.lengths = torch.zeros(n_items, dtype=torch.int64)
         first = source.vectors.gather(items[:1]).vectors
@@ -69,30 +69,30 @@ class TokenStore:
 
     @classmethod
     def first_tokens(cls, source: TokenSource, n_items: int, longest: int) -> "TokenStore":
-        """The first tokens of each item.
+        """Store the first tokens of each item.
 
         Args:
-            source: of the tokens.
-            n_items: how many items the dataset has.
-            longest: tokens of a text that are kept.
+            source: source of the tokens.
+            n_items: number of items of the dataset.
+            longest: maximum number of tokens kept per text.
 
         Raises:
-            DataError: the tokens are of another dataset, there are none, or they are damaged.
+            DataError: the tokens belong to another dataset, are damaged, or there are none.
         """
         return cls(source, n_items, longest, lambda rows: cut(rows, longest))
 
     @classmethod
     def patches_of(cls, source: TokenSource, n_items: int, patches: int | None) -> "TokenStore":
-        """The patches of each photo, or means of squares of them.
+        """Store the patches of each photo, or means of squares of them.
 
         Args:
-            source: of the patches.
-            n_items: how many items the dataset has.
-            patches: how many a photo shall have; None for as many as there are.
+            source: source of the patches.
+            n_items: number of items of the dataset.
+            patches: number of patches per photo after pooling; None for no pooling.
 
         Raises:
-            DataError: the patches are of another dataset, there are none, or they are damaged; or photos have not all
-                as many, or so many that no squares of them make as many as wanted.
+            DataError: the patches belong to another dataset, are damaged, or there are none; or photos differ in their
+                number of patches, or it cannot be pooled to `patches`.
         """
         items = require_items_below(source.vectors.items, n_items)
         found = int(np.diff(source.vectors.gather(items[:1]).offsets())[0])
@@ -100,25 +100,25 @@ class TokenStore:
         return cls(source, n_items, found // side**2, lambda rows: pooled(rows, found, side))
 
     def gather(self, items: Tensor, length: int) -> Tensor:
-        """The vectors of some items, zeros where an item has no more.
+        """The vectors of items, padded with zeros.
 
         Args:
             items: indices [n], on the CPU.
-            length: how many of each, as many as the longest of them has.
+            length: number of vectors per item, that of the longest of these items.
 
         Returns:
-            [n, length, dimension], f32 or f16 as they are kept.
+            [n, length, dimension], f32 or f16 as stored.
         """
-        places = self._place[items]
-        # Whole rows lie one behind the other, which makes their copy several times as fast.
-        return self._rows[places] if length == self.length else self._rows[places, :length]
+        rows = self._place[items]
+        # Whole rows are contiguous, which makes copying them several times as fast.
+        return self._rows[rows] if length == self.length else self._rows[rows, :length]
 
     def neighbours(self, items: Tensor, length: int) -> Tensor:
-        """The neighbours [n, length, k] of the same vectors, see `IntraItemEdges.gather`."""
+        """Neighbours [n, length, k] of the same vectors, see `IntraItemEdges.gather`."""
         return self.edges.gather(items.numpy(), length)
 
     def _edges_among(self, items: Items, k: int) -> IntraItemEdges:
-        """The k nearest among the vectors that are here, where those in the file are of others."""
+        """The k nearest neighbours among the stored vectors, if these differ from the file's."""
 
         def pieces() -> Iterator[pl.DataFrame]:
             for start in range(0, len(items), BLOCK_ITEMS):
@@ -133,10 +133,10 @@ class TokenStore:
 
 
 def require_items_below(items: Items, n_items: int) -> Items:
-    """Check that vectors can be of a dataset with so many items.
+    """Check that vectors exist, and that their items are below the dataset's number of items.
 
     Raises:
-        DataError: they are not, or there are none.
+        DataError: there are no vectors, or an item is out of range.
     """
     if len(items) == 0:
         raise DataError("no item has patches or tokens, so there is nothing to read")
@@ -148,10 +148,10 @@ def require_items_below(items: Items, n_items: int) -> Items:
 
 
 def room(shape: tuple[int, int, int], stored_as: np.dtype[Any], source: TokenSource) -> Padded:
-    """Zeros of a shape and type, in memory if they fit, else in a file without a name.
+    """Allocate zeros of a shape and type, in memory if they fit, else in an unnamed file.
 
     Raises:
-        DataError: there is no room for the file.
+        DataError: the disk has no room for the file.
     """
     size = stored_as.itemsize * shape[0] * shape[1] * shape[2]
     if size <= source.memory:
@@ -159,7 +159,7 @@ def room(shape: tuple[int, int, int], stored_as: np.dtype[Any], source: TokenSou
     try:
         source.scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=source.scratch) as file:
-            # A disk that turns out to be full when a page is written kills the process without a word.
+            # Allocated now, since a disk that fills up while a page is written kills the process without a message.
             os.posix_fallocate(file.fileno(), 0, size)
             return np.memmap(file, dtype=stored_as, mode="r+", shape=shape)
     except OSError as error:
@@ -168,25 +168,25 @@ def room(shape: tuple[int, int, int], stored_as: np.dtype[Any], source: TokenSou
 
 
 def padded(rows: VectorBatch, length: int) -> Padded:
-    """The vectors of items side by side, [n, length, dimension], zeros behind the last of each."""
-    there = np.arange(length) < np.diff(rows.offsets())[:, None]
-    found = np.zeros((*there.shape, rows.dimension), dtype=rows.vectors.dtype)
-    found[there] = rows.vectors
-    return found
+    """The vectors of items, [n, length, dimension], padded with zeros."""
+    present = np.arange(length) < np.diff(rows.offsets())[:, None]
+    vectors = np.zeros((*present.shape, rows.dimension), dtype=rows.vectors.dtype)
+    vectors[present] = rows.vectors
+    return vectors
 
 
 def cut(rows: VectorBatch, longest: int) -> VectorBatch:
-    """The first vectors of each item, at most so many."""
+    """The first vectors of each item, at most `longest`."""
     lengths = np.diff(rows.offsets())
     place = np.arange(len(rows.vectors)) - np.repeat(rows.offsets()[:-1], lengths)
     return VectorBatch(rows.vectors[place < longest], np.minimum(lengths, longest))
 
 
 def square_side(found: int, wanted: int) -> int:
-    """The side of the squares of patches whose means are as many as wanted.
+    """Side of the squares of patches that are pooled to reduce `found` patches to `wanted`.
 
     Raises:
-        DataError: there are none.
+        DataError: no squares give that number.
     """
     grid = isqrt(found)
     sides = [side for side in range(1, grid + 1) if grid % side == 0] if grid**2 == found else [1]
@@ -199,12 +199,12 @@ def square_side(found: int, wanted: int) -> int:
 
 
 def pooled(rows: VectorBatch, found: int, side: int) -> VectorBatch:
-    """The means of squares of patches, which come row by row.
+    """Means of squares of patches, which are in row-major order.
 
     Args:
         rows: the patches.
-        found: how many each item has.
-        side: of a square, in patches.
+        found: number of patches per item.
+        side: side of a square, in patches.
 
     Raises:
         DataError: an item has another number of patches.

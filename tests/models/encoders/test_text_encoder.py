@@ -180,7 +180,7 @@ def test_pretrained_that_is_not_on_disk_gives_one_clear_line(identity_of: MakeId
         identity_of("minilm")
     message = str(caught.value)
     assert message.startswith(f"encoders.minilm.weights: pretrained weights of {MINILM} could not be fetched (")
-    assert message.endswith("); give a folder of them, or random:SEED where numbers need not mean anything")
+    assert message.endswith("); give a folder of them, or random:SEED if features need not be meaningful")
     assert "\n" not in message
 
 
@@ -287,9 +287,7 @@ def test_tokenizer_that_cannot_tell_where_tokens_stand_is_refused_for_tokens(
     own: Path, identity_of: MakeIdentity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transformers.PreTrainedTokenizerFast, "is_fast", False)
-    with pytest.raises(
-        WeightsError, match=r"encoders\.mine\.form: found tokens, but the model's tokenizer has no fast"
-    ):
+    with pytest.raises(WeightsError, match=r"encoders\.mine\.form: found tokens, but the model has no fast tokenizer"):
         TextEncoder(identity_of("mine", **named(own, form="tokens")))
 
 

@@ -355,5 +355,5 @@ def test_impossible_parameters_are_refused(key: str, value: object) -> None:
 
 
 def test_users_keep_their_views_where_the_user_item_graph_is_used() -> None:
-    with pytest.raises(ValidationError, match="use_ui_graph: false beside u_ablation_drops_eq19: true"):
+    with pytest.raises(ValidationError, match="use_ui_graph: false with u_ablation_drops_eq19: true"):
         AM2HRecParams(u_ablation_drops_eq19=True)

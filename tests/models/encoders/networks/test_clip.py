@@ -116,9 +116,9 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (drop_tensor, "weights of another network: visual_projection.weight has nothing"),
     (widen_projection, "its vectors have length 768, expected 512"),
     (break_processor, "preprocessor_config.json cannot be read"),
-    (drop_processor, "has no preprocessor_config.json, which says how photos are transformed"),
-    (drop_weights, "is no CLIP of transformers"),
-    (shrink_network, "is no CLIP of transformers"),
+    (drop_processor, "has no preprocessor_config.json, which defines the input transform"),
+    (drop_weights, "is not a CLIP model of transformers"),
+    (shrink_network, "is not a CLIP model of transformers"),
 ]
 
 
@@ -153,6 +153,6 @@ def test_file_of_pytorchs_is_read_where_there_is_no_other_but_no_code_in_it(
     vectors = encoder.encode([encoder.prepare(photo) for photo in photos]).vectors
     np.testing.assert_allclose(vectors, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"a": Command(tmp_path / "it-ran")}, protocol=2))
-    with pytest.raises(WeightsError, match="is no CLIP of transformers"):
+    with pytest.raises(WeightsError, match="is not a CLIP model of transformers"):
         ImageEncoder(identity_of("clip_vit_b32", weights=str(folder)))
     assert not (tmp_path / "it-ran").exists()

@@ -118,7 +118,9 @@ class Tokens(torch.nn.Module):
 
 
 def test_tokens_that_are_no_square_of_patches_are_refused() -> None:
-    with pytest.raises(ParamsError, match="timm: Tokens gives 50 tokens, no square of patches; take form vector"):
+    with pytest.raises(
+        ParamsError, match="timm: Tokens gives 50 tokens, not a square number of patches; take form vector"
+    ):
         LastLayer(Tokens())(torch.zeros(2, 3, 32, 32))
     told = Tokens()
     told.cls_token = torch.nn.Parameter(torch.zeros(1))
@@ -130,10 +132,12 @@ def test_network_that_gives_no_vector_is_refused_in_one_line(
 ) -> None:
     encoder = ImageEncoder(identity_of("mine", library="timm", model=RESNET, weights="random:2"))
     monkeypatch.setattr(encoder, "_network", lambda photos: [photos])
-    with pytest.raises(ParamsError, match=r"encoders\.mine\.form: the network gives list, no vector; take another"):
+    with pytest.raises(
+        ParamsError, match=r"encoders\.mine\.form: the network gives list, not vector; take another form"
+    ):
         encoder.encode([encoder.prepare(photos[0])])
     monkeypatch.setattr(encoder, "_network", lambda photos: photos)
-    with pytest.raises(ParamsError, match=r"form: the network gives \[1, 3, 224, 224\], no vector; take another"):
+    with pytest.raises(ParamsError, match=r"form: the network gives \[1, 3, 224, 224\], not vector; take another form"):
         encoder.encode([encoder.prepare(photos[0])])
 
 
@@ -195,7 +199,7 @@ def test_pretrained_that_is_not_on_disk_gives_one_clear_line(identity_of: MakeId
         identity_of("mine", library="timm", model=RESNET)
     message = str(caught.value)
     assert message.startswith(f"encoders.mine.weights: pretrained weights of timm/{RESNET} could not be fetched (")
-    assert message.endswith("); give a folder of them, or random:SEED where numbers need not mean anything")
+    assert message.endswith("); give a folder of them, or random:SEED if features need not be meaningful")
     assert "\n" not in message
 
 

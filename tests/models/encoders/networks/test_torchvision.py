@@ -185,7 +185,7 @@ def test_published_weights_without_a_network_give_one_clear_line(identity_of: Ma
         ImageEncoder(identity_of("alexnet"))
     assert str(caught.value) == (
         "encoders.alexnet.weights: pretrained weights could not be downloaded (<urlopen error no route to host>); give "
-        "a file of them, or random:SEED where numbers need not mean anything"
+        "a file of them, or random:SEED if features need not be meaningful"
     )
 
 
