@@ -97,7 +97,7 @@ def test_graph_builds_every_graph_and_prints_its_metrics(project: Path) -> None:
         start = next(n for n, line in enumerate(lines) if line.startswith(f"graph {name} ("))
         assert [line.split()[0] for line in lines[start + 1 : start + 1 + len(metrics)]] == list(metrics)
     assert len(list(TOYS.graph_folder("").rglob("*.parquet"))) == 10
-    assert mmprep("verify").stdout.count("sound    data/graphs/toys/") == 10
+    assert mmprep("verify").stdout.count("ok       data/graphs/toys/") == 10
 
 
 def test_graph_builds_the_one_that_is_named(project: Path) -> None:
