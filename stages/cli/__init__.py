@@ -1,1 +1,1 @@
-"""The command line: the only code that uses click and rich."""
+"""Command line: the only code that uses click and rich."""

@@ -1,4 +1,4 @@
-"""The commands of the row cache."""
+"""Commands of the row cache."""
 
 import os
 
@@ -10,16 +10,16 @@ from mmprep.stages.cli.group import Commands
 
 @click.group("cache", cls=Commands)
 def cache_() -> None:
-    """The row cache: what was encoded once, for all who share it.
+    """Manage the row cache, which stores each encoding once.
 
-    It serves all datasets. It lies at $MMPREP_CACHE, a folder or a URL such as s3://bucket/prefix, else in the user's
-    cache folder.
+    All datasets share it. Its location is $MMPREP_CACHE, a folder or a URL such as s3://bucket/prefix, or by default
+    the user's cache folder.
     """
 
 
 @cache_.command()
 def stats() -> None:
-    """What the cache holds, by encoder.
+    """Show rows and size of the cache by encoder.
 
     Example: mmprep cache stats
     """
@@ -27,15 +27,15 @@ def stats() -> None:
     from mmprep.stages.maintenance import cache as verb
 
     place = cache_place(os.environ)
-    found = verb.stats(place)
-    click.echo(f"row cache at {place}" + ("" if found else ": empty"))
-    for row in found:
+    folders = verb.stats(place)
+    click.echo(f"row cache at {place}" + ("" if folders else ": empty"))
+    for row in folders:
         show_cached(row)
 
 
 @cache_.command("verify")
 def verify_cache() -> None:
-    """Read all of it, and set aside what is damaged.
+    """Read the whole cache and set damaged shards aside.
 
     Example: mmprep cache verify
     """
@@ -43,19 +43,19 @@ def verify_cache() -> None:
     from mmprep.stages.maintenance import cache as verb
 
     with timed("cache verify") as done:
-        found = verb.verify(cache_place(os.environ), bar)
-        done({"shards": found.shards, "rows": found.rows, "damaged": len(found.damaged)})
-    for name in found.damaged:
+        verified = verb.verify(cache_place(os.environ), bar)
+        done({"shards": verified.shards, "rows": verified.rows, "damaged": len(verified.damaged)})
+    for name in verified.damaged:
         click.echo(f"set aside: {name}")
 
 
 @cache_.command()
-@click.option("--unused-days", type=click.IntRange(min=0), help="Remove what was not used for so many days.")
-@click.option("--encoder", help="Remove only what this encoder made.")
+@click.option("--unused-days", type=click.IntRange(min=0), help="Remove encodings not used for this many days.")
+@click.option("--encoder", help="Remove only encodings of this encoder.")
 def prune(unused_days: int | None, encoder: str | None) -> None:
-    """Remove what nobody needs, and tidy up the rest.
+    """Remove unused encodings and merge small shards.
 
-    Without an option nothing is removed but what was set aside as damaged; small shards are merged.
+    Without an option, only shards set aside as damaged are removed; small shards are merged.
 
     Example: mmprep cache prune --unused-days 90
     """

@@ -1,4 +1,4 @@
-"""What the command line shows on a terminal: tables, metrics, lists and progress bars."""
+"""Terminal output of the command line: tables, metrics, lists and progress bars."""
 
 import sys
 import time
@@ -43,52 +43,52 @@ def new_table(*columns: str, title: str | None = None) -> "Table":
 
 
 def print_table(table: "Table") -> None:
-    """Print a table as wide as the terminal, or as 100 characters where there is none."""
+    """Print a table as wide as the terminal, or 100 characters wide without a terminal."""
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 100).print(table)
 
 
 def show_encoder(row: "EncoderDescription", *, own: bool) -> None:
-    """Print what an encoder is.
+    """Print an encoder's description.
 
     Args:
-        row: its description.
-        own: whether params.yaml adds it.
+        row: the description.
+        own: whether params.yaml defines the encoder.
     """
     origin = " (params.yaml)" if own else ""
     size = row.dimension or "dimension of the model"
     show(
-        f"{row.name}{origin}: {size}, a vector a {EACH[row.modality, row.form]}",
+        f"{row.name}{origin}: {size}, one vector per {EACH[row.modality, row.form]}",
         {"output": row.output, "input": row.input, "pretrained": row.published_weights, "licence": row.licence},
         width=10,
     )
 
 
 def show_cached(row: "FolderStats") -> None:
-    """Print what the cache holds of one encoder."""
+    """Print the row cache's statistics for one encoder."""
     from rich.filesize import decimal
 
-    made = row.fingerprint
+    encoder = row.fingerprint
     values = {
         "folder": row.folder,
-        "weights": made.get("weights", "not known"),
-        "precision": f"{made.get('precision', 'not known')}, stored as {made.get('stored_as', 'not known')}",
+        "weights": encoder.get("weights", "not known"),
+        "precision": f"{encoder.get('precision', 'not known')}, stored as {encoder.get('stored_as', 'not known')}",
         "last used": time.strftime("%Y-%m-%d", time.localtime(row.used)) if row.used else "not known",
         **({"damaged": f"{row.damaged} shards set aside"} if row.damaged else {}),
     }
-    show(f"{made['encoder']}: {row.rows} rows, {decimal(row.bytes)}, {row.shards} shards", values, width=10)
+    show(f"{encoder['encoder']}: {row.rows} rows, {decimal(row.bytes)}, {row.shards} shards", values, width=10)
 
 
 def show_finding(finding: "Finding") -> None:
-    """Print whether an artefact is sound, and below that why not."""
+    """Print an artefact's state and, below it, what is wrong."""
     click.echo(f"{click.style(f'{finding.state:<8}', fg=COLOURS[finding.state])} {finding.path}")
     if finding.what:
         click.echo(f"{'':<8} {finding.what}")
 
 
 def show_neighbours(found: "ItemNeighbours") -> None:
-    """Print an item's neighbours, a table a graph."""
+    """Print an item's neighbours, one table per graph."""
     from mmprep.pipeline.text import printable
 
     click.echo(f"{printable(found.item.title)} ({printable(found.item.item_id)}, #{found.item.item})")
@@ -104,7 +104,7 @@ def show_neighbours(found: "ItemNeighbours") -> None:
 
 
 def show_recommendations(found: "UserRecommendations") -> None:
-    """Print a user's history, and below it the list of a recommender."""
+    """Print a user's history and, below it, a recommender's top items."""
     from mmprep.pipeline.text import printable
 
     click.echo(f"{printable(found.user_id)} (#{found.user})")
@@ -116,14 +116,14 @@ def show_recommendations(found: "UserRecommendations") -> None:
 
 
 def show_doubts(found: "Sequence[DoubtfulInteraction]") -> None:
-    """Print the interactions that are believed least."""
+    """Print the least reliable interactions."""
     from mmprep.stages.explore.denoise import DoubtfulInteraction
 
     show_rows(f"least reliable: {len(found)}", DoubtfulInteraction.columns, (each.row() for each in found))
 
 
 def show_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a title and a table of others' text, in which nothing is markup."""
+    """Print a title and a table of untrusted text, with markup escaped."""
     from rich.markup import escape
 
     click.echo(f"\n{title}")
@@ -134,7 +134,7 @@ def show_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]])
 
 
 def show_recommender(row: "RecommenderDescription") -> None:
-    """Print what a recommender reads, and its parameters with their defaults."""
+    """Print a recommender's inputs, and its parameters with their defaults."""
     kind = row.load().params_type
     values = {
         "paper": row.paper,
@@ -147,7 +147,7 @@ def show_recommender(row: "RecommenderDescription") -> None:
 
 
 def show_experiment_file(name: str, file: "ExperimentSpec") -> None:
-    """Print what a file of experiments shows."""
+    """Print the summary of an experiment file: paper, rows and published datasets."""
     rows = ", ".join(row.label if row.recommender else f"{row.label} (not built)" for row in file.rows)
     published = ", ".join(file.datasets) or "no numbers"
     values = {"of": f"{file.paper}, {file.source}", "rows": rows, "published": published}
@@ -157,7 +157,7 @@ def show_experiment_file(name: str, file: "ExperimentSpec") -> None:
 
 
 def show_experiment(found: "ExperimentReport") -> None:
-    """Print our numbers and the published ones, and where they lie."""
+    """Print measured and published numbers, and the paths of the files written."""
     from rich.markup import escape
 
     file = found.file
@@ -179,35 +179,35 @@ def show_experiment(found: "ExperimentReport") -> None:
 
 
 def whose(line: "TableRow") -> str:
-    """Whose numbers a line has."""
+    """Origin of a row's numbers: published or ours, the dataset and the number of seeds."""
     if line.published:
         return f"published, {line.dataset}"
     return f"ours, {line.dataset}" + (f", {line.seeds} seeds" if line.seeds > 1 else "")
 
 
 def cells(line: "TableRow", metrics: Sequence[str]) -> list[str]:
-    """A cell a metric; where there are no numbers at all, the reason is in the first."""
+    """One cell per metric; in a row without any numbers, the first cell says why."""
     if line.remark:
         return [line.remark if line.remark == "not built" else "failed", *[""] * (len(line.means) - 1)]
-    found = zip(metrics, line.means, line.deviations, strict=True)
+    numbers = zip(metrics, line.means, line.deviations, strict=True)
     return [
         "" if value is None else " +-".join(format(each, digits(name)) for each in (value, spread) if each is not None)
-        for name, value, spread in found
+        for name, value, spread in numbers
     ]
 
 
 def digits(metric: str) -> str:
-    """How the numbers of a metric are written."""
+    """Format specification of a metric's numbers."""
     return {"epoch_seconds": ".2f", "peak_memory_mb": ",.0f"}.get(metric, ".4f")
 
 
 def show(title: str, values: Mapping[str, Any], width: int = 26) -> None:
-    """Print a title, and below it values, such as a stage's metrics, one a line, names in `width` or more."""
+    """Print a title and, below it, one named value per line; names are padded to `width` or to the longest."""
     click.echo(click.style(title, bold=True))
     width = max(width, *map(len, values)) if values else width
     for key, value in values.items():
         if isinstance(value, dict):
-            value = ", ".join(f"{count} {what}" for what, count in value.items()) or "none"
+            value = ", ".join(f"{count} {name}" for name, count in value.items()) or "none"
         elif isinstance(value, float):
             value = f"{value:.4f}"
         click.echo(f"  {key:<{width}} {value}")
@@ -215,7 +215,7 @@ def show(title: str, values: Mapping[str, Any], width: int = 26) -> None:
 
 @contextmanager
 def timed(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Time a stage and print the metrics that the block hands over."""
+    """Time a stage and print the metrics that the block passes to the yielded function."""
     start = time.monotonic()
     metrics: dict[str, Any] = {}
     yield metrics.update
@@ -224,7 +224,7 @@ def timed(title: str) -> Iterator[Callable[[dict[str, Any]], None]]:
 
 @contextmanager
 def bar(task: str, total: int | None, unit: str) -> Iterator["Advance"]:
-    """A progress bar with rate and time left on a terminal; nothing in a log file."""
+    """Progress bar with rate and time left on a terminal; silent in a log file."""
     from rich.console import Console
     from rich.filesize import decimal
     from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -244,8 +244,8 @@ def bar(task: str, total: int | None, unit: str) -> Iterator["Advance"]:
 
         def advance(units: int, remark: str) -> None:
             speed = progress.tasks[shown].speed
-            spoken = decimal(int(speed or 0)) if unit == "bytes" else f"{speed or 0:.1f}"
-            rate = f"{spoken}/s" if speed else ""
+            amount = decimal(int(speed or 0)) if unit == "bytes" else f"{speed or 0:.1f}"
+            rate = f"{amount}/s" if speed else ""
             progress.update(shown, advance=units, rate=rate, remark=remark)
 
         yield advance

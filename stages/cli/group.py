@@ -1,4 +1,4 @@
-"""What all commands share: the exit codes of errors, and the options of every stage."""
+"""Common parts of all commands: the exit codes of errors, and the options of every stage."""
 
 import os
 from collections.abc import Callable
@@ -18,38 +18,38 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Commands(click.Group):
-    """Translates mmprep's errors for every command, and lists the commands in the order of the pipeline."""
+    """Command group that turns mmprep's errors into exit codes and lists commands in the order of the pipeline."""
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
         """Run the command."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise  # click ends quietly when nobody reads on
-        except (MmprepError, OSError) as error:  # the system's own are a full disk or a folder that may not be written
+            raise  # click exits quietly when the reader has closed the pipe
+        except (MmprepError, OSError) as error:  # OSError: such as a full disk or a read-only folder
             for line in str(error).splitlines() or [type(error).__name__]:
                 click.echo(click.style("error: ", fg="red", bold=True) + line, err=True)
             ctx.exit(next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in the order of definition."""
+        """Commands in the order of definition."""
         del ctx
         return list(self.commands)
 
 
 def stage_options(command: F) -> F:
-    """The options that every stage has."""
+    """Add the options that every stage has."""
     for option in (
-        click.option("--data", "root", type=click.Path(path_type=Path), default=Path("data"), help="The data folder."),
-        click.option("--params", "file", type=click.Path(path_type=Path), help="Instead of params.yaml."),
-        click.option("--dataset", help="A folder under data/raw, instead of the one that params.yaml names."),
+        click.option("--data", "root", type=click.Path(path_type=Path), default=Path("data"), help="Data folder."),
+        click.option("--params", "file", type=click.Path(path_type=Path), help="File to use instead of params.yaml."),
+        click.option("--dataset", help="Dataset folder under data/raw, instead of the one in params.yaml."),
     ):
         command = option(command)
     return command
 
 
 def require_current_code(root: Path, key: str, params: "Parameters") -> None:
-    """Check, where DVC runs the command, that data/code lists the code that runs; see `code_digests`."""
+    """Under DVC, check that data/code lists the code that is running; see `code_digests`."""
     if "DVC_STAGE" in os.environ:
         from mmprep.stages.config.code_digests import require_current
 
@@ -57,7 +57,7 @@ def require_current_code(root: Path, key: str, params: "Parameters") -> None:
 
 
 def prepare(root: Path, file: Path | None, dataset: str | None) -> tuple["Parameters", "Layout"]:
-    """The checked parameters and the dataset's paths."""
+    """Load the validated parameters and the dataset's paths."""
     from mmprep.pipeline.layout import Layout
     from mmprep.stages.config.load import DEFAULT_FILE, load
 

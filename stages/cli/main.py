@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls one stage, and shows what it gives by mmprep.stages.cli.console."""
+"""Command line: each command parses its options, calls one stage and prints the result with `console`."""
 
 import logging
 import os
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mmprep", prog_name="mmprep")
 def main() -> None:
-    """From raw Amazon reviews and product photos to evaluated multimodal recommenders.
+    """Turn raw Amazon reviews and product photos into evaluated multimodal recommenders.
 
-    Each stage reads params.yaml and the files of the stage before it. `dvc repro` runs them all, and only those whose
-    inputs have changed.
+    Each stage reads params.yaml and the files of the stages before it. `dvc repro` runs every stage whose inputs have
+    changed.
     """
-    # Threads of torch that wait for work would else spin, which on a busy machine makes training several times slower.
+    # By default torch's waiting threads spin, which makes training several times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     logging.addLevelName(logging.WARNING, "warning")
@@ -38,12 +38,12 @@ def main() -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--seed", default=0, show_default=True, help="Another seed, another shop.")
-@click.option("--users", default=600, show_default=True)
-@click.option("--items", default=300, show_default=True)
-@click.option("--reviews", default=6000, show_default=True, help="About so many.")
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
+@click.option("--users", default=600, show_default=True, help="Number of users.")
+@click.option("--items", default=300, show_default=True, help="Number of items.")
+@click.option("--reviews", default=6000, show_default=True, help="Approximate number of reviews.")
 def sample(folder: Path, seed: int, users: int, items: int, reviews: int) -> None:
-    """Write an invented dataset with planted taste to FOLDER.
+    """Write a synthetic dataset with planted tastes to FOLDER.
 
     Example: mmprep sample data/raw/tiny --users 60 --items 40 --reviews 800
     """
@@ -55,30 +55,30 @@ def sample(folder: Path, seed: int, users: int, items: int, reviews: int) -> Non
 @main.command()
 @stage_options
 @click.option("--edition", help="Fetch raw files of this edition: 2014, 2018 or 2023.")
-@click.option("--category", help="Of this category of the edition, such as Gift_Cards.")
-@click.option("--small", "extent", flag_value="small", default=True, help="Reviews of the 5-core.  [default]")
-@click.option("--full", "extent", flag_value="full", help="All reviews.")
-@click.option("--ratings", "extent", flag_value="ratings", help="2014, 2023: all ratings, without reviews.")
-@click.option("--last-out", "extent", flag_value="last-out", help="2023: the 5-core, split by each user's last items.")
-@click.option("--timestamp", "extent", flag_value="timestamp", help="2023: the 5-core, split by time.")
-@click.option("--base-url", help="Where the edition's files lie, instead of its own address: a mirror.")
-@click.option("--photos", is_flag=True, help="Fetch the photos of the items instead, of the k-core if there is one.")
-@click.option("--all-items", is_flag=True, help="Photos of all items although there is a k-core.")
-@click.option("--retry-failed", is_flag=True, help="Photos also that an earlier run found gone or unusable.")
-@click.option("--allow-private", is_flag=True, help="Connect to loopback and private networks too.")
+@click.option("--category", help="Category of the edition, such as Gift_Cards.")
+@click.option("--small", "extent", flag_value="small", default=True, help="Fetch reviews of the 5-core.  [default]")
+@click.option("--full", "extent", flag_value="full", help="Fetch all reviews.")
+@click.option("--ratings", "extent", flag_value="ratings", help="Fetch all ratings, without reviews (2014, 2023).")
+@click.option("--last-out", "extent", flag_value="last-out", help="Fetch the 5-core, split by last items (2023).")
+@click.option("--timestamp", "extent", flag_value="timestamp", help="Fetch the 5-core, split by time (2023).")
+@click.option("--base-url", help="Base URL of a mirror, instead of the edition's own.")
+@click.option("--photos", is_flag=True, help="Fetch item photos instead, of the k-core if there is one.")
+@click.option("--all-items", is_flag=True, help="Fetch photos of all items even if there is a k-core.")
+@click.option("--retry-failed", is_flag=True, help="Also retry photos that an earlier run found gone or unusable.")
+@click.option("--allow-private", is_flag=True, help="Also connect to loopback and private networks.")
 def download(
     root: Path,
     file: Path | None,
     dataset: str | None,
     photos: bool,
     allow_private: bool,
-    **more: Any,  # noqa: ANN401 - the options of one of the two alone
+    **options: Any,  # noqa: ANN401 - those that only one of the two modes has
 ) -> None:
-    """An edition's raw files, or the items' photos, into data/raw.
+    """Download an edition's raw files or item photos to data/raw.
 
     Example: mmprep download --edition 2018 --category Gift_Cards
     """
-    edition, category = more["edition"], more["category"]
+    edition, category = options["edition"], options["category"]
     if photos == bool(edition or category) or bool(edition) != bool(category):
         raise click.UsageError("give --edition and --category, or --photos")
     params, layout = prepare(root, file, dataset)
@@ -88,24 +88,25 @@ def download(
     section = params.sections.download
     with timed("download") as done:
         if photos:
-            asked = verb.PhotosWanted(more["all_items"], more["retry_failed"], allow_private)
-            done(verb.run_photos(section, layout, asked, bar))
+            selected = verb.PhotosWanted(options["all_items"], options["retry_failed"], allow_private)
+            done(verb.run_photos(section, layout, selected, bar))
         else:
-            wanted = verb.FilesWanted(edition, category, Extent(more["extent"]), more["base_url"], allow_private)
-            done(verb.run_files(section, layout, wanted, bar))
+            extent, base_url = Extent(options["extent"]), options["base_url"]
+            files = verb.FilesWanted(edition, category, extent, base_url, allow_private)
+            done(verb.run_files(section, layout, files, bar))
 
 
 @main.command()
 @stage_options
 def ingest(root: Path, file: Path | None, dataset: str | None) -> None:
-    """Raw reviews, metadata and photos to clean tables.
+    """Parse raw reviews, metadata and photos into clean tables.
 
     Example: mmprep ingest --dataset sample
     """
     from mmprep.stages.ingest import ingest as stage
 
     params, layout = prepare(root, file, dataset)
-    params.check_recommenders()  # the first stage of all finds mistakes that would else show hours later
+    params.check_recommenders()  # in the first stage, as a mistake would otherwise show hours later
     require_current_code(root, "ingest", params)
     with timed("ingest") as done:
         done(stage.run(params.sections.ingest, layout, bar))
@@ -114,7 +115,7 @@ def ingest(root: Path, file: Path | None, dataset: str | None) -> None:
 @main.command("filter")
 @stage_options
 def filter_(root: Path, file: Path | None, dataset: str | None) -> None:
-    """The k-core of users and items.
+    """Filter interactions to the k-core of users and items.
 
     Example: mmprep filter
     """
@@ -129,7 +130,7 @@ def filter_(root: Path, file: Path | None, dataset: str | None) -> None:
 @main.command()
 @stage_options
 def split(root: Path, file: Path | None, dataset: str | None) -> None:
-    """Each user's interactions into train, val and test.
+    """Split each user's interactions into train, val and test.
 
     Example: mmprep split
     """
@@ -143,12 +144,12 @@ def split(root: Path, file: Path | None, dataset: str | None) -> None:
 
 @main.command()
 @stage_options
-@click.option("--encoder", help="Only this one, also if extract.encoders does not list it.")
-@click.option("--modality", type=click.Choice(["image", "text", "audio"]), help="Only the encoders of one.")
+@click.option("--encoder", help="Run only this encoder, even if extract.encoders does not list it.")
+@click.option("--modality", type=click.Choice(["image", "text", "audio"]), help="Run only this modality's encoders.")
 def extract(
     root: Path, file: Path | None, dataset: str | None, encoder: str | None, modality: "Modality | None"
 ) -> None:
-    """Photos and texts to feature vectors.
+    """Encode photos and texts into feature vectors.
 
     Example: mmprep extract --modality image
     """
@@ -171,9 +172,9 @@ main.add_command(encoders)
 
 @main.command()
 @stage_options
-@click.option("--graph", "name", help="Only this one, of those that `mmprep graphs` lists.")
+@click.option("--graph", "name", help="Build only this graph; `mmprep graphs` lists them.")
 def graph(root: Path, file: Path | None, dataset: str | None, name: str | None) -> None:
-    """Graphs of items and users, which recommenders read.
+    """Build the graphs of items and users that recommenders read.
 
     Example: mmprep graph --graph knn/minilm
     """
@@ -184,7 +185,7 @@ def graph(root: Path, file: Path | None, dataset: str | None, name: str | None) 
 
     section, modalities = params.sections.graphs, params.sections.train.modalities
     for each in stage.graph_names(section) if name is None else [name]:
-        if each == "consistent":  # the others have dependencies on what they read, whatever the modalities
+        if each == "consistent":  # dvc.yaml lists the inputs of the others whatever the modalities
             require_listed(params.sections.train.audio, layout, os.environ)
         require_current_code(root, f"graph/{GraphName.parse(each).kind}", params)
         with timed(f"graph {each}") as done:
@@ -197,7 +198,7 @@ main.add_command(graphs)
 @main.command()
 @stage_options
 def homophily(root: Path, file: Path | None, dataset: str | None) -> None:
-    """How far neighbours are bought together.
+    """Measure how often neighbouring items are bought together.
 
     Example: mmprep homophily
     """
@@ -214,12 +215,13 @@ main.add_command(neighbors)
 
 @main.command()
 @stage_options
-@click.option("--recommender", help="Only this one.")
-@click.option("--seeds", "which", help="How many seeds, from train.seed on, or which: 3, or 0,1,2. Also tests each.")
-def train(root: Path, file: Path | None, dataset: str | None, recommender: str | None, which: str | None) -> None:
-    """Fit recommenders to the train interactions.
+@click.option("--recommender", help="Train only this recommender.")
+@click.option("--seeds", help="Number of seeds, counting up from train.seed, or a list: 3, or 0,1,2. Also tests each.")
+def train(root: Path, file: Path | None, dataset: str | None, recommender: str | None, seeds: str | None) -> None:
+    """Train recommenders on the train interactions.
 
-    With --seeds, each is trained and tested with several, beside its usual run, and mean and deviation are shown.
+    With --seeds, each is trained and tested with every seed, separately from its usual run, and the mean and standard
+    deviation are printed.
 
     Example: mmprep train --recommender vbpr --seeds 3
     """
@@ -228,30 +230,30 @@ def train(root: Path, file: Path | None, dataset: str | None, recommender: str |
     checked = {name: params.recommender(name) for name in ([recommender] if recommender else section.recommenders)}
     from mmprep.models.recommenders.catalogue import CATALOGUE
     from mmprep.stages.config.dvc_deps import require_listed
-    from mmprep.stages.training import seeds as many
+    from mmprep.stages.training import seeds as several_seeds
     from mmprep.stages.training import train as stage
 
     if any(CATALOGUE[name].multimodal for name in checked):
         require_listed(section.audio, layout, os.environ)
-    chosen = many.parse_seeds(which, section.seed) if which is not None else None
+    chosen = several_seeds.parse_seeds(seeds, section.seed) if seeds is not None else None
     for name, own in checked.items():
         require_current_code(root, f"train/{name}", params)
         with timed(f"train {name}") as done:
             if chosen is None:
                 done(stage.run(name, section, own, layout, bar))
             else:
-                found = many.run(name, chosen, section, own, params.sections.evaluate, layout, bar)
-                done({key: f"{value['mean']:.4f} +- {value['std']:.4f}" for key, value in found.items()})
+                summary = several_seeds.run(name, chosen, section, own, params.sections.evaluate, layout, bar)
+                done({key: f"{value['mean']:.4f} +- {value['std']:.4f}" for key, value in summary.items()})
 
 
 @main.command()
 @stage_options
-@click.option("--recommender", required=True, help="Whose parameters to search.")
-@click.option("--over", multiple=True, help="KEY=VALUE,VALUE,...: the values of a key; once for each key.")
+@click.option("--recommender", required=True, help="Recommender to tune.")
+@click.option("--over", multiple=True, help="KEY=VALUE,VALUE,...: values to try for a key; repeatable.")
 def search(root: Path, file: Path | None, dataset: str | None, recommender: str, over: tuple[str, ...]) -> None:
-    """Try all combinations of some parameters; validation chooses.
+    """Grid-search a recommender's parameters on the val split.
 
-    Without --over, those of section `search` in params.yaml. What is done is not done again.
+    Without --over, the values are those of section `search` in params.yaml. Finished trials are not run again.
 
     Example: mmprep search --recommender lightgcn --over layers=1,2,3
     """
@@ -267,9 +269,9 @@ def search(root: Path, file: Path | None, dataset: str | None, recommender: str,
 
 @main.command()
 @stage_options
-@click.option("--recommender", help="Only this one.")
+@click.option("--recommender", help="Evaluate only this recommender.")
 def evaluate(root: Path, file: Path | None, dataset: str | None, recommender: str | None) -> None:
-    """Test metrics and recommendations of trained recommenders.
+    """Test trained recommenders and write their recommendations.
 
     Example: mmprep evaluate --recommender vbpr
     """
@@ -289,9 +291,9 @@ main.add_command(tsne)
 
 @main.command()
 @stage_options
-@click.option("--limit", type=click.IntRange(min=0), default=0, help="Also list so many of the least reliable.")
+@click.option("--limit", type=click.IntRange(min=0), default=0, help="Also list this many of the least reliable.")
 def denoise(root: Path, file: Path | None, dataset: str | None, limit: int) -> None:
-    """How far a trained da_mrs believes each train interaction.
+    """Score the reliability of train interactions with da_mrs.
 
     Example: mmprep denoise --limit 10
     """
@@ -313,10 +315,10 @@ main.add_command(experiment)
 @main.command()
 @stage_options
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--to", "target", required=True, type=click.Choice(["mmrec", "ducho", "numpy"]), help="Whose form.")
-@click.option("--image", help="The encoder of photos, instead of train.image; '' for none.")
-@click.option("--text", help="The encoder of texts, instead of train.text; '' for none.")
-@click.option("--audio", help="The encoder of recordings, instead of train.audio; '' for none.")
+@click.option("--to", "target", required=True, type=click.Choice(["mmrec", "ducho", "numpy"]), help="Format.")
+@click.option("--image", help="Encoder of photos, instead of train.image; '' for none.")
+@click.option("--text", help="Encoder of texts, instead of train.text; '' for none.")
+@click.option("--audio", help="Encoder of recordings, instead of train.audio; '' for none.")
 def export(
     root: Path,
     file: Path | None,
@@ -327,7 +329,7 @@ def export(
     text: str | None,
     audio: str | None,
 ) -> None:
-    """Dataset and features for MMRec, Ducho or NumPy, into OUT.
+    """Export data and features to OUT for MMRec, Ducho or NumPy.
 
     Example: mmprep export --to mmrec exported/sample
     """
@@ -335,8 +337,8 @@ def export(
     section = params.sections.train
     from mmprep.stages.export import export as verb
 
-    given = ((image, section.image), (text, section.text), (audio, section.audio))
-    photos, texts, recordings = (usual if encoder is None else encoder for encoder, usual in given)
+    options = ((image, section.image), (text, section.text), (audio, section.audio))
+    photos, texts, recordings = (usual if encoder is None else encoder for encoder, usual in options)
     with timed(f"export to {out}") as done:
         done(verb.run(target, layout, out, photos, texts, recordings, bar))
 
@@ -349,7 +351,7 @@ main.add_command(verify)
 def code(root: Path, file: Path | None, dataset: str | None) -> None:
     """Write digests of the code that each stage runs.
 
-    DVC compares them, so that an edit re-runs the stages that can reach the edited module, and no other.
+    DVC compares them, so that an edit re-runs only the stages that import the edited module, directly or not.
 
     Example: mmprep code
     """

@@ -1,4 +1,4 @@
-"""The commands that change nothing: lists of what mmprep knows, and views of what lies on the disk."""
+"""Commands that change no artefact: catalogues of mmprep, and views of a dataset's artefacts."""
 
 import json
 from pathlib import Path
@@ -20,13 +20,13 @@ from mmprep.stages.cli.console import (
 )
 from mmprep.stages.cli.group import prepare, stage_options
 
-# What they show is imported inside the commands, so that `mmprep --help` answers at once.
+# Stages are imported inside the commands, so that `mmprep --help` answers at once.
 
 
 @click.command()
-@click.option("--params", "file", type=click.Path(path_type=Path), help="Instead of params.yaml.")
+@click.option("--params", "file", type=click.Path(path_type=Path), help="File to use instead of params.yaml.")
 def encoders(file: Path | None) -> None:
-    """The encoders of mmprep and params.yaml, with their licences.
+    """List the encoders of mmprep and params.yaml, with licences.
 
     Example: mmprep encoders
     """
@@ -43,7 +43,7 @@ def encoders(file: Path | None) -> None:
 
 @click.command()
 def graphs() -> None:
-    """The graphs that mmprep builds.
+    """List the graphs that mmprep builds.
 
     Example: mmprep graphs
     """
@@ -56,12 +56,12 @@ def graphs() -> None:
 @click.command()
 @stage_options
 @click.argument("item")
-@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Neighbours a graph, at most.")
-@click.option("--html", type=click.Path(path_type=Path), help="Also write a page with the photos side by side.")
+@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Maximum neighbours per graph.")
+@click.option("--html", type=click.Path(path_type=Path), help="Also write an HTML page with the photos side by side.")
 def neighbors(root: Path, file: Path | None, dataset: str | None, item: str, k: int, html: Path | None) -> None:
-    """An item's nearest neighbours in each graph.
+    """Show an item's nearest neighbours in each graph.
 
-    ITEM is an id as published, or `#` and its number.
+    ITEM is a published id, or `#` followed by the item's number.
 
     Example: mmprep neighbors B0FY6F7N4B --html neighbors.html
     """
@@ -69,22 +69,22 @@ def neighbors(root: Path, file: Path | None, dataset: str | None, item: str, k: 
     from mmprep.stages.explore import neighbors as verb
     from mmprep.stages.explore.neighbors_page import write_page
 
-    found = verb.find(layout, item, k)
-    show_neighbours(found)
+    neighbours = verb.find(layout, item, k)
+    show_neighbours(neighbours)
     if html:
-        write_page(found, layout, html)
+        write_page(neighbours, layout, html)
         click.echo(f"page: {html}")
 
 
 @click.command()
 @stage_options
 @click.argument("user")
-@click.option("--recommender", help="Whose list; else that of the best validation Recall@20.")
-@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Items of the list, at most 50.")
+@click.option("--recommender", help="Recommender to use; by default that of the best validation Recall@20.")
+@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Recommended items, at most 50.")
 def recommend(root: Path, file: Path | None, dataset: str | None, user: str, recommender: str | None, k: int) -> None:
-    """A user's history, and what a recommender would give them.
+    """Show a user's history and a recommender's top items.
 
-    USER is an id as published, or `#` and its number.
+    USER is a published id, or `#` followed by the user's number.
 
     Example: mmprep recommend '#12' --recommender vbpr
     """
@@ -96,13 +96,13 @@ def recommend(root: Path, file: Path | None, dataset: str | None, user: str, rec
 
 @click.command()
 @stage_options
-@click.option("--recommender", required=True, help="Whose refined features; it must be trained.")
+@click.option("--recommender", required=True, help="Trained recommender that refines the features.")
 @click.option(
-    "--items", type=click.IntRange(min=10), default=500, show_default=True, help="At most so many, at random."
+    "--items", type=click.IntRange(min=10), default=500, show_default=True, help="Maximum number of sampled items."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Other items, another map.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed.")
 def tsne(root: Path, file: Path | None, dataset: str | None, recommender: str, items: int, seed: int) -> None:
-    """A picture of items' features, raw and refined.
+    """Plot items' raw and refined features with t-SNE.
 
     Example: mmprep tsne --recommender camgr
     """
@@ -115,7 +115,7 @@ def tsne(root: Path, file: Path | None, dataset: str | None, recommender: str, i
 
 @click.command()
 def recommenders() -> None:
-    """The recommenders of mmprep, with their parameters.
+    """List the recommenders of mmprep, with their parameters.
 
     Example: mmprep recommenders
     """
@@ -128,30 +128,30 @@ def recommenders() -> None:
 @click.command()
 @stage_options
 def report(root: Path, file: Path | None, dataset: str | None) -> None:
-    """The test metrics side by side, and where everything lies.
+    """Show test metrics side by side, and the paths of results.
 
     Example: mmprep report
     """
     from mmprep.stages.explore.report import METRICS, collect
 
     _, layout = prepare(root, file, dataset)
-    found = collect(layout)
+    results = collect(layout)
     table = new_table("recommender", *METRICS, title=f"{layout.dataset}: test split, all items ranked")
-    for name, metrics in found.metrics.items():
+    for name, metrics in results.metrics.items():
         table.add_row(name, *(f"{metrics[key]:.4f}" for key in METRICS))
     print_table(table)
-    for caution in found.warnings:
-        click.echo(f"note: {caution}")
-    for kind, path in found.places:
+    for warning in results.warnings:
+        click.echo(f"note: {warning}")
+    for kind, path in results.places:
         click.echo(f"{kind:<16} {path}")
 
 
 @click.command()
 @stage_options
 def verify(root: Path, file: Path | None, dataset: str | None) -> None:
-    """Which artefacts are damaged, and which are stale.
+    """Check all artefacts for damage and staleness.
 
-    Each is compared with what it records of itself: its own bytes, and those of what it was made of.
+    Each is compared with its own record of its bytes and of its inputs.
 
     Example: mmprep verify
     """
@@ -163,16 +163,16 @@ def verify(root: Path, file: Path | None, dataset: str | None) -> None:
         show_finding(finding)
     bad = [finding for finding in findings if finding.state != "ok"]
     if bad:
-        raise DataError(f"{len(bad)} of {len(findings)} artefacts are not ok")
+        raise DataError(f"{len(bad)} of {len(findings)} artefacts are stale or damaged")
     click.echo(f"all {len(findings)} artefacts are ok")
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 def inspect(file: Path) -> None:
-    """What made FILE: stage, parameters, inputs, versions.
+    """Show what made FILE: stage, parameters, inputs, versions.
 
-    FILE is any Parquet file of mmprep's, or a folder of features.
+    FILE is a Parquet file written by mmprep, or a folder of features.
 
     Example: mmprep inspect data/graphs/sample/cooccurrence.parquet
     """
@@ -182,5 +182,5 @@ def inspect(file: Path) -> None:
 
     if require_exists(file, "dvc repro").is_dir() and not any(file.glob("part-*.parquet")):
         raise DataError(f"{file}: a folder without features, expected a Parquet file or a folder of features")
-    found = part_paths(file)[0] if file.is_dir() else file
-    click.echo(json.dumps(read_provenance(found), indent=2))
+    table = part_paths(file)[0] if file.is_dir() else file
+    click.echo(json.dumps(read_provenance(table), indent=2))

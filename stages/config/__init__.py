@@ -1,1 +1,1 @@
-"""Parameters of a project: params.yaml, overrides and what DVC knows of them."""
+"""Parameters of a project: params.yaml, overrides, and their dependencies in DVC."""

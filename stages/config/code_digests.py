@@ -1,7 +1,7 @@
-"""Verb `code`: digests of the modules that each stage can reach, so that DVC re-runs a stage if one changes, else not.
+"""Verb `code`: digests of the modules that each stage imports, so that DVC re-runs a stage only if one changes.
 
 Each stage of dvc.yaml depends on one file below data/code, which lists the SHA-256 of every module in the stage's
-import closure. What a stage loads by name, such as a recommender, is part of that stage's closure alone.
+import closure. A module loaded by name, such as a recommender's, is in the closure of the stage that loads it alone.
 """
 
 import ast
@@ -36,15 +36,15 @@ STAGES = {
     "train": "mmprep.stages.training.train",
     "evaluate": "mmprep.stages.training.evaluate",
 }
-"""The module that runs each stage. The command line itself is left out: it parses, calls and prints."""
+"""Entry module of each stage. The command line is left out: it only parses, calls and prints."""
 
 
 def run(root: Path, parameters: Parameters, package: Path = INSTALLED) -> dict[str, Any]:
-    """Write data/code, a file a stage, or a folder with a file for each item of a stage's matrix.
+    """Write data/code: one file per stage, or a folder with one file per item of a stage's matrix.
 
     Args:
         root: the data folder.
-        parameters: whose encoders get a file beside those of the catalogue.
+        parameters: their encoders get files in addition to those of the catalogue.
         package: the folder of the package mmprep.
 
     Returns:
@@ -61,9 +61,9 @@ def run(root: Path, parameters: Parameters, package: Path = INSTALLED) -> dict[s
 
 
 def entry_modules(parameters: Parameters) -> dict[str, tuple[str, ...]]:
-    """The modules from which each stage, or each item of its matrix, starts: its command's, and those loaded by name.
+    """Entry modules of each stage or item of its matrix: the stage's own module and those loaded by name.
 
-    Keys are the files below data/code without suffix, such as `ingest` or `train/lightgcn`.
+    Keys are paths below data/code without suffix, such as `ingest` or `train/lightgcn`.
     """
     entries: dict[str, tuple[str, ...]] = {}
     for stage in ("ingest", "filter", "split", "homophily", "evaluate"):
@@ -78,22 +78,22 @@ def entry_modules(parameters: Parameters) -> dict[str, tuple[str, ...]]:
 
 
 def extractor_modules(description: EncoderDescription) -> tuple[str, ...]:
-    """The modules that extraction loads by name for an encoder."""
+    """Modules that extraction loads by name for an encoder."""
     if description.library == "file":
         return (EXTERNAL,)
     return encoder_class(description)[0], network_module(description)
 
 
 def require_current(root: Path, key: str, parameters: Parameters, environment: Mapping[str, str] = os.environ) -> None:
-    """Check, where DVC runs the command, that the code is the one that DVC has taken the digests of.
+    """Under DVC, check that the running code matches the digests in data/code.
 
     `dvc repro --single-item` would otherwise record the outputs of new code as those of old code.
 
     Args:
         root: the data folder.
-        key: of the stage, as `entry_modules` names it.
-        parameters: those of the command.
-        environment: of the process; DVC sets DVC_STAGE.
+        key: the stage's key in `entry_modules`.
+        parameters: the command's parameters.
+        environment: environment variables; DVC sets DVC_STAGE.
 
     Raises:
         DataError: a module has changed; the message names it.
@@ -109,14 +109,14 @@ def require_current(root: Path, key: str, parameters: Parameters, environment: M
 
 
 class SourceTree:
-    """The sources of a package, and which of its modules import which. Nothing is imported to find out.
+    """Import graph of a package's modules, parsed from their sources without importing them.
 
     Attributes:
-        paths: the file of each module, by dotted name; packages hold nothing but a docstring and are left out.
+        paths: the file of each module, by dotted name; `__init__.py` files hold only a docstring and are left out.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Find the modules of the package mmprep in `folder`; floors may be links."""
+        """Find the modules of the package mmprep in `folder`; floors may be symbolic links."""
         self.paths = {
             ".".join((PACKAGE, *path.relative_to(folder).with_suffix("").parts)): path
             for floor in FLOORS
@@ -126,40 +126,40 @@ class SourceTree:
         self._read = cache(self._read_module)
 
     def listing(self, modules: Iterable[str]) -> str:
-        """The import closure of some modules as text: SHA-256 and name, a line each."""
+        """The import closure of modules as text: one line of SHA-256 and name per module."""
         return "".join(f"{self._read(module)[0]}  {module}\n" for module in sorted(self.closure(modules)))
 
     def closure(self, modules: Iterable[str]) -> set[str]:
-        """Some modules and all that they import, directly or not."""
+        """The given modules and all modules that they import, directly or transitively."""
         reached: set[str] = set()
-        waiting = set(modules)
-        while waiting:
-            module = waiting.pop()
+        pending = set(modules)
+        while pending:
+            module = pending.pop()
             reached.add(module)
-            waiting |= self._read(module)[1] - reached
+            pending |= self._read(module)[1] - reached
         return reached
 
     def _read_module(self, module: str) -> tuple[str, frozenset[str]]:
-        """The SHA-256 of a module's source, with the same line ends on every system, and the modules it imports."""
+        """The SHA-256 of a module's source, with line ends normalised, and the modules it imports."""
         source = self.paths[module].read_text(encoding="utf-8")
         return hashlib.sha256(source.encode()).hexdigest(), frozenset(imported_names(source) & self.paths.keys())
 
 
 def imported_names(source: str) -> set[str]:
-    """The dotted names that a module imports when it runs, also inside functions; not those for types alone."""
+    """Dotted names that a module imports at run time, also inside functions; imports for type checking are skipped."""
     tree = ast.parse(source)
-    for_types = [node for node in ast.walk(tree) if is_for_types_alone(node)]
-    hidden = {id(inner) for node in for_types for statement in node.body for inner in ast.walk(statement)}
-    found: set[str] = set()
+    type_checking = [node for node in ast.walk(tree) if is_for_types_alone(node)]
+    hidden = {id(inner) for node in type_checking for statement in node.body for inner in ast.walk(statement)}
+    names: set[str] = set()
     for node in ast.walk(tree):
         if id(node) in hidden:
             continue
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return found
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
 
 
 def is_for_types_alone(node: ast.AST) -> TypeGuard[ast.If]:

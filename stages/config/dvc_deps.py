@@ -1,8 +1,8 @@
-"""Whether DVC knows that a stage reads audio features: dvc.yaml lists them only where somebody has added them.
+"""Check that dvc.yaml lists the audio features that a stage reads; users with audio add that dependency themselves.
 
-An empty `train.audio` in a dependency would stand for the folder of all features, so that any new encoder re-ran all
-training. Without the dependency, new audio features would leave a trained recommender stale without a word. So the
-line is added by those who have audio, and a stage that reads audio does not run under DVC without it.
+An empty `train.audio` in a dependency would mean the folder of all features, so that any new encoder would re-run all
+training. Without the dependency, new audio features would silently leave a trained recommender stale. So users with
+audio add the line, and a stage that reads audio does not run under DVC without it.
 """
 
 from collections.abc import Mapping
@@ -18,17 +18,17 @@ LINE = "data/features/${dataset}/${train.audio}"
 
 
 def require_listed(encoder: str, layout: Layout, environment: Mapping[str, str]) -> None:
-    """Check that the stage which DVC runs depends on the features of an encoder; outside DVC nothing is to check.
+    """Under DVC, check that the running stage depends on the features of an encoder; otherwise do nothing.
 
     Args:
-        encoder: that of train.audio; empty for none.
-        layout: of the dataset.
-        environment: of the process, where DVC_STAGE names the stage. DVC starts a command beside its dvc.yaml.
+        encoder: value of train.audio; empty for none.
+        layout: paths of the dataset.
+        environment: environment variables; DVC_STAGE names the stage. DVC runs a command in the folder of its dvc.yaml.
 
     Raises:
-        ParamsError: it does not.
+        ParamsError: the stage lacks this dependency.
     """
-    # Such as `train-multimodal@vbpr`, after the file's name and a colon where it is another than the usual one.
+    # Such as `train-multimodal@vbpr`, preceded by the file's name and a colon if it is not ./dvc.yaml.
     stage = environment.get("DVC_STAGE", "").rpartition(":")[2].partition("@")[0]
     if not encoder or not stage:
         return
@@ -41,7 +41,7 @@ def require_listed(encoder: str, layout: Layout, environment: Mapping[str, str])
 
 
 def listed(stage: str, dataset: str, encoder: str) -> list[Path]:
-    """The dependencies of a stage, with the dataset and train.audio filled in."""
+    """Dependencies of a stage, with the dataset and train.audio filled in."""
     stages: Any = read_yaml(FILE).get("stages") or {}
-    found = [str(path) for path in (stages.get(stage) or {}).get("deps") or []]
-    return [Path(path.replace("${dataset}", dataset).replace("${train.audio}", encoder)) for path in found]
+    paths = [str(path) for path in (stages.get(stage) or {}).get("deps") or []]
+    return [Path(path.replace("${dataset}", dataset).replace("${train.audio}", encoder)) for path in paths]

@@ -17,24 +17,24 @@ DEFAULT_FILE = Path("params.yaml")
 def load(path: Path) -> Parameters:
     """Read and check a parameter file.
 
-    Recommenders' own keys are left to `Parameters.recommender`, since they live with the networks.
+    Keys of single recommenders are left to `Parameters.recommender`, since their classes import torch.
 
     Raises:
         MissingInputError: there is no such file.
-        ParamsError: a line for each mistake.
+        ParamsError: one line per mistake.
     """
     return parse(read_yaml(path), str(path))
 
 
 def parse(values: Mapping[str, Any], source: str) -> Parameters:
-    """Check what a parameter file holds.
+    """Validate the contents of a parameter file.
 
     Args:
-        values: its sections.
+        values: the file's sections.
         source: the file's name, for messages.
 
     Raises:
-        ParamsError: a line for each mistake.
+        ParamsError: one line per mistake.
     """
     sections = parse_section(Sections, values, "", source)
     encoders = {name: parse_encoder(name, values, source) for name, values in sections.encoders.items()}
@@ -44,25 +44,25 @@ def parse(values: Mapping[str, Any], source: str) -> Parameters:
 
 
 def overridden(values: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """What a parameter file would hold with other values of some dotted keys, as `dvc exp run -S` sets them.
+    """Copy a parameter file's contents with some dotted keys overridden, as `dvc exp run -S` does.
 
     Raises:
-        ParamsError: a key is below one that is no section.
+        ParamsError: the parent of a key is not a section.
     """
     changed = deepcopy(dict(values))
     for key, value in overrides.items():
         *sections, last = key.split(".")
-        place = changed
+        parent = changed
         for section in sections:
-            place = place.setdefault(section, {})
-            if not isinstance(place, dict):
+            parent = parent.setdefault(section, {})
+            if not isinstance(parent, dict):
                 raise ParamsError(f"{source}: {key}: no such key, as {section} is no section")
-        place[last] = value
+        parent[last] = value
     return changed
 
 
 def check_names(parameters: Parameters) -> None:
-    """Check that encoders and recommenders that sections refer to exist and fit.
+    """Check that the encoders and recommenders named in sections exist and fit.
 
     Raises:
         ParamsError: the first one that does not.
@@ -79,10 +79,10 @@ def check_names(parameters: Parameters) -> None:
 
 
 def check_training(parameters: Parameters) -> None:
-    """Check that recommenders stand in their lists, and that what they read is extracted.
+    """Check that recommenders are listed in their own group, and that the features they read are extracted.
 
     Raises:
-        ParamsError: the first one that does not, or is not.
+        ParamsError: the first one that is misplaced, or that reads features that are not extracted.
     """
     train, source = parameters.sections.train, parameters.source
     for key in ("collaborative", "multimodal", "item_graphs", "token_based"):
@@ -104,10 +104,10 @@ def check_training(parameters: Parameters) -> None:
 
 
 def check_distinct(key: str, names: tuple[str, ...], source: str) -> None:
-    """Check that no name is given twice: each makes a stage of its own.
+    """Check that no name is listed twice, as each makes a stage of its own.
 
     Raises:
-        ParamsError: one is.
+        ParamsError: a name is repeated.
     """
     for name in names:
         if names.count(name) > 1:
@@ -115,7 +115,7 @@ def check_distinct(key: str, names: tuple[str, ...], source: str) -> None:
 
 
 def check_graphs(parameters: Parameters) -> None:
-    """Check that graphs are drawn of encoders that are extracted and give what they are drawn of.
+    """Check that graphs are built from encoders that are extracted and give the form that they need.
 
     Raises:
         ParamsError: the first one that does not.
@@ -132,7 +132,7 @@ def check_graphs(parameters: Parameters) -> None:
 
 
 def check_modality(name: str, modality: str, parameters: Parameters) -> None:
-    """Check that an encoder is extracted and gives a vector an item of a modality.
+    """Check that an encoder is extracted and gives one vector per item of a modality.
 
     Raises:
         ParamsError: it does not, or is not.
@@ -146,7 +146,7 @@ def check_modality(name: str, modality: str, parameters: Parameters) -> None:
 
 
 def check_tokens(parameters: Parameters) -> None:
-    """Check that patches and words are extracted, and have a graph each.
+    """Check that the encoders of patches and words are extracted and have an intra-item graph each.
 
     Raises:
         ParamsError: the first encoder that does not fit.
@@ -167,34 +167,34 @@ def check_tokens(parameters: Parameters) -> None:
 
 
 def check_vector(name: str, place: str, parameters: Parameters) -> None:
-    """Check that an encoder gives a vector an item.
+    """Check that an encoder gives one vector per item.
 
     Raises:
-        ParamsError: it does not.
+        ParamsError: it gives patches or tokens.
     """
     form = parameters.describe_encoder(name, place).form
     if form != "vector":
-        raise ParamsError(f"{place}: found {name!r}, which gives {form}; expected an encoder of one vector an item")
+        raise ParamsError(f"{place}: found {name!r}, which gives {form}; expected an encoder of one vector per item")
 
 
 def check_not_vector(name: str, place: str, parameters: Parameters) -> None:
-    """Check that an encoder gives patches or tokens, or that pieces of a vector may stand for them.
+    """Check that an encoder gives patches or tokens, or that its vector may be cut into pseudo-tokens.
 
     Raises:
-        ParamsError: it does not, and they may not.
+        ParamsError: it gives one vector per item, and pseudo-tokens are off.
     """
     pseudo_tokens = parameters.sections.graphs.intra_item.pseudo_tokens
     if parameters.describe_encoder(name, place).form == "vector" and not pseudo_tokens:
         raise ParamsError(
-            f"{place}: found {name!r}, which gives one vector an item; expected an encoder of patches or tokens"
+            f"{place}: found {name!r}, which gives one vector per item; expected an encoder of patches or tokens"
         )
 
 
 def check_extracted(name: str, place: str, parameters: Parameters) -> None:
-    """Check that an encoder is among those that run.
+    """Check that extract.encoders lists an encoder.
 
     Raises:
-        ParamsError: it is not.
+        ParamsError: it does not.
     """
     extracted = parameters.sections.extract.encoders
     if name not in extracted:

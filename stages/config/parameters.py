@@ -1,4 +1,4 @@
-"""The whole of params.yaml, parsed once into typed, frozen objects."""
+"""All of params.yaml, parsed once into typed, frozen objects."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Sections(Params):
-    """The file as it is written. Encoders and recommenders have a section each, checked by their own class."""
+    """Sections of params.yaml. Each encoder and recommender has its own, validated by its own class."""
 
     dataset: str
     download: DownloadParams = DownloadParams()
@@ -47,7 +47,7 @@ class Parameters:
 
     Attributes:
         source: the file's name, for messages.
-        dataset: a folder's name under data/raw.
+        dataset: name of a folder under data/raw.
         sections: the file's sections.
         encoders: the parameters of each encoder that the file names.
     """
@@ -58,11 +58,11 @@ class Parameters:
     encoders: Mapping[str, EncoderParams]
 
     def describe_encoder(self, name: str, place: str = "encoder") -> EncoderDescription:
-        """The description of an encoder that mmprep knows or the file names.
+        """Description of an encoder from the catalogue or the file.
 
         Args:
             name: the encoder's name.
-            place: where it was given, for the message.
+            place: the key that names it, for the message.
 
         Raises:
             ParamsError: there is no such encoder.
@@ -72,7 +72,7 @@ class Parameters:
         return describe(name, self.encoder(name))
 
     def encoder(self, name: str) -> EncoderParams:
-        """The parameters of an encoder, its defaults if the file does not name it.
+        """Parameters of an encoder; the defaults if the file does not name it.
 
         Raises:
             ParamsError: there is no such encoder.
@@ -80,10 +80,10 @@ class Parameters:
         return self.encoders.get(name) or parse_encoder(name, {}, self.source)
 
     def recommender(self, name: str) -> "RecommenderParams":
-        """The parameters of a recommender, its defaults if the file does not name it. Imports torch.
+        """Parameters of a recommender; the defaults if the file does not name it. Imports torch.
 
         Raises:
-            ParamsError: there is no such recommender, or its section is wrong.
+            ParamsError: there is no such recommender, or its section is invalid.
         """
         key = f"recommenders.{name}"
         kind = describe_recommender(name, f"{self.source}: {key}").load().params_type
@@ -96,12 +96,12 @@ class Parameters:
 
     @property
     def pseudo_tokens(self) -> list[str]:
-        """Those of train.patches and train.text_tokens that give one vector an item, pieces of which are read."""
+        """Encoders of train.patches and train.text_tokens that give one vector per item, cut into pseudo-tokens."""
         names = self.sections.train.token_encoders.values()
         return [name for name in names if self.describe_encoder(name).form == "vector"]
 
     def ranges(self, name: str) -> dict[str, list[Any]]:
-        """The values that `mmprep search` tries for a recommender's parameters.
+        """Values that `mmprep search` tries for a recommender's parameters.
 
         Raises:
             ParamsError: the file names none.
@@ -114,16 +114,16 @@ class Parameters:
         """Check every recommender's section. Imports torch.
 
         Raises:
-            ParamsError: one of them is wrong.
+            ParamsError: a section is invalid.
         """
         for name in self.sections.recommenders:
             self.recommender(name)
 
     def with_dataset(self, dataset: str | None) -> "Parameters":
-        """The same parameters for another dataset; for None, the same."""
+        """Copy of these parameters for another dataset; unchanged for None."""
         return self if dataset is None else replace(self, dataset=dataset)
 
     def encoders_of(self, modality: Modality | None) -> list[str]:
-        """The encoders of `extract.encoders` of one modality, or all."""
+        """Encoders in `extract.encoders` of one modality; all of them for None."""
         names = self.sections.extract.encoders
         return [name for name in names if modality in (None, self.describe_encoder(name).modality)]

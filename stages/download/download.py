@@ -1,6 +1,6 @@
-"""Verb `download`: an edition's raw files or the items' photos into the raw folder, and a table of what became of each.
+"""Verb `download`: fetch an edition's raw files or item photos to the raw folder, with a table of outcomes.
 
-No stage of dvc.yaml: it changes data/raw, which the stages take as given.
+Not a stage of dvc.yaml, as it changes data/raw, which the stages only read.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ CATEGORY = re.compile(r"[A-Za-z0-9_]+")
 
 @dataclass(frozen=True)
 class FilesWanted:
-    """Which raw files to fetch.
+    """Selection of raw files to fetch.
 
     Attributes:
-        edition: its year.
-        category: as the edition's files have it.
-        extent: how much of the category's interactions.
-        base_url: instead of the edition's own; a mirror may have categories that the edition has not.
-        allow_private: also from loopback and private networks.
+        edition: year of the edition.
+        category: category, spelled as in the edition's file names.
+        extent: subset of the category's interactions.
+        base_url: a mirror's, instead of the edition's own; a mirror may have categories that the edition lacks.
+        allow_private: also connect to loopback and private networks.
     """
 
     edition: str
@@ -46,12 +46,12 @@ class FilesWanted:
 
 @dataclass(frozen=True)
 class PhotosWanted:
-    """Which photos to fetch.
+    """Selection of photos to fetch.
 
     Attributes:
-        all_items: those of all items, although there is a k-core.
-        retry_failed: also those that failed for good in an earlier run.
-        allow_private: also from loopback and private networks.
+        all_items: photos of all items, even if there is a k-core.
+        retry_failed: also photos that failed permanently in an earlier run.
+        allow_private: also connect to loopback and private networks.
     """
 
     all_items: bool = False
@@ -62,7 +62,7 @@ class PhotosWanted:
 def run_files(
     params: DownloadParams, layout: Layout, wanted: FilesWanted, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Fetch the raw files of a category that are not there yet.
+    """Fetch the raw files of a category that do not exist yet.
 
     Raises:
         ParamsError: there is no such edition, category or extent.
@@ -86,7 +86,7 @@ def run_files(
 
 
 def choose_files(wanted: FilesWanted, raw: Path) -> dict[str, str]:
-    """The URL of each file wanted, by its name in the raw folder.
+    """URL of each selected file, by its name in the raw folder.
 
     Raises:
         ParamsError: there is no such edition, category or extent.
@@ -102,22 +102,22 @@ def choose_files(wanted: FilesWanted, raw: Path) -> dict[str, str]:
     chosen = (*edition.interactions[wanted.extent], edition.metadata)
     files = {file.local_name(category): file.address.format(category=category) for file in chosen}
     others = {file.local_name(category) for group in edition.interactions.values() for file in group} - files.keys()
-    if there := sorted(name for name in others if (raw / name).exists()):
+    if existing := sorted(name for name in others if (raw / name).exists()):
         raise DataError(
-            f"{raw}: holds {there[0]}, which ingest would read beside {next(iter(files))}; remove it, or give another "
-            "folder with --dataset"
+            f"{raw}: holds {existing[0]}, which ingest would read beside {next(iter(files))}; remove it, or give "
+            "another folder with --dataset"
         )
     base = (wanted.base_url or edition.base_url).rstrip("/")
     return {name: f"{base}/{address}" for name, address in files.items()}
 
 
 def options(edition: Edition) -> str:
-    """The extents that an edition has, as the end of a sentence."""
+    """Extents of an edition, formatted for the end of a message."""
     return f" (allowed: {', '.join(f'--{extent}' for extent in edition.interactions)})"
 
 
 def fetch_file(partial: PartialDownload, params: DownloadParams, allow_private: bool, progress: Progress) -> Outcome:
-    """Fetch one raw file unless it is there."""
+    """Fetch one raw file unless it exists."""
     name = partial.target.name
     if partial.target.exists():
         return Outcome(partial.url, None, name, Status.ALREADY_THERE, size=partial.target.stat().st_size)
@@ -139,21 +139,21 @@ def fetch_file(partial: PartialDownload, params: DownloadParams, allow_private: 
 
 
 def explain(name: str, outcome: Outcome, wanted: FilesWanted) -> str:
-    """Why a raw file was not fetched and what to do, in one line."""
-    what = " ".join(str(part) for part in (outcome.status.value, outcome.http_status, outcome.detail) if part)
+    """One-line message: why a raw file was not fetched, and what to do."""
+    failure = " ".join(str(part) for part in (outcome.status.value, outcome.http_status, outcome.detail) if part)
     if outcome.status is Status.REFUSED_ADDRESS:
         advice = "give --allow-private if you trust it"
     elif is_final(outcome) or outcome.status is Status.DAMAGED:
         advice = f"see {find_edition(wanted.edition).page} for what is published, or give a mirror with --base-url"
     else:
         advice = "run the command again: it continues where this one broke off"
-    return f"{name}: {what} ({outcome.url}); {advice}"
+    return f"{name}: {failure} ({outcome.url}); {advice}"
 
 
 def run_photos(
     params: DownloadParams, layout: Layout, wanted: PhotosWanted, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Fetch the photos that the items' URLs name and that are not there yet.
+    """Fetch the photos at the items' URLs that do not exist yet.
 
     Raises:
         MissingInputError: `ingest` has not run.
@@ -184,16 +184,16 @@ def run_photos(
 
 
 def check_failures(outcomes: list[Outcome], limit: float, table: Path) -> None:
-    """Refuse a run in which too much failed.
+    """Fail if more than a share `limit` of the photos was not fetched.
 
     Raises:
-        DataError: with the counts by status.
+        DataError: the message has the counts by status.
     """
     failed = [outcome for outcome in outcomes if outcome.status not in GOOD]
     if len(failed) / len(outcomes) > limit:
         counts = ", ".join(f"{count} {status}" for status, count in count_statuses(failed).items())
-        again = sum(not is_final(outcome) for outcome in failed)
+        retriable = sum(not is_final(outcome) for outcome in failed)
         raise DataError(
             f"{len(failed)} of {len(outcomes)} photos not fetched ({counts}), more than download.max_failed_fraction "
-            f"allows ({limit:g}); see {table}, run it again for the {again} that may succeed, or raise the limit"
+            f"allows ({limit:g}); see {table}, run it again for the {retriable} that may succeed, or raise the limit"
         )

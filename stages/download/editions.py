@@ -1,8 +1,8 @@
-"""Where the editions of the Amazon reviews are published.
+"""URLs of the editions of the Amazon reviews.
 
-Taken from the pages named at each edition and from the scripts of projects that fetch from them, in November 2026. The
-addresses moved before: 2014 from jmcauley.ucsd.edu, 2018 from deepyeti.ucsd.edu, 2023 from datarepo.eng.ucsd.edu. If
-they move again, `mmprep download --base-url` takes the new place, or a mirror's.
+Collected in November 2026 from the page named at each edition and from other projects' download scripts. The addresses
+have moved before: 2014 from jmcauley.ucsd.edu, 2018 from deepyeti.ucsd.edu, 2023 from datarepo.eng.ucsd.edu. If they
+move again, give the new address, or a mirror's, with `mmprep download --base-url`.
 """
 
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ from mmprep.pipeline.params import suggestion
 
 
 class Extent(StrEnum):
-    """How much of a category's interactions."""
+    """Subset of a category's interactions."""
 
     SMALL = "small"  # the 5-core
     FULL = "full"
     RATINGS = "ratings"  # all, without reviews
-    LAST_OUT = "last-out"  # the 5-core, split: of each user the last item to test, the one before to val
+    LAST_OUT = "last-out"  # the 5-core, split: each user's last item is test, the one before it val
     TIMESTAMP = "timestamp"  # the 5-core, split by time
 
 
@@ -29,8 +29,8 @@ class RawFile(NamedTuple):
     """One published file of a category.
 
     Attributes:
-        address: below the edition's base URL, with `{category}`.
-        name: under which it is kept, with `{category}`; None for the address's last part.
+        address: path below the edition's base URL, with placeholder `{category}`.
+        name: local file name, with placeholder `{category}`; None for the address's last part.
     """
 
     address: str
@@ -43,14 +43,14 @@ class RawFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Edition:
-    """One edition.
+    """One edition of the Amazon reviews.
 
     Attributes:
-        page: where it is described and linked.
-        base_url: below which all its files lie.
+        page: web page that describes and links it.
+        base_url: common prefix of the URLs of its files.
         interactions: the files of reviews or ratings, by extent.
         metadata: the file of items.
-        categories: as the files' names have them.
+        categories: categories, spelled as in the file names.
     """
 
     page: str
@@ -61,7 +61,7 @@ class Edition:
 
 
 def split_files(kind: str, folder: str) -> tuple[RawFile, ...]:
-    """The three files of one of the 2023 edition's splits; the kind is put into the names that are kept."""
+    """The three files of one of the 2023 edition's splits; their local names include `kind`."""
     return tuple(
         RawFile(f"benchmark/5core/{folder}/{{category}}.{part}.csv.gz", f"{{category}}.{kind}.{part}.csv.gz")
         for part in ("train", "valid", "test")
@@ -100,7 +100,7 @@ SINCE_2018 = (
 )
 
 EDITIONS: Mapping[str, Edition] = {
-    # Linked first to snap.stanford.edu, which still has a copy: --base-url http://snap.stanford.edu/data/amazon/productGraph
+    # Formerly at snap.stanford.edu, which still has a copy: --base-url http://snap.stanford.edu/data/amazon/productGraph
     "2014": Edition(
         page="https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html",
         base_url="https://mcauleylab.ucsd.edu/public_datasets/data/amazon",
@@ -119,8 +119,8 @@ EDITIONS: Mapping[str, Edition] = {
             "Health_and_Personal_Care",
         ),
     ),
-    # Also described at nijianmo.github.io/amazon, which asks to fill in a form before the larger files are fetched. The
-    # ratings alone are left out: in them the item comes before the user, unlike in 2014's, and nothing says so.
+    # Also described at nijianmo.github.io/amazon, which requires a form before the larger files are fetched. Files
+    # of ratings alone are left out: in them the item comes before the user, unlike in 2014's, and no header says so.
     "2018": Edition(
         page="https://cseweb.ucsd.edu/~jmcauley/datasets/amazon_v2/",
         base_url="https://mcauleylab.ucsd.edu/public_datasets/data/amazon_v2",
@@ -131,8 +131,8 @@ EDITIONS: Mapping[str, Edition] = {
         metadata=RawFile("metaFiles2/meta_{category}.json.gz"),
         categories=(*COMMON, *SINCE_2018, "AMAZON_FASHION", "Luxury_Beauty", "Prime_Pantry"),
     ),
-    # The 5-core is published as ratings alone, of 28 categories, under the same names as all ratings and in two splits
-    # under the same names; the names kept here differ.
+    # The 5-core is published only as ratings, for 28 categories. Its files have the same names as those of all ratings
+    # and of the two splits, so local names differ.
     "2023": Edition(
         page="https://amazon-reviews-2023.github.io/",
         base_url="https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023",
@@ -164,7 +164,7 @@ def find_edition(name: str) -> Edition:
     """The edition of a year.
 
     Raises:
-        ParamsError: there is none.
+        ParamsError: there is no such edition.
     """
     if name not in EDITIONS:
         raise ParamsError(f"--edition: found {name!r}, expected a year{suggestion(name, list(EDITIONS))}")
@@ -175,7 +175,7 @@ def check_category(category: str, edition: str) -> None:
     """Check that an edition has a category.
 
     Raises:
-        ParamsError: it has none of this name.
+        ParamsError: it does not.
     """
     known = find_edition(edition).categories
     if category not in known:

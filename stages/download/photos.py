@@ -1,4 +1,4 @@
-"""Photos from the items' URLs: what is to be fetched, and fetching it, many at once."""
+"""Photos from item URLs: select those to fetch, and fetch them concurrently."""
 
 import asyncio
 from collections import Counter
@@ -30,10 +30,10 @@ class PhotoJob:
     """A photo to fetch.
 
     Attributes:
-        item_id: whose it is.
-        url: checked as far as can be told from itself.
-        host: of the URL.
-        damaged: files of the item that are no photos, to be replaced.
+        item_id: the item's id.
+        url: its URL, checked as far as possible without a connection.
+        host: the URL's host.
+        damaged: files of the item that do not decode, to be replaced.
     """
 
     item_id: str
@@ -42,30 +42,30 @@ class PhotoJob:
     damaged: tuple[Path, ...] = ()
 
     def temporary(self, folder: Path) -> Path:
-        """Where the photo is received."""
+        """Temporary path of the photo while it is downloaded."""
         return folder / temporary_name(photo_name(self.item_id, ""))
 
 
 def plan_photos(
     urls: Mapping[str, str], folder: Path, ledger: DownloadManifest, retry_failed: bool, progress: Progress
 ) -> list[PhotoJob]:
-    """Tell what is to be fetched, and record what need not or cannot be.
+    """Select the photos to fetch, and record the outcome of those that need not or cannot be fetched.
 
     Args:
-        urls: of each item's photo, by the item's id.
-        folder: of photos; what is there and decodes is not fetched again.
-        ledger: what earlier runs found out; their final failures stand.
-        retry_failed: fetch those too.
-        progress: shows how far the check of the folder is.
+        urls: URL of each item's photo, by the item's id.
+        folder: folder of photos; existing ones that decode are not fetched again.
+        ledger: outcomes of earlier runs; their final failures are not retried.
+        retry_failed: retry final failures too.
+        progress: shows the progress of checking the folder.
     """
-    there = check_folder(folder, urls, progress)
+    existing = check_folder(folder, urls, progress)
     jobs = []
     for item_id, url in urls.items():
-        sound, damaged = there.get(item_id, ([], []))
+        intact, damaged = existing.get(item_id, ([], []))
         earlier = ledger.find(item_id, url)
-        if sound:
-            size = sound[0].stat().st_size
-            ledger.record(Outcome(url, item_id, f"{IMAGES}/{sound[0].name}", Status.ALREADY_THERE, size=size))
+        if intact:
+            size = intact[0].stat().st_size
+            ledger.record(Outcome(url, item_id, f"{IMAGES}/{intact[0].name}", Status.ALREADY_THERE, size=size))
         elif retry_failed or earlier is None or not is_final(earlier):
             try:
                 jobs.append(PhotoJob(item_id, url, check_job(item_id, url), tuple(damaged)))
@@ -75,13 +75,13 @@ def plan_photos(
 
 
 def check_job(item_id: str, url: str) -> str:
-    """Check what can be checked without asking anybody.
+    """Check what can be checked without a connection.
 
     Returns:
         The URL's host.
 
     Raises:
-        FetchError: the URL is refused, or the id makes no file name.
+        FetchError: the URL is refused, or the id is no valid file name.
     """
     longest = photo_name(item_id, max(SUFFIXES, key=len))
     if not item_id or len(longest) > LONGEST_NAME:
@@ -92,22 +92,22 @@ def check_job(item_id: str, url: str) -> str:
 def check_folder(
     folder: Path, wanted: Mapping[str, str], progress: Progress
 ) -> dict[str, tuple[list[Path], list[Path]]]:
-    """The files that the wanted items have: those that decode and those that do not.
+    """Photo files of the items in `wanted`: those that decode and those that do not.
 
-    What a killed process was receiving is removed.
+    Unfinished files of killed processes are removed.
     """
     remove_leftovers(folder)
-    for left in folder.glob(f".*{SUFFIX}"):
-        if not is_temporary(left.name):  # by an earlier version, whose writers the dataset's lock keeps out
-            left.unlink()
+    for leftover in folder.glob(f".*{SUFFIX}"):
+        if not is_temporary(leftover.name):  # of an earlier version, whose writers the dataset's lock excludes
+            leftover.unlink()
     paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in SUFFIXES and path.is_file()]
     paths = [path for path in paths if item_of_photo(path) in wanted]
-    found: dict[str, tuple[list[Path], list[Path]]] = {}
+    by_item: dict[str, tuple[list[Path], list[Path]]] = {}
     with ThreadPoolExecutor() as pool, progress("checking photos", len(paths), "photos") as advance:
-        for path, sound in zip(paths, pool.map(is_photo, paths), strict=True):
-            found.setdefault(item_of_photo(path), ([], []))[not sound].append(path)
+        for path, intact in zip(paths, pool.map(is_photo, paths), strict=True):
+            by_item.setdefault(item_of_photo(path), ([], []))[not intact].append(path)
             advance(1, "")
-    return found
+    return by_item
 
 
 def is_photo(path: Path) -> bool:
@@ -127,17 +127,17 @@ async def fetch_photos(
     record: Callable[[Outcome], None],
     progress: Progress,
 ) -> None:
-    """Fetch photos into a folder, within the limits of `params`, and record each outcome as it comes."""
+    """Fetch photos into a folder, within the limits of `params`, and record each outcome as it completes."""
     failed = 0
-    in_a_row: Counter[str] = Counter()  # failures that may pass, by host
+    in_a_row: Counter[str] = Counter()  # transient failures, by host
     async with make_client(params, allow_private) as client:
         with progress("fetching photos", len(jobs), "photos") as advance:
 
             async def work(job: PhotoJob) -> None:
                 nonlocal failed
                 if in_a_row[job.host] >= params.give_up_after:
-                    said = f"{in_a_row[job.host]} others of {job.host} failed in a row"
-                    outcome = Outcome(job.url, job.item_id, None, Status.HOST_GIVEN_UP, detail=said)
+                    detail = f"{in_a_row[job.host]} others of {job.host} failed in a row"
+                    outcome = Outcome(job.url, job.item_id, None, Status.HOST_GIVEN_UP, detail=detail)
                 else:
                     outcome = await fetch_photo(client, job, folder, params)
                     in_a_row[job.host] = in_a_row[job.host] + 1 if may_pass(outcome) else 0
@@ -149,7 +149,7 @@ async def fetch_photos(
 
 
 async def fetch_photo(client: httpx.AsyncClient, job: PhotoJob, folder: Path, params: DownloadParams) -> Outcome:
-    """Fetch one photo, check it, and give it the name that fits what it is."""
+    """Fetch one photo, check it, and name it with the suffix of its actual format."""
     temporary = job.temporary(folder)
 
     async def attempt() -> tuple[int, str]:
@@ -171,13 +171,13 @@ async def fetch_photo(client: httpx.AsyncClient, job: PhotoJob, folder: Path, pa
 
 
 async def receive(client: httpx.AsyncClient, url: str, path: Path, params: DownloadParams) -> tuple[int, bool]:
-    """Save what a URL gives.
+    """Save the body of a URL's response.
 
     Returns:
-        Its size in bytes, and whether the answer told where it ends, so that a cut-off one would have been noticed.
+        Its size in bytes, and whether the headers define where it ends, so that a cut-off body would have been noticed.
     """
     with explained():
-        # Of the whole, since a server may send a byte now and then for ever.
+        # For the whole body, since a server may send single bytes for ever.
         async with asyncio.timeout(params.timeout), open_url(client, url) as response:
             with path.open("wb") as file:
                 size = await save_body(response, file, params.max_photo_bytes)
@@ -189,10 +189,10 @@ def check_photo(path: Path, framed: bool) -> str:
 
     Args:
         path: the file.
-        framed: whether it is known to have come whole.
+        framed: whether a cut-off body would have been noticed.
 
     Returns:
-        The suffix that fits it.
+        The suffix of its format.
 
     Raises:
         FetchError: it does not decode, or is too large.

@@ -1,4 +1,4 @@
-"""The export as plain numpy arrays, for everybody else."""
+"""Export as plain NumPy arrays, for any other program."""
 
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from mmprep.stages.export.base import Dataset
 
 
 def write(dataset: Dataset, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Write the interactions of each split, the ids, and each encoder's matrix with a mask of what is its own.
+    """Write each split's interactions, the ids, and each encoder's matrix with a mask of items that have a vector.
 
     Raises:
-        ParamsError: an encoder is called as another file.
+        ParamsError: an encoder has the name of another file.
     """
     with progress("exporting", len(SPLITS) + 2 + len(dataset.encoded), "files") as advance:
         for split in SPLITS:
@@ -39,7 +39,7 @@ def save(path: Path, array: np.ndarray[Any, Any]) -> None:
     """Write one array.
 
     Raises:
-        ParamsError: there is a file of that name.
+        ParamsError: a file of that name exists.
     """
     if path.exists():
         raise ParamsError(f"found an encoder that needs the file {path.name}, which the export has already; rename it")
@@ -47,5 +47,5 @@ def save(path: Path, array: np.ndarray[Any, Any]) -> None:
 
 
 def write_ids(ids: pl.Series, path: Path) -> None:
-    """Write one id a line, in the order of their numbers; ids have no line ends in them, see `is_id`."""
-    path.write_text("".join(f"{one}\n" for one in ids), encoding="utf-8", newline="\n")
+    """Write one id per line, in the order of numbers; ids contain no line ends, see `is_id`."""
+    path.write_text("".join(f"{published}\n" for published in ids), encoding="utf-8", newline="\n")

@@ -1,4 +1,4 @@
-"""What every export is made from: a dataset's split interactions, its ids and its features."""
+"""Input of every export: a dataset's split interactions, its ids and its features."""
 
 import logging
 from collections.abc import Mapping
@@ -22,12 +22,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Encoded:
-    """What one encoder made of a dataset's items.
+    """One encoder's features of a dataset's items.
 
     Attributes:
-        encoder: its name.
+        encoder: the encoder's name.
         features: the vectors of the items that have one.
-        n_items: of the dataset.
+        n_items: number of items in the dataset.
         parts: the files of the vectors.
     """
 
@@ -38,11 +38,11 @@ class Encoded:
 
     @property
     def without_vector(self) -> int:
-        """How many items have none of their own."""
+        """Number of items without a vector of their own."""
         return self.n_items - len(self.features.items)
 
     def filled(self) -> npt.NDArray[np.float32]:
-        """A row for every item, [n_items, dimension]; warns of rows of zeros."""
+        """Matrix with a row for every item, [n_items, dimension]; warns of rows of zeros."""
         matrix = np.ascontiguousarray(self.features.matrix(self.n_items), dtype=np.float32)
         zeros = int(np.count_nonzero(~matrix.any(axis=1)))
         if zeros:
@@ -56,28 +56,28 @@ class Encoded:
         return matrix
 
     def to_dict(self) -> dict[str, Any]:
-        """As an export's provenance tells it."""
-        made = self.features.provenance
+        """The features' entry in an export's provenance."""
+        provenance = self.features.provenance
         return {
             "encoder": self.encoder,
             "dimension": int(self.features.vectors.shape[1]),
             "items_with_vector": len(self.features.items),
             "items_without_vector": self.without_vector,
-            "identity": made.get("encoder", {}),
-            "params": made["params"],
+            "identity": provenance.get("encoder", {}),
+            "params": provenance["params"],
         }
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset as it is handed on.
+    """A dataset to export.
 
     Attributes:
-        layout: where it lies.
+        layout: the dataset's paths.
         interactions: table SPLIT_INTERACTIONS, sorted by user and item.
         user_ids: the published id of each user number.
         item_ids: the published id of each item number.
-        encoded: of the modalities that were asked for.
+        encoded: features of the exported modalities.
     """
 
     layout: Layout
@@ -88,12 +88,12 @@ class Dataset:
 
 
 def read_dataset(layout: Layout, encoders: Mapping[Modality, str]) -> Dataset:
-    """Read all that is exported.
+    """Read everything that is exported.
 
     Raises:
         ParamsError: an encoder is of another modality.
         MissingInputError: a stage has not run.
-        DataError: what it gave is damaged or of another run of `filter`, or has many vectors an item.
+        DataError: a stage's output is damaged or of another run of `filter`, or features have several vectors per item.
     """
     interactions = SPLIT_INTERACTIONS.read(layout.interactions).sort("user", "item")
     users, items = USERS.read(layout.users).sort("user"), ITEMS.read(layout.items, ["item", "item_id"]).sort("item")
@@ -103,12 +103,12 @@ def read_dataset(layout: Layout, encoders: Mapping[Modality, str]) -> Dataset:
 
 
 def read_encoded(layout: Layout, modality: Modality, name: str, n_items: int) -> Encoded:
-    """Read one encoder's features; for what is raised see `read_dataset`."""
+    """Read one encoder's features; raises as `read_dataset` does."""
     if not DATASET_NAME.fullmatch(name):
         raise ParamsError(f"{modality}: found {name!r}, expected an encoder's name")
     if name in CATALOGUE and CATALOGUE[name].modality != modality:
         raise ParamsError(f"{modality}: found {name}, which is an encoder of {CATALOGUE[name].modality}")
-    found = FeatureSet.of(layout, name)
-    features = found.vectors()
+    feature_set = FeatureSet.of(layout, name)
+    features = feature_set.vectors()
     features.require_items_below(n_items)
-    return Encoded(name, features, n_items, found.parts)
+    return Encoded(name, features, n_items, feature_set.parts)

@@ -1,4 +1,4 @@
-"""The export in the form of Ducho's output: an array file an item, and the splits as Elliot reads them."""
+"""Export in the format of Ducho's output: one array file per item, and the splits as Elliot reads them."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mmprep.stages.export.base import Dataset, Encoded
 
 
 def write(dataset: Dataset, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Write a folder a modality and a table a split, all under the published ids."""
+    """Write one folder per modality and one table per split, all with published ids."""
     for modality, encoded in dataset.encoded.items():
         (folder / modality).mkdir()
         write_vectors(encoded, dataset.item_ids, folder / modality, progress)
@@ -34,7 +34,7 @@ def write_vectors(encoded: Encoded, item_ids: pl.Series, folder: Path, progress:
 
 
 def split_rows(dataset: Dataset, split: str) -> pl.DataFrame:
-    """User id, item id and rating of a split's interactions; a rating that nobody gave is 1."""
+    """User id, item id and rating of a split's interactions; missing ratings are 1."""
     rows = dataset.interactions.filter(split=split)
     return pl.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""`mmprep export`: a dataset's splits, ids and features in the forms that other projects read."""
+"""Verb `export`: write a dataset's splits, ids and features in file formats of other projects."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +28,13 @@ MARK = "# What `mmprep export` wrote here. It replaces this folder only while it
 
 
 class ExportParams(Params):
-    """What an export was asked for.
+    """Parameters of an export.
 
     Attributes:
-        target: whose form.
-        image: the encoder of photos; None for none.
-        text: the encoder of texts; None for none.
-        audio: the encoder of recordings; None for none.
+        target: the file format.
+        image: encoder of photos; None for none.
+        text: encoder of texts; None for none.
+        audio: encoder of recordings; None for none.
     """
 
     target: Target
@@ -52,10 +52,10 @@ def run(
     audio: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Write a dataset for others into a folder, which appears whole or not at all.
+    """Export a dataset to a folder, which appears whole or not at all.
 
     Args:
-        target: `mmrec`, `ducho` or `numpy`; docs/export.md has each one's files.
+        target: `mmrec`, `ducho` or `numpy`; docs/export.md lists the files of each.
         layout: the dataset's paths.
         out: the folder; a new one, an empty one, or an earlier export, which is replaced.
         image: the encoder of photos; None or empty leaves the modality out.
@@ -66,59 +66,59 @@ def run(
     Raises:
         ParamsError: there is no such target, or an encoder is of another modality, or the target reads no audio.
         MissingInputError: a stage has not run.
-        DataError: `out` holds what mmprep did not write, or the dataset is damaged or cannot be told in that form.
+        DataError: `out` holds files that mmprep did not write, or the dataset is damaged or does not fit the format.
     """
     if target not in WRITERS:
         raise ParamsError(f"to: found {target!r}, expected {', '.join(WRITERS)}")
     require_replaceable(out)
-    asked: dict[Modality, str | None] = {"image": image, "text": text, "audio": audio}
-    encoders = {modality: name for modality, name in asked.items() if name}
+    names: dict[Modality, str | None] = {"image": image, "text": text, "audio": audio}
+    encoders = {modality: name for modality, name in names.items() if name}
     dataset = read_dataset(layout, encoders)
     with atomic_folder(out) as folder:
-        found = WRITERS[target](dataset, folder, progress)
+        metrics = WRITERS[target](dataset, folder, progress)
         params = ExportParams(target=target, image=image or None, text=text or None, audio=audio or None)
-        inputs = inputs_of(dataset, user_graph=found.get("user_graph", False))
-        encoded = {modality: tell(one, target) for modality, one in dataset.encoded.items()}
+        inputs = inputs_of(dataset, user_graph=metrics.get("user_graph", False))
+        encoded = {modality: tell(features, target) for modality, features in dataset.encoded.items()}
         provenance = record("export", layout, params, inputs, dataset=layout.dataset, encoded=encoded)
         write_json(folder / PROVENANCE, provenance.to_dict())
         write_contents(folder)
-    return {**summarise(dataset), **found}
+    return {**summarise(dataset), **metrics}
 
 
 def tell(encoded: Encoded, target: Target) -> dict[str, Any]:
-    """What an encoder gave, and what items without a vector got, for those who are handed the folder."""
+    """Provenance entry of an encoder's features, with the substitute for missing vectors."""
     filled = {"mean": "the mean of the other items' vectors", "zeros": "zeros"}
-    told = encoded.to_dict()
+    entry = encoded.to_dict()
     if encoded.without_vector:
-        made = encoded.features.provenance
-        told["items_without_vector_got"] = "no file" if target == "ducho" else filled[made["missing"]]
-    return told
+        provenance = encoded.features.provenance
+        entry["items_without_vector_got"] = "no file" if target == "ducho" else filled[provenance["missing"]]
+    return entry
 
 
 def inputs_of(dataset: Dataset, *, user_graph: bool) -> list[Path]:
     """The files that an export depends on."""
     layout = dataset.layout
-    parts = [part for one in dataset.encoded.values() for part in one.parts]
+    parts = [part for encoded in dataset.encoded.values() for part in encoded.parts]
     graphs = [layout.graph(mmrec.USER_GRAPH)] if user_graph else []
     return sorted({layout.interactions, layout.users, layout.items, *parts, *graphs})
 
 
 def summarise(dataset: Dataset) -> dict[str, Any]:
-    """What every export reports."""
+    """Metrics common to all exports."""
     counts = dataset.interactions["split"].value_counts()
-    found = dict(counts.iter_rows())
+    by_split = dict(counts.iter_rows())
     return {
         "users": len(dataset.user_ids),
         "items": len(dataset.item_ids),
-        **{split: found.get(split, 0) for split in SPLITS},
+        **{split: by_split.get(split, 0) for split in SPLITS},
     }
 
 
 def require_replaceable(out: Path) -> None:
-    """Check that nothing of anybody else's is lost when a folder takes the place of `out`.
+    """Check that replacing `out` deletes only files of an earlier export.
 
     Raises:
-        DataError: `out` is a file or a link, or holds something that no export wrote.
+        DataError: `out` is a file or a link, or holds a file that no export wrote.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise DataError(f"{out}: found a {'link' if out.is_symlink() else 'file'}, expected a new folder; name another")
@@ -127,24 +127,24 @@ def require_replaceable(out: Path) -> None:
     listed = read_contents(out)
     if listed is None:
         raise DataError(f"{out}: exists and is no earlier export; name a new folder")
-    there = (path for path in out.rglob("*") if path.is_symlink() or not path.is_dir())
-    others = sorted({path.relative_to(out).as_posix() for path in there} - listed)
+    existing = (path for path in out.rglob("*") if path.is_symlink() or not path.is_dir())
+    others = sorted({path.relative_to(out).as_posix() for path in existing} - listed)
     if others:
         raise DataError(
-            f"{out}: found {len(others)} files that mmprep did not write, {others[0]} for one; move them away or name "
-            "a new folder"
+            f"{out}: found {len(others)} files that mmprep did not write, such as {others[0]}; move them away or "
+            "name a new folder"
         )
 
 
 def write_contents(folder: Path) -> None:
-    """List an export's files, by which a later one knows that it may replace it."""
+    """List an export's files, so that a later export can check that it may replace them."""
     files = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
     lines = [MARK, *sorted([*files, CONTENTS])]
     (folder / CONTENTS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
 
 
 def read_contents(folder: Path) -> set[str] | None:
-    """The files that an export wrote; None if the folder is none."""
+    """The files that an export wrote; None if the folder is not an export."""
     path = folder / CONTENTS
     if not path.is_file() or path.is_symlink():
         return None

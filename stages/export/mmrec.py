@@ -1,4 +1,4 @@
-"""The export for MMRec: the folder that it reads as `data/NAME`, and the dataset's yaml for its `configs/dataset`."""
+"""Export for MMRec: the folder that it reads as `data/NAME`, and the dataset's yaml for its `configs/dataset`."""
 
 import logging
 from pathlib import Path
@@ -19,17 +19,17 @@ from mmprep.stages.export.base import Dataset
 logger = logging.getLogger(__name__)
 
 USER_GRAPH = "user_user"
-USER_NEIGHBOURS = 200  # that MMRec's own script keeps
+USER_NEIGHBOURS = 200  # as in MMRec's own script
 FEATURE_FILES: dict[Modality, str] = {"image": "image_feat.npy", "text": "text_feat.npy"}
 USER_GRAPH_FILE = "user_graph_dict.npy"
 
 
 def write(dataset: Dataset, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Write interactions, id tables, features, yaml and, where the graph `user_user` is there, the user graph.
+    """Write interactions, id tables, features, yaml and, if the graph `user_user` exists, the user graph.
 
     Raises:
         ParamsError: there are audio features.
-        DataError: MMRec would count other users or items than there are, or the graph is of other interactions.
+        DataError: MMRec would count too few users or items, or the graph is of other interactions.
     """
     if "audio" in dataset.encoded:
         raise ParamsError("audio: MMRec reads features of images and texts alone; leave it out by --audio ''")
@@ -53,10 +53,10 @@ def write(dataset: Dataset, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def require_countable(dataset: Dataset) -> None:
-    """Check that the largest numbers in the interactions are the last user and item, as MMRec counts both by them.
+    """Check that the last user and item have interactions, as MMRec counts both by their largest numbers.
 
     Raises:
-        DataError: one of them has no interaction, so that features and interactions would not fit together.
+        DataError: one of them has none, so that the shapes of features and interactions would not match.
     """
     for kind, ids in (("user", dataset.user_ids), ("item", dataset.item_ids)):
         largest = dataset.interactions[kind].max()
@@ -68,7 +68,7 @@ def require_countable(dataset: Dataset) -> None:
 
 
 def interaction_rows(interactions: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
-    """The rows of the .inter file, and which columns it cannot have, as some interactions do not say them."""
+    """The rows of the .inter file, and the columns left out because some interactions lack a value."""
     left_out = [name for name in ("rating", "timestamp") if interactions[name].null_count()]
     label = pl.col("split").replace_strict({split: n for n, split in enumerate(SPLITS)}, return_dtype=pl.Int8)
     rows = interactions.select(
@@ -78,7 +78,7 @@ def interaction_rows(interactions: pl.DataFrame) -> tuple[pl.DataFrame, list[str
 
 
 def write_mapping(ids: pl.Series, name: str, number: str, path: Path) -> None:
-    """Write a table of ids and their numbers: separated by tabs, whatever the file's name says."""
+    """Write a table of ids and their numbers, separated by tabs despite the suffix .csv."""
     frame = ids.alias(name).to_frame().with_columns(pl.int_range(pl.len()).alias(number))
     frame.write_csv(path, separator="\t")
 
@@ -87,7 +87,7 @@ def write_user_graph(dataset: Dataset, path: Path) -> bool:
     """Write the graph of users who buy the same items, if it was built, as the pickled dictionary that MMRec loads.
 
     Returns:
-        Whether there is one.
+        Whether the graph exists.
 
     Raises:
         DataError: it was built from other interactions.
@@ -109,7 +109,7 @@ def user_graph(edges: Edges, n_users: int) -> dict[int, list[list[Any]]]:
     Every user has an entry, as MMRec counts the users by them. Weights are floats, as it takes a softmax of them.
 
     Raises:
-        DataError: an edge joins a user that there is not.
+        DataError: the number of a user is out of range.
     """
     edges.to_matrix(n_users)  # checks the numbers
     bounds = np.searchsorted(edges.source, np.arange(n_users + 1)).tolist()
@@ -121,7 +121,7 @@ def user_graph(edges: Edges, n_users: int) -> dict[int, list[list[Any]]]:
 
 
 def config(name: str) -> str:
-    """The dataset's yaml. A file that was not exported is named too: MMRec looks whether it is there."""
+    """The dataset's yaml. It also names files that were not exported, as MMRec checks whether they exist."""
     return (
         "USER_ID_FIELD: userID\n"
         "ITEM_ID_FIELD: itemID\n"

@@ -1,1 +1,1 @@
-"""Extract features: photos and texts to vectors, through the row cache."""
+"""Extract features: encode photos and texts into vectors, through the row cache."""

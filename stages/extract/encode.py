@@ -1,4 +1,4 @@
-"""Encoding what the row cache lacks: reader, encoder, writer, each ahead of the next."""
+"""Encode what the row cache lacks, in a pipeline of readers, encoder and writer."""
 
 import logging
 from collections import Counter, deque
@@ -22,8 +22,8 @@ from mmprep.stages.extract.inputs import InputReader, KeyedSource, Source, key_o
 logger = logging.getLogger(__name__)
 
 READER_THREADS = 4
-BATCHES_AHEAD = 4  # read while the network works; bounds the memory
-SOURCES_A_TASK = 32  # a task has its price, too
+BATCHES_AHEAD = 4  # read while the network runs; bounds the memory
+SOURCES_A_TASK = 32  # spreads the overhead of a task
 
 Given = TypeVar("Given")
 Ready = tuple[KeyedSource, Any]
@@ -31,12 +31,12 @@ Refused = dict[bytes, PhotoError]
 
 
 class Encoding:
-    """One encoder at work on one dataset.
+    """Encoding of one dataset with one encoder.
 
     Attributes:
-        keyed: each source that could be read, in the order of items.
-        encoded: how many different photos or texts went through the network.
-        unreadable: how many items have a photo that cannot be used, by reason.
+        keyed: the readable sources with their keys, in the order of items.
+        encoded: number of distinct photos or texts run through the network.
+        unreadable: number of items with an unusable photo, by reason.
     """
 
     def __init__(self, identity: Identity, inputs: InputReader[Any], cache: RowCache) -> None:
@@ -48,49 +48,49 @@ class Encoding:
         self._cache = cache
 
     def find_keys(self, sources: Sequence[Source], progress: Progress) -> None:
-        """Read every source once, to name it by its content."""
+        """Read every source once, to compute its key from its content."""
         title = f"{self._identity.description.name}: reading"
         with reader_pool() as readers, progress(title, len(sources), self._inputs.unit) as advance:
             tasks = chunks(sources, SOURCES_A_TASK)
-            for found in map_ahead(readers, self._keys, tasks, READER_THREADS * BATCHES_AHEAD):
-                self.keyed.extend(key for key in found if isinstance(key, KeyedSource))
-                for source, error in (failed for failed in found if not isinstance(failed, KeyedSource)):
+            for results in map_ahead(readers, self._keys, tasks, READER_THREADS * BATCHES_AHEAD):
+                self.keyed.extend(key for key in results if isinstance(key, KeyedSource))
+                for source, error in (failed for failed in results if not isinstance(failed, KeyedSource)):
                     self._refuse(source, error)
-                advance(len(found), "")
+                advance(len(results), "")
 
     def encode_missing(self, progress: Progress) -> None:
         """Encode what the cache lacks, each content once, and add each batch to it as soon as it is ready.
 
-        Batches are made in an order that depends on nothing but what is missing, and the cache takes them one behind
-        the other and whole. So a run that was killed leaves those that it would have made next.
+        The order of batches depends only on what is missing, and the cache receives them in this order, each whole. So
+        a killed run leaves exactly those missing that it would have made next.
 
-        Items whose photo does not decode leave `keyed`.
+        Items with a photo that does not decode are removed from `keyed`.
 
         Raises:
-            WeightsError: the encoder's weights cannot be had.
-            DataError: the encoder gave numbers that cannot be kept, or a photo has changed meanwhile.
+            WeightsError: the encoder's weights are unavailable.
+            DataError: the encoder gave numbers that cannot be stored, or a photo has changed meanwhile.
         """
         missing = {keyed.key: keyed for keyed in self.keyed if keyed.key not in self._cache}
         refused: Refused = {}
-        wanted = self._from_first_usable(sorted(missing.values(), key=self._inputs.rank), refused)
-        if wanted:
-            self._encode(wanted, refused, progress)
+        to_encode = self._from_first_usable(sorted(missing.values(), key=self._inputs.rank), refused)
+        if to_encode:
+            self._encode(to_encode, refused, progress)
         for keyed in [each for each in self.keyed if each.key in refused]:
             self._refuse(keyed.source, refused[keyed.key])
         self.keyed = [keyed for keyed in self.keyed if keyed.key not in refused]
 
-    def _encode(self, wanted: list[KeyedSource], refused: Refused, progress: Progress) -> None:
+    def _encode(self, to_encode: list[KeyedSource], refused: Refused, progress: Progress) -> None:
         encoder = self._encoder
-        sizes = encoder.sizes([keyed.source.content_ref for keyed in wanted])
-        # The longest first, of equal ones in the order in which they came.
-        wanted = [keyed for _, keyed in sorted(zip(sizes, wanted, strict=True), key=lambda sized: -sized[0])]
+        sizes = encoder.sizes([keyed.source.content_ref for keyed in to_encode])
+        # The longest first; equally long ones keep their order.
+        to_encode = [keyed for _, keyed in sorted(zip(sizes, to_encode, strict=True), key=lambda sized: -sized[0])]
         title, size = f"{self._identity.description.name}: encoding", self._identity.params.batch_size
         with (
             reader_pool() as readers,
             ThreadPoolExecutor(1) as writer,
-            progress(title, len(wanted), self._inputs.unit) as advance,
+            progress(title, len(to_encode), self._inputs.unit) as advance,
         ):
-            ready = map_ahead(readers, partial(self._prepare, encoder), wanted, size * BATCHES_AHEAD)
+            ready = map_ahead(readers, partial(self._prepare, encoder), to_encode, size * BATCHES_AHEAD)
             written: Future[None] | None = None
             for batch in chunks(usable(ready, refused, advance), size):
                 rows = encoder.encode([prepared for _, prepared in batch])
@@ -104,18 +104,18 @@ class Encoding:
 
     @cached_property
     def _encoder(self) -> Encoder[Any, Any]:
-        """Loaded on the main thread, where it may take minutes: others cannot be interrupted."""
+        """Loaded on the main thread, as loading may take minutes and other threads cannot be interrupted."""
         return load_encoder(self._identity)
 
-    def _from_first_usable(self, wanted: list[KeyedSource], refused: Refused) -> list[KeyedSource]:
-        """Without those at the head that do not decode: if none does, no network need be loaded for them."""
-        for place, keyed in enumerate(wanted):
+    def _from_first_usable(self, ranked: list[KeyedSource], refused: Refused) -> list[KeyedSource]:
+        """Drop sources at the head that do not decode: if none decodes, the network need not be loaded."""
+        for position, keyed in enumerate(ranked):
             try:
                 self._open(keyed)
             except PhotoError as error:
                 refused[keyed.key] = error
             else:
-                return wanted[place:]
+                return ranked[position:]
         return []
 
     def _keys(self, sources: list[Source]) -> list[KeyedSource | tuple[Source, PhotoError]]:
@@ -134,14 +134,14 @@ class Encoding:
             return keyed, error
 
     def _open(self, keyed: KeyedSource) -> object:
-        """What the encoder takes; raises PhotoError if it does not decode."""
-        what = keyed.source.content_ref
+        """Open a source as the encoder's input; raises PhotoError if it does not decode."""
+        content_ref = keyed.source.content_ref
         try:
-            content = self._inputs.read(what)
+            content = self._inputs.read(content_ref)
         except PhotoError as error:
-            raise DataError(f"{what}: {error}, but it was there a moment ago; run the command again") from error
+            raise DataError(f"{content_ref}: {error}, but it was there a moment ago; run the command again") from error
         if key_of(content) != keyed.key:
-            raise DataError(f"{what}: changed while it was read; run the command again")
+            raise DataError(f"{content_ref}: changed while it was read; run the command again")
         return self._inputs.open(content)
 
     def _store(self, batch: list[KeyedSource], rows: VectorBatch) -> None:
@@ -154,10 +154,10 @@ class Encoding:
 
 
 def load_encoder(identity: Identity) -> Encoder[Any, Any]:
-    """The encoder, its weights loaded. Each library is imported only where it is used: they take seconds.
+    """Load an encoder with its weights. Its library is imported only here, as imports take seconds.
 
     Raises:
-        WeightsError: the weights cannot be had.
+        WeightsError: the weights are unavailable.
     """
     module, name = encoder_class(identity.description)
     encoder: Encoder[Any, Any] = getattr(import_module(module), name)(identity)
@@ -166,7 +166,7 @@ def load_encoder(identity: Identity) -> Encoder[Any, Any]:
 
 @contextmanager
 def reader_pool() -> Iterator[ThreadPoolExecutor]:
-    """Threads which, if the block ends early, finish what they have begun and leave the rest."""
+    """Reader threads; if the block ends early, running tasks finish and queued ones are cancelled."""
     pool = ThreadPoolExecutor(READER_THREADS)
     try:
         yield pool
@@ -177,7 +177,7 @@ def reader_pool() -> Iterator[ThreadPoolExecutor]:
 def usable(
     ready: Iterable[Ready | tuple[KeyedSource, PhotoError]], refused: Refused, advance: Advance
 ) -> Iterator[Ready]:
-    """Those that could be opened; the others are noted in `refused`."""
+    """Yield the sources that could be opened; record the others in `refused`."""
     for keyed, prepared in ready:
         if isinstance(prepared, PhotoError):
             refused[keyed.key] = prepared
@@ -189,17 +189,17 @@ def usable(
 def map_ahead(
     pool: ThreadPoolExecutor, function: Callable[[Any], Given], sources: Iterable[Any], ahead: int
 ) -> Iterator[Given]:
-    """Like `pool.map`, but never more than `ahead` results are waiting."""
+    """Like `pool.map`, but with at most `ahead` results pending."""
     rest = iter(sources)
-    waiting = deque(pool.submit(function, source) for source in islice(rest, ahead))
-    while waiting:
-        result = waiting.popleft().result()
-        waiting.extend(pool.submit(function, source) for source in islice(rest, 1))
+    pending = deque(pool.submit(function, source) for source in islice(rest, ahead))
+    while pending:
+        result = pending.popleft().result()
+        pending.extend(pool.submit(function, source) for source in islice(rest, 1))
         yield result
 
 
 def chunks(values: Iterable[Given], size: int) -> Iterator[list[Given]]:
-    """Lists of `size` values, the last one maybe shorter."""
+    """Lists of `size` values, the last one possibly shorter."""
     rest = iter(values)
     while chunk := list(islice(rest, size)):
         yield chunk

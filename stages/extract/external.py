@@ -1,4 +1,4 @@
-"""Features that others have computed, as features of a dataset."""
+"""Import externally computed features as features of a dataset."""
 
 import hashlib
 import tempfile
@@ -32,12 +32,12 @@ def run_foreign(
     progress: Progress,
     noise: NoiseParams,
 ) -> dict[str, Any]:
-    """Take the vectors of a dataset's items out of a file or folder that somebody else has made.
+    """Import the vectors of a dataset's items from an external file or folder.
 
-    Items that the file lacks get no row, as those without a photo in `extract`.
+    Items that the file lacks get no row, like those without a photo in `extract`.
 
     Raises:
-        ParamsError: the path leads out of the raw folder, or `reduce` is set.
+        ParamsError: the path is outside the raw folder, or `reduce` is set.
         MissingInputError: there is no such file.
         DataError: it cannot be read, has none of the items, or has numbers too large for `stored_as`.
     """
@@ -49,13 +49,13 @@ def run_foreign(
     with tempfile.TemporaryFile(dir=folder.parent) as scratch:
         size = (max(1, len(items)), foreign.dimension)
         table: Vectors = np.memmap(scratch, dtype=NUMPY[file.stored_as], mode="w+", shape=size)
-        found = fill(table, foreign, numbers, file, progress, name)
-        if not found:
+        with_vector = fill(table, foreign, numbers, file, progress, name)
+        if not with_vector:
             raise DataError(
-                f"{foreign.path}: has none of the {len(items)} items; it is of another dataset, or under other ids"
+                f"{foreign.path}: has none of the {len(items)} items; it belongs to another dataset or uses other ids"
             )
         rate = noise.replaced if noise.modality == file.modality else 0.0
-        pairs, replaced = replace_sources([(item, item) for item in found], rate, noise.seed)
+        pairs, replaced = replace_sources([(item, item) for item in with_vector], rate, noise.seed)
         notes: dict[str, Any] = {
             "missing": params.missing,
             "encoder": made_by_others(name, file, foreign),
@@ -68,8 +68,8 @@ def run_foreign(
                 writer.append(block, VectorBatch(vectors))
     metrics = {
         "items": len(items),
-        "encoded": len(found),
-        "missing": len(items) - len(found),
+        "encoded": len(with_vector),
+        "missing": len(items) - len(with_vector),
         "replaced_by_noise": replaced,
         "dimension": foreign.dimension,
         "kind": foreign.kind,
@@ -80,9 +80,9 @@ def run_foreign(
 
 
 def path_of(name: str, file: FileParams, layout: Layout) -> Path:
-    """Where the features lie; for what is raised see `run_foreign`."""
+    """Path of the external features; raises as `run_foreign` does."""
     if file.components:
-        raise ParamsError(f"encoders.{name}.reduce: features of others are kept as they are; remove the key")
+        raise ParamsError(f"encoders.{name}.reduce: external features are kept as they are; remove the key")
     path = layout.raw / file.path
     if not path.resolve().is_relative_to(layout.raw.resolve()):
         raise ParamsError(f"encoders.{name}.path: found {file.path!r}, expected a file or folder below {layout.raw}")
@@ -92,26 +92,26 @@ def path_of(name: str, file: FileParams, layout: Layout) -> Path:
 def fill(
     table: Vectors, foreign: ForeignFeatures, numbers: dict[str, int], file: FileParams, progress: Progress, name: str
 ) -> list[int]:
-    """Put each item's vector in its row; returns the items that have one, in order."""
-    found: list[int] = []
+    """Write each item's vector to its row; returns the items that have one, in order."""
+    with_vector: list[int] = []
     with progress(f"{name}: reading", len(numbers), "vectors") as advance:
         for ids, vectors in foreign.batches(set(numbers)):
             rows = [numbers[item_id] for item_id in ids]
             table[rows] = VectorBatch(vectors).cast_checked(file.stored_as, ids).vectors
-            found += rows
+            with_vector += rows
             advance(len(ids), "")
-    return sorted(found)
+    return sorted(with_vector)
 
 
 def blocks_of(table: Vectors, pairs: list[tuple[int, int]]) -> Iterator[tuple[Items, Vectors]]:
-    """The items of pairs, and the vectors of the items that stand beside them, some at a time."""
+    """Yield the first items of pairs with the vectors of the second items, in blocks."""
     for start in range(0, len(pairs), BLOCK):
         block: Items = np.array(pairs[start : start + BLOCK], dtype=np.int32)
         yield block[:, 0], np.asarray(table[block[:, 1]])
 
 
 def digest(table: Vectors, pairs: list[tuple[int, int]]) -> str:
-    """What names these vectors of these items."""
+    """SHA-256 of the items and their vectors."""
     contents = hashlib.sha256()
     for block, vectors in blocks_of(table, pairs):
         contents.update(block.tobytes() + vectors.tobytes())
@@ -119,7 +119,7 @@ def digest(table: Vectors, pairs: list[tuple[int, int]]) -> str:
 
 
 def made_by_others(name: str, file: FileParams, foreign: ForeignFeatures) -> dict[str, Any]:
-    """What can be said of an encoder that nobody has told us of."""
+    """Provenance entry of the unknown encoder of external features."""
     return {
         "encoder": name,
         "library": "file",

@@ -1,4 +1,4 @@
-"""Stage `extract`: photos and texts to features, each content encoded once, ever: what the row cache has is not run."""
+"""Stage `extract`: encode photos and texts into features; contents in the row cache are never encoded again."""
 
 import hashlib
 import logging
@@ -50,11 +50,11 @@ logger = logging.getLogger(__name__)
 
 LIBRARIES = ("torch", "torchvision", "pillow", "sentence-transformers", "transformers")
 EXTERNAL = "mmprep.stages.extract.external"  # loaded by name: no network depends on its code
-TRIES = 3  # of a cache whose shards break while they are read
+TRIES = 3  # of reading a cache with shards that turn out to be damaged
 BLOCK_BYTES = 16 * 1024 * 1024  # read from the cache at once
 
 Block = tuple[Sequence[KeyedSource], VectorBatch]
-"""Some items' sources, and their rows."""
+"""Sources of some items, and their rows."""
 
 
 def run(
@@ -67,16 +67,16 @@ def run(
 ) -> dict[str, Any]:
     """Encode the photos or texts of a dataset's items with one encoder.
 
-    Items without a usable photo or text get no row; `missing`, which is recorded with the features, says what readers
-    make of that. With `noise.replaced`, some items get the photo or text of another.
+    Items without a usable photo or text get no row; `missing`, recorded with the features, defines how readers fill
+    them. With `noise.replaced`, some items get the photo or text of another.
 
     Returns:
-        The stage's metrics, and beside those how much came out of the cache.
+        The stage's metrics, and the numbers of rows encoded and taken from the cache.
 
     Raises:
         MissingInputError: `filter` has not run.
-        WeightsError: the encoder's weights cannot be had.
-        DataError: no photo can be read, the encoder gives numbers that cannot be kept, or the cache cannot be used.
+        WeightsError: the encoder's weights are unavailable.
+        DataError: no photo can be read, the encoder gives numbers that cannot be stored, or the cache cannot be used.
     """
     items = ITEMS.read(layout.items)
     if isinstance(encoder_params, FileParams):
@@ -97,7 +97,7 @@ def run(
         encoding.find_keys(sources, progress)
         extraction = Extraction(identity, layout, params, encoding, cache, replaced)
         written = extraction.write(progress)
-        if encoding.encoded:  # a cache that only serves stays as it is
+        if encoding.encoded:  # a cache that was only read is left unchanged
             cache.compact()
     without_tokens = len(encoding.keyed) - written.rows
     if without_tokens:
@@ -112,14 +112,14 @@ def run(
         "pretrained": identity.source.pretrained,
     }
     write_json(layout.metrics(f"extract-{name}"), metrics)
-    # Not in the file: features do not depend on what somebody had encoded before.
+    # Not in the file: metrics do not depend on the earlier contents of the cache.
     return metrics | {"run_through_network": encoding.encoded, "out_of_cache": extraction.cached}
 
 
 def plan_inputs(
     identity: Identity, items: pl.DataFrame, layout: Layout, noise: NoiseParams, stack: ExitStack
 ) -> tuple[InputReader[Any], list[Source], int]:
-    """How the encoder's modality is read, what of it each item has, and how many items noise gave another's."""
+    """Reader of the encoder's modality, the sources of the items, and the number of sources replaced by noise."""
     modality, inputs = identity.description.modality, cast("InputReader[Any]", text_inputs())
     if modality == "image":
         inputs = photo_inputs(stack.enter_context(PhotoFiles(layout.raw)))
@@ -128,16 +128,16 @@ def plan_inputs(
         sources = text_sources(items, cast("TextEncoderParams", identity.params).template)
     rate = noise.replaced if noise.modality == modality else 0.0
     pairs, replaced = replace_sources([(source.item, source.content_ref) for source in sources], rate, noise.seed)
-    return inputs, [Source(item, what) for item, what in pairs], replaced
+    return inputs, [Source(item, content_ref) for item, content_ref in pairs], replaced
 
 
 @dataclass(frozen=True)
 class WriteSummary:
-    """What the feature folder holds.
+    """Size of a feature folder.
 
     Attributes:
-        rows: how many items have a row.
-        dimension: the length of a vector.
+        rows: number of items with a row.
+        dimension: length of a vector.
     """
 
     rows: int
@@ -145,10 +145,10 @@ class WriteSummary:
 
 
 class Extraction:
-    """Turns an encoding into a feature folder: what the cache lacks is encoded, then all is read from the cache.
+    """Writes a feature folder: encodes what the cache lacks, then reads all rows from the cache.
 
     Attributes:
-        cached: how many items' rows were in the cache at first.
+        cached: number of items with rows in the cache at the start.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class Extraction:
         """Write the features; rows that turn out to be lost or damaged are encoded again.
 
         Raises:
-            DataError: the cache loses rows time and again, or no photo can be read.
+            DataError: the cache loses rows repeatedly, or no photo can be read.
         """
         for _ in range(TRIES):
             self._encoding.encode_missing(progress)
@@ -202,12 +202,12 @@ class Extraction:
         return WriteSummary(writer.rows, dimension)
 
     def _dimension(self, first: Block | None, basis: Basis | None) -> int:
-        """The length of the vectors to be written; raises DataError if there are none and nobody else tells it."""
-        description, asked = self._identity.description, self._encoding.keyed
+        """Length of the vectors to write; raises DataError if there are none and the encoder does not define it."""
+        description, keyed = self._identity.description, self._encoding.keyed
         if first is not None:
             return basis.components.shape[1] if basis else first[1].dimension
-        if asked:
-            raise DataError(f"{description.name}: none of {len(asked)} texts has a token; nothing was written")
+        if keyed:
+            raise DataError(f"{description.name}: none of {len(keyed)} texts has a token; nothing was written")
         if description.dimension is None:
             raise DataError(f"{description.name}: no item has anything to encode; nothing was written")
         return self._identity.params.components or description.dimension
@@ -244,7 +244,7 @@ class Extraction:
 
 
 def tell(basis: Basis) -> dict[str, Any]:
-    """What provenance says of a basis."""
+    """Provenance entry of a PCA basis."""
     return {
         "method": "pca",
         "explained_variance": round(basis.explained, 6),
@@ -253,7 +253,7 @@ def tell(basis: Basis) -> dict[str, Any]:
 
 
 def with_vectors(keyed: Sequence[KeyedSource], rows: VectorBatch) -> Block:
-    """Leave out texts in which the tokenizer found nothing: no vectors are theirs."""
+    """Drop texts without tokens, which have no vectors."""
     if rows.lengths is None or rows.lengths.all():
         return keyed, rows
     has = rows.lengths > 0
@@ -261,7 +261,7 @@ def with_vectors(keyed: Sequence[KeyedSource], rows: VectorBatch) -> Block:
 
 
 def append(writer: FeatureWriter, block: Block, basis: Basis | None) -> None:
-    """Write a block of rows, in the basis if there is one."""
+    """Write a block of rows, projected onto the basis if there is one."""
     keyed, rows = block
     if basis is not None:
         rows = VectorBatch(basis.project(rows.vectors), rows.lengths, rows.spans)

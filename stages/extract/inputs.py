@@ -1,4 +1,4 @@
-"""What an encoder reads of a dataset: each item's photo or text, as bytes that name it and as what is encoded."""
+"""Inputs of an encoder: each item's photo or text, as bytes for its cache key and opened for encoding."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ Opened = TypeVar("Opened")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What is to be encoded of an item.
+    """An item's photo or text to encode.
 
     Attributes:
         item: dense index.
-        what: the photo's name below the raw folder, or the text itself.
+        content_ref: the photo's name below the raw folder, or the text itself.
     """
 
     item: int
@@ -30,7 +30,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class KeyedSource:
-    """A source and the SHA-256 of its content, which names it in the row cache wherever it lies."""
+    """A source and the SHA-256 of its content, its key in the row cache whatever its path."""
 
     source: Source
     key: bytes
@@ -38,13 +38,13 @@ class KeyedSource:
 
 @dataclass(frozen=True)
 class InputReader(Generic[Opened]):
-    """How the sources of one modality are read.
+    """Reader of the sources of one modality.
 
     Attributes:
-        unit: what to call several of them.
-        read: the bytes of a photo or text; raises PhotoError for a photo that cannot be read.
-        open: what the encoder's `prepare` takes, of those bytes; raises PhotoError for a photo that does not decode.
-        rank: batches are made in this order, but for what the encoder says of sizes.
+        unit: plural noun for progress bars.
+        read: returns the bytes of a photo or text; raises PhotoError for a photo that cannot be read.
+        open: turns these bytes into the input of the encoder's `prepare`; raises PhotoError if a photo does not decode.
+        rank: sort key of sources for batches; the sizes that the encoder gives take precedence.
     """
 
     unit: str
@@ -53,22 +53,22 @@ class InputReader(Generic[Opened]):
     rank: Callable[[KeyedSource], tuple[int, bytes]]
 
     def keyed(self, source: Source) -> KeyedSource:
-        """Name a source by its content; raises what `read` raises."""
+        """Compute a source's key from its content; raises what `read` raises."""
         return KeyedSource(source, key_of(self.read(source.content_ref)))
 
 
 def key_of(content: bytes) -> bytes:
-    """What names a photo or text in the row cache."""
+    """Key of a photo or text in the row cache."""
     return sha256(content).digest()
 
 
 def photo_inputs(photos: PhotoFiles) -> InputReader[object]:
-    """How photos are read; in batches in the order of items."""
+    """Reader of photos; batches are in the order of items."""
     return InputReader("photos", photos.read, decode_photo, lambda keyed: (keyed.source.item, b""))
 
 
 def text_inputs() -> InputReader[str]:
-    """How texts are read; in batches in the order of keys."""
+    """Reader of texts; batches are in the order of keys."""
     return InputReader(
         unit="texts",
         read=lambda text: text.encode(),

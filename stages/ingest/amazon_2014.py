@@ -1,4 +1,4 @@
-"""The Amazon 2014 edition's metadata, whose lines are Python literals, and its ratings without a header."""
+"""Amazon 2014 edition: metadata as lines of Python literals, and ratings without a header."""
 
 import ast
 import json
@@ -12,8 +12,8 @@ from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object
 from mmprep.stages.ingest.records import Item, Parsed, is_id, make_review
 
-# Alternatives in this order: a run of single-quoted strings that need no care, with what stands between them; any other
-# single-quoted string; a double-quoted one; a string that does not end. None of them looks at a character twice.
+# Alternatives in this order: a run of single-quoted strings without escapes or double quotes, with the text between
+# them; any other single-quoted string; a double-quoted string; an unterminated string. None of them backtracks.
 TOKEN = re.compile(
     r"""(?:'[^'"\\]*+'[^'"\\]*+)++ | '[^'\\]*+(?:\\.[^'\\]*+)*+' | "[^"\\]*+(?:\\.[^"\\]*+)*+" | ['"]""", re.VERBOSE
 )
@@ -23,9 +23,9 @@ PLAIN_ESCAPES = {char: f"\\{char}" for char in '\\"nrtbf'} | {"'": "'", "a": "\\
 
 
 def parse_literal(line: bytes) -> dict[str, Any] | Reason:
-    """The dictionary that a line of Python literals holds, or why there is none. Nothing is evaluated.
+    """Parse the dictionary in a line of Python literals, or return why there is none. Nothing is evaluated.
 
-    Most lines become JSON by changing quotes, which is several times as fast as Python's parser; the others go to
+    Most lines become JSON by replacing quotes, which is several times as fast as Python's parser; the others go to
     `ast.literal_eval`.
     """
     try:
@@ -45,7 +45,7 @@ def to_json_string(match: re.Match[str]) -> str:
     """The JSON form of a token, or of a run of them.
 
     Raises:
-        ValueError: it does not end, or has no form that is sure to mean the same.
+        ValueError: it is unterminated, or has no JSON form that is sure to mean the same.
     """
     token = match[0]
     if len(token) == 1:
@@ -61,7 +61,7 @@ def to_json_escape(match: re.Match[str]) -> str:
     """The JSON form of an escape, or of a double quote.
 
     Raises:
-        ValueError: the escape is broken, of a character by its name, or of half a character.
+        ValueError: the escape is malformed, names a character, or is a surrogate.
     """
     escape = match[1]
     if escape is None:
@@ -71,7 +71,7 @@ def to_json_escape(match: re.Match[str]) -> str:
     if escape in ("x", "u", "U", "N"):
         raise ValueError(escape)
     if escape[0] not in "xuU01234567":
-        return f"\\\\{escape}"  # as Python has it, no escape
+        return f"\\\\{escape}"  # not an escape in Python either
     code = int(escape, 8) if escape.isdecimal() else int(escape[1:], 16)
     if SURROGATES[0] <= code <= SURROGATES[1]:
         raise ValueError(escape)
@@ -79,7 +79,7 @@ def to_json_escape(match: re.Match[str]) -> str:
 
 
 def parse_slowly(text: str) -> Any:  # noqa: ANN401 - any literal
-    """The literal in a line by Python's own parser, or a reason."""
+    """Parse the literal in a line with Python's own parser, or return a reason."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python warns of unknown escapes
@@ -117,7 +117,7 @@ def rating_in(line: bytes) -> Parsed:
 
 
 def to_number(field: str, otherwise: float | None = None) -> float | None:
-    """The number in a field, or else what is given for that."""
+    """The number in a field, or `otherwise` if the field holds none."""
     try:
         return float(field)
     except ValueError:
@@ -125,12 +125,12 @@ def to_number(field: str, otherwise: float | None = None) -> float | None:
 
 
 def to_seconds(field: str, divisor: int = 1) -> int | None:
-    """The whole seconds in a field, or None. `divisor` says how many of its units make a second."""
+    """The whole seconds in a field, or None. `divisor` is the number of the field's units per second."""
     return int(field) // divisor if field.strip().isdecimal() and len(field) < 20 else None
 
 
 def is_literal_item(head: FileHead) -> bool:
-    """Whether the lines are dictionaries in Python's notation with an asin."""
+    """Whether the lines are dictionaries in Python notation with an asin."""
     quoted = (line for line in head.lines if line.startswith(b"{'"))
     return any(isinstance(parse_object(line), Reason) and b"'asin':" in line for line in quoted)
 

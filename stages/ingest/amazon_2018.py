@@ -1,6 +1,6 @@
-"""The Amazon 2018 edition: JSON lines of reviews and of item metadata.
+"""Amazon 2018 edition: JSON lines of reviews and of item metadata.
 
-The 2014 edition's reviews are the same. Its metadata, where somebody has made JSON of it, is read here too.
+The 2014 edition's reviews have the same format. Its metadata, where converted to JSON, is read here too.
 """
 
 import re
@@ -64,7 +64,7 @@ def item_in(line: bytes) -> Parsed:
 
 
 def is_item_first(head: FileHead) -> bool:
-    """Whether the lines are ratings as in 2014, but with the item before the user, as the ids show."""
+    """Whether the lines are ratings as in 2014, but with the item before the user, judging by the ids' patterns."""
     pairs = [line.decode("utf-8", errors="replace").split(",")[:2] for line in head.lines]
     swapped = sum(bool(len(ids) == 2 and ASIN.fullmatch(ids[0]) and REVIEWER.fullmatch(ids[1])) for ids in pairs)
     return is_ratings(head) and 2 * swapped > len(pairs)

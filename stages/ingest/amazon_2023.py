@@ -1,4 +1,4 @@
-"""The Amazon 2023 edition: JSON lines of reviews and items, where `parent_asin` is the item, and benchmark CSVs."""
+"""Amazon 2023 edition: JSON lines of reviews and items, where `parent_asin` is the item, and benchmark CSVs."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def review_in(line: bytes) -> Parsed:
 
 
 def item_in(line: bytes) -> Parsed:
-    """The item in a line. Where it has no description, its features stand in."""
+    """The item in a line; `features` replaces a missing description."""
     row = parse_object(line)
     if isinstance(row, Reason):
         return row
@@ -43,14 +43,14 @@ def item_in(line: bytes) -> Parsed:
 
 
 def brand(row: dict[str, Any]) -> str:
-    """The brand among the details, else the store."""
+    """The brand in `details`, else the store."""
     details = row.get("details")
     named = clean_text(details.get("Brand")) if isinstance(details, dict) else ""
     return named or clean_text(row.get("store"))
 
 
 def first_image(images: object) -> str | None:
-    """The address of the first image in the largest size that it has."""
+    """The URL of the first image, in its largest size."""
     for image in images if isinstance(images, list) else ():
         if isinstance(image, dict) and (url := first_url([image.get(size) for size in ("hi_res", "large", "thumb")])):
             return url
@@ -58,7 +58,7 @@ def first_image(images: object) -> str | None:
 
 
 def rating_parser(head: FileHead) -> Parse:
-    """A reader of a benchmark CSV's lines; a file of a split says so in its name."""
+    """Make the line parser of a benchmark CSV; files of a split have the split in their name."""
     split = next((SPLIT_NAMES[part] for part in head.path.name.split(".") if part in SPLIT_NAMES), None)
 
     def rating_in(line: bytes) -> Parsed:

@@ -1,4 +1,4 @@
-"""What a format of raw files is, to the stage that reads them."""
+"""Interface of raw file formats: detection and parsing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ ParseBlock = Callable[[LineBlock], pl.DataFrame | None]
 
 @dataclass(frozen=True)
 class FileHead:
-    """The beginning of a file, by which its format is told.
+    """The beginning of a file, from which its format is detected.
 
     Attributes:
         path: the file.
         lines: its first lines, without line ends.
-        objects: the JSON objects, or Python dictionaries, among them.
+        objects: the JSON objects among these lines.
     """
 
     path: Path
@@ -31,15 +31,15 @@ class FileHead:
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of raw file.
+    """One format of raw files.
 
     Attributes:
         name: for messages.
         kind: whether it holds reviews or describes items.
-        matches: whether a file is of this format.
-        parser: makes the function that reads one line of a file.
-        parse_block: reads many whole lines at once if all of them are sound, and gives None otherwise; None if there is
-            no such way.
+        matches: whether a file has this format.
+        parser: makes the function that parses one line of a file.
+        parse_block: parses a block of lines at once if all of them are valid, and returns None otherwise; None if the
+            format has no such parser.
     """
 
     name: str

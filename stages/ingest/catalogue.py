@@ -1,4 +1,4 @@
-"""The formats of raw files that mmprep knows, and telling a file's format by what is in it."""
+"""Catalogue of raw file formats, and detection of a file's format by its content."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -11,7 +11,7 @@ from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object
 from mmprep.stages.ingest.line_reader import MAX_LINE_BYTES, read_lines
 
-# A file is of the first format that fits it.
+# Tried in this order; the first that matches is taken.
 FORMATS = (
     given_splits.MMREC,
     given_splits.LATTICE,
@@ -27,15 +27,15 @@ FORMATS = (
 SUFFIXES = tuple(f".{kind}{packed}" for kind in ("json", "jsonl", "csv", "inter") for packed in ("", ".gz", ".zst"))
 LINES_TO_RECOGNISE = 100
 
-# Beside a split: what its numbers mean. Read with the split, no rows of their own.
+# Id tables beside a published split. Read with the split; they have no rows of their own.
 COMPANIONS = frozenset({"user2id.json", "item2id.json", "u_id_mapping.csv", "i_id_mapping.csv"})
 
 
 def detect_format(path: Path) -> tuple[Format, FileHead] | Reason:
-    """A file's format and head, or why no format fits."""
-    found = list(islice(read_lines(path, path.name, longest_line(path)), LINES_TO_RECOGNISE))
-    faults = [line.reason for line in found if isinstance(line, Reject)]
-    lines = tuple(line[1] for line in found if not isinstance(line, Reject))
+    """Detect a file's format; returns it with the file's head, or why no format matches."""
+    first = list(islice(read_lines(path, path.name, longest_line(path)), LINES_TO_RECOGNISE))
+    faults = [line.reason for line in first if isinstance(line, Reject)]
+    lines = tuple(line[1] for line in first if not isinstance(line, Reject))
     head = FileHead(path, lines, tuple(objects_in(lines)))
     for known in FORMATS:
         if known.matches(head):
@@ -46,7 +46,7 @@ def detect_format(path: Path) -> tuple[Format, FileHead] | Reason:
 
 
 def longest_line(path: Path) -> int:
-    """The bytes that a line of a file may have."""
+    """Maximum length of a line of a file, in bytes."""
     return given_splits.MAX_LINE_BYTES if given_splits.split_of(path) in SPLITS else MAX_LINE_BYTES
 
 

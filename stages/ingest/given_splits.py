@@ -1,4 +1,4 @@
-"""Datasets that others have split: LATTICE's train/val/test.json and MMRec's .inter, kept exactly as given."""
+"""Published splits: LATTICE's train/val/test.json and MMRec's .inter, kept exactly as given."""
 
 import csv
 import json
@@ -21,10 +21,10 @@ LABELS = dict(zip(("0", "1", "2"), SPLITS, strict=True))  # MMRec's x_label
 
 
 def lattice_parser(head: FileHead) -> Parse:
-    """A reader of `{user: [item, ...], ...}`, the file's name saying the split.
+    """Make the line parser of `{user: [item, ...], ...}`; the file's name gives the split.
 
-    Users and items are numbers; `user2id.json` and `item2id.json` beside the file give their ids, and without them the
-    numbers are the ids. There are no ratings and no times.
+    Users and items are numbers; `user2id.json` and `item2id.json` beside the file map them to ids, and without these
+    files the numbers are the ids. The format has no ratings and no times.
     """
     split = split_of(head.path)
     users, items = (names_by_number(head.path.with_name(f"{kind}2id.json")) for kind in ("user", "item"))
@@ -45,7 +45,7 @@ def lattice_parser(head: FileHead) -> Parse:
 
 
 def split_of(path: Path) -> str:
-    """The split that a file's name says: train.json, val.json.gz and so on."""
+    """The split in a file's name, such as train.json or val.json.gz."""
     return path.name.split(".")[0]
 
 
@@ -71,10 +71,10 @@ def is_lattice(head: FileHead) -> bool:
 
 
 def mmrec_parser(head: FileHead) -> Parse:
-    """A reader of a tab-separated table with the columns userID, itemID, x_label and maybe rating and timestamp.
+    """Make the line parser of a table with columns userID, itemID, x_label and, optionally, rating and timestamp.
 
-    `u_id_mapping.csv` and `i_id_mapping.csv` beside the file, tab-separated too, give the ids of the numbers; without
-    them the numbers are the ids.
+    The table is tab-separated, as are `u_id_mapping.csv` and `i_id_mapping.csv` beside it, which map the numbers to
+    ids; without them the numbers are the ids.
     """
     names = head.lines[0].decode("utf-8", errors="replace").split("\t")
     column = {name: names.index(name) for name in names}
@@ -107,12 +107,12 @@ def named_interaction(
     rating_and_time: tuple[float | None, float | None],
     split: str,
 ) -> Review | Reason:
-    """The interaction of two numbers, which the tables turn to ids; an empty table leaves them as they are."""
-    made = make_interaction(user, item, *rating_and_time, split)
-    if isinstance(made, Reason):
-        return made
+    """Make an interaction from two numbers, which the tables map to ids; an empty table leaves them unchanged."""
+    checked = make_interaction(user, item, *rating_and_time, split)
+    if isinstance(checked, Reason):
+        return checked
     user_id, item_id = (
-        table.get(number) if table else number for table, number in ((users, made.user_id), (items, made.item_id))
+        table.get(number) if table else number for table, number in ((users, checked.user_id), (items, checked.item_id))
     )
     if user_id is None or item_id is None:
         return Reason.UNKNOWN_NUMBER
@@ -123,7 +123,7 @@ def mapping(path: Path, name: str, number: str) -> dict[str, str]:
     """The id of each number, from a tab-separated table; empty if there is no such file.
 
     Raises:
-        DataError: the file is no table, or lacks one of the columns.
+        DataError: the file is not such a table, or lacks one of the columns.
     """
     if not path.is_file():
         return {}

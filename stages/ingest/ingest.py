@@ -1,4 +1,4 @@
-"""Stage `ingest`: raw reviews, metadata and photos to three tables: interactions, items, rejects."""
+"""Stage `ingest`: parse raw reviews, metadata and photos into tables of interactions, items and rejects."""
 
 import logging
 from collections import Counter
@@ -26,16 +26,16 @@ from mmprep.stages.ingest.records import ITEMS, REVIEWS, Item, Parsed, Review
 
 logger = logging.getLogger(__name__)
 
-FRAME_ROWS = 50_000  # at least, but in the last
-SMALL_PIECE = 8192  # bytes; below, lines are looked at one by one
+FRAME_ROWS = 50_000  # at least, except in the last frame
+SMALL_PIECE = 8192  # bytes; smaller blocks are parsed line by line
 
 
 class IngestParams(Params):
     """Section `ingest` of params.yaml.
 
     Attributes:
-        files: those to read, below the raw folder; empty for all that are of a known format.
-        max_reject_fraction: the share of reviews, of items or of photos that may be rejected.
+        files: paths to read, below the raw folder; empty for all files of a known format.
+        max_reject_fraction: largest share of reviews, of items or of photos that may be rejected.
     """
 
     files: tuple[str, ...] = ()
@@ -43,38 +43,38 @@ class IngestParams(Params):
 
 
 class DistinctIds:
-    """The different ids of a stream of them.
+    """Distinct ids of a stream of ids.
 
     Attributes:
-        seen: how many there were, the same ones each time.
+        seen: number of ids added, repetitions included.
     """
 
     def __init__(self) -> None:
         self.seen = 0
         self._known = pl.Series("id", [], dtype=pl.String)
-        self._waiting: list[pl.Series] = []
+        self._pending: list[pl.Series] = []
 
     def add(self, ids: pl.Series) -> None:
-        """Take some more."""
+        """Add ids."""
         self.seen += len(ids)
-        self._waiting.append(ids.unique())
-        if sum(map(len, self._waiting)) > max(FRAME_ROWS, len(self._known)):  # so that the work stays proportional
+        self._pending.append(ids.unique())
+        if sum(map(len, self._pending)) > max(FRAME_ROWS, len(self._known)):  # so that the work stays linear
             self.all()
 
     def all(self) -> pl.Series:
-        """Each id once, in no order."""
-        self._known = pl.concat([self._known, *(ids.alias("id") for ids in self._waiting)]).unique()
-        self._waiting.clear()
+        """Each id once, unordered."""
+        self._known = pl.concat([self._known, *(ids.alias("id") for ids in self._pending)]).unique()
+        self._pending.clear()
         return self._known
 
 
 def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> dict[str, Any]:
     """Read a dataset's raw folder and write its interactions, items and rejects.
 
-    Reviews stream through in bounded memory; items, and the different ids of users, are held.
+    Reviews are streamed in bounded memory; items and the distinct ids of users are held in memory.
 
     Raises:
-        MissingInputError: there is no such folder, or no reviews in it.
+        MissingInputError: there is no such folder, or it holds no reviews.
         DataError: more than `max_reject_fraction` of the reviews, items or photos was rejected.
     """
     raw = layout.require_raw()
@@ -82,7 +82,7 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
     provenance = record("ingest", layout, params, [*(file.path for file in files), *companions_of(files)])
     folder = layout.rejects.parent
     folder.mkdir(parents=True, exist_ok=True)
-    intakes = reviews, items, photos = [
+    tallies = reviews, items, photos = [
         InputTally(kind, rejects=Rejects(folder)) for kind in ("reviews", "items", "photos")
     ]
     users, reviewed = DistinctIds(), DistinctIds()
@@ -93,12 +93,12 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
             reviewed.add(frame["item_id"])
         described = pl.concat([pl.DataFrame(schema=ITEMS), *read_kind(files, items, progress)])
         table = with_photos(with_undescribed(described, reviewed.all()), raw, photos, progress)
-        rejects = [unknown, *(intake.rejects for intake in intakes)]
+        rejects = [unknown, *(tally.rejects for tally in tallies)]
         with REJECTS.writer(layout.rejects, provenance) as write:
             for frame in by_file_and_line(rejects):
                 write(frame)
-        for intake in intakes:
-            check_fraction(intake, params.max_reject_fraction, layout.rejects)
+        for tally in tallies:
+            check_fraction(tally, params.max_reject_fraction, layout.rejects)
     RAW_ITEMS.write(table, layout.raw_items, provenance)
     metrics = summarise(users, reviewed, table, rejects)
     write_json(layout.metrics("ingest"), metrics)
@@ -106,12 +106,12 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
 
 
 def read_kind(files: list[RawFile], intake: InputTally, progress: Progress) -> Iterator[pl.DataFrame]:
-    """The sound rows of all files of one kind as frames, in the order of files and lines; the others are rejected.
+    """Yield the valid rows of all files of one kind as frames, in the order of files and lines; reject the others.
 
-    Many pieces make a frame, since each thing done to a frame has a price that does not depend on its rows.
+    Blocks are merged into larger frames, since every operation on a frame has a fixed cost.
     """
     described: set[str] = set()
-    waiting: list[pl.DataFrame] = []
+    pending: list[pl.DataFrame] = []
     with progress(f"reading {intake.kind}", None, "rows") as advance:
         for file in files:
             if file.known.kind != intake.kind:
@@ -122,47 +122,47 @@ def read_kind(files: list[RawFile], intake: InputTally, progress: Progress) -> I
                     refuse_part(file, piece, intake)
                     continue
                 before = intake.seen
-                waiting.extend(reader.frames(piece))
-                if sum(map(len, waiting)) >= FRAME_ROWS:
-                    yield pl.concat(waiting)
-                    waiting.clear()
+                pending.extend(reader.frames(piece))
+                if sum(map(len, pending)) >= FRAME_ROWS:
+                    yield pl.concat(pending)
+                    pending.clear()
                 advance(intake.seen - before, file.source)
-    if waiting:
-        yield pl.concat(waiting)
+    if pending:
+        yield pl.concat(pending)
 
 
 def refuse_part(file: RawFile, reject: Reject, intake: InputTally) -> None:
-    """Note what could not be read of a file."""
+    """Record the part of a file that could not be read."""
     intake.rejects.append(reject)
     if reject.reason is Reason.CUT_OFF_FILE:
         logger.warning(
-            "%s: breaks off in line %s (%s); the lines before it are taken, and how many there should be is not known; "
+            "%s: breaks off in line %s (%s); the lines before it are kept, and the number of lost lines is not known; "
             "fetch the file again",
             *(file.path, reject.line, reject.excerpt),
         )
 
 
 class Reader:
-    """Turns the pieces of one file into frames of sound rows.
+    """Parses the blocks of one file into frames of valid rows.
 
-    Of several descriptions of an item, in this file or in one before it (`described`), the first is taken.
+    Of several descriptions of an item, in this file or an earlier one (`described`), the first is kept.
     """
 
     def __init__(self, file: RawFile, intake: InputTally, described: set[str]) -> None:
         self._source = file.source
-        self._quick = file.known.parse_block
+        self._parse_block = file.known.parse_block
         self._parse = file.parse
         self._schema = REVIEWS if file.known.kind == "reviews" else ITEMS
         self._described = described
         self._intake = intake
 
     def frames(self, piece: LineBlock) -> Iterator[pl.DataFrame]:
-        """The sound rows of a piece; all at once where all are sound, else smaller pieces, in the end line by line."""
-        frame = None if self._quick is None else self._quick(piece)
+        """The valid rows of a block: parsed at once if all are valid, else by halves, and finally line by line."""
+        frame = None if self._parse_block is None else self._parse_block(piece)
         if frame is not None:
             self._intake.seen += len(frame)
             yield frame
-        elif self._quick is not None and len(piece.content) > SMALL_PIECE and (halves := piece.halves()):
+        elif self._parse_block is not None and len(piece.content) > SMALL_PIECE and (halves := piece.halves()):
             for half in halves:
                 yield from self.frames(half)
         else:
@@ -188,41 +188,41 @@ class Reader:
             self._described.add(parsed.item_id)
         if (
             isinstance(parsed, Reason)
-            and self._quick is not None
-            and (frame := self._quick(LineBlock(1, line))) is not None
+            and self._parse_block is not None
+            and (frame := self._parse_block(LineBlock(1, line))) is not None
         ):
-            # The quick way skips what it does not need, faults included. What becomes of a row must not depend on
-            # the rows beside it, so what that way takes is taken here too.
+            # The block parser skips fields that it does not need, faults included. The outcome of a row must not
+            # depend on its neighbours, so a row that the block parser accepts is accepted here too.
             return [Review(*row) for row in frame.iter_rows()]
         return parsed
 
 
 def with_undescribed(described: pl.DataFrame, reviewed: pl.Series) -> pl.DataFrame:
-    """A row an item, described or only reviewed, by id; the text of the latter is empty."""
+    """One row per item, described or only reviewed, sorted by id; the latter have empty text."""
     others = pl.DataFrame({"item_id": reviewed}).join(described, on="item_id", how="anti")
     empty = others.with_columns(*(pl.lit("").alias(name) for name in TEXT_FIELDS), image_url=pl.lit(None, pl.String))
     return pl.concat([described, empty.select(described.columns)]).sort("item_id")
 
 
 def check_fraction(intake: InputTally, limit: float, rejects: Path) -> None:
-    """Refuse an input of which too much was rejected.
+    """Fail if more than a share `limit` of an input was rejected.
 
     Raises:
-        DataError: with the counts by reason.
+        DataError: the message has the counts by reason.
     """
     bad = {reason: count for reason, count in intake.rejects.counts.items() if reason not in SURPLUS}
     count = sum(bad.values())
-    if count / max(intake.seen, 1) > limit:  # a product would be rounded: 0.29 * 100 < 29
+    if count / max(intake.seen, 1) > limit:  # a quotient, as a product is rounded: 0.29 * 100 < 29
         reasons = ", ".join(f"{count} {reason}" for reason, count in count_reasons(bad).items())
         raise DataError(
             f"{count} of {intake.seen} {intake.kind} rejected ({reasons}), more than "
-            f"ingest.max_reject_fraction allows ({limit:g}); see {rejects}, mend the input or raise the limit"
+            f"ingest.max_reject_fraction allows ({limit:g}); see {rejects}, fix the input or raise the limit"
         )
 
 
 def summarise(users: DistinctIds, reviewed: DistinctIds, items: pl.DataFrame, rejects: list[Rejects]) -> dict[str, Any]:
     """The stage's metrics."""
-    counts = sum((found.counts for found in rejects), Counter[Reason]())
+    counts = sum((table.counts for table in rejects), Counter[Reason]())
     has_text = pl.any_horizontal(pl.col(*TEXT_FIELDS) != "")
     return {
         "users": len(users.all()),

@@ -1,4 +1,4 @@
-"""JSON lines: the object in a line, and many lines at once."""
+"""Parsers of JSON lines: the object in one line, or a block of reviews at once."""
 
 import json
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ CARRIAGE_RETURN = ord("\r")
 
 
 def parse_object(line: bytes) -> dict[str, object] | Reason:
-    """The JSON object in a line, or why there is none."""
+    """Parse the JSON object in a line, or return why there is none."""
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -28,17 +28,17 @@ def parse_object(line: bytes) -> dict[str, object] | Reason:
 
 
 def quick_reviews(user: str, item: str, rating: str, time: str, divisor: int = 1) -> ParseBlock:
-    """Make a reader of many lines of reviews at once, several times as fast as `json.loads` a line.
+    """Make a parser of blocks of reviews, several times as fast as one `json.loads` per line.
 
-    It reads four fields and skips the others. It takes what `make_review` takes, but of ids only plain ones. Where any
-    line is not sound, or not one whole object, it gives None.
+    It reads four fields and skips the others. It accepts what `make_review` accepts, but only plain ids, see
+    `are_plain`. If any line is invalid or not exactly one object, it returns None.
 
     Args:
         user: the field of the user's id.
         item: the field of the item's id.
         rating: the field of the rating.
         time: the field of the time.
-        divisor: how many units of the time make a second.
+        divisor: units of the time per second.
     """
     fields: list[tuple[str, Any]] = [
         ("user", Annotated[str, Meta(min_length=1)]),
@@ -52,7 +52,7 @@ def quick_reviews(user: str, item: str, rating: str, time: str, divisor: int = 1
     def read(piece: LineBlock) -> pl.DataFrame | None:
         try:
             if not piece.content.isascii():
-                piece.content.decode("utf-8")  # the decoder does not look into the fields that it skips
+                piece.content.decode("utf-8")  # the decoder does not check the fields that it skips
             rows: list[Any] = decode(piece.content)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
@@ -67,10 +67,10 @@ def quick_reviews(user: str, item: str, rating: str, time: str, divisor: int = 1
 
 
 def is_object_a_line(piece: LineBlock, objects: int) -> bool:
-    """Whether each line is one object, where the piece is known to be that many sound objects.
+    """Whether each line holds exactly one object, given that the block decodes to `objects` valid objects.
 
-    May say no of lines with blanks around them. Two objects may be on a line, and one on two lines; but within an
-    object no `}` stands before a `{` without a comma between them.
+    May be False for lines with surrounding blanks. Two objects may share a line, and one may span two lines; but within
+    an object, no `}` precedes a `{` without a comma in between.
     """
     if len(piece.ends) + (not piece.content.endswith(b"\n")) != objects or not piece.content.startswith(b"{"):
         return False

@@ -1,4 +1,4 @@
-"""Reading compressed or plain files in pieces of whole lines, in bounded memory."""
+"""Read compressed or plain files in blocks of whole lines, in bounded memory."""
 
 import gzip
 import zlib
@@ -40,12 +40,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LineBlock:
-    """Some whole lines.
+    """A block of consecutive whole lines.
 
     Attributes:
         first: the number of the first line, from 1.
-        content: the lines with their ends; the file's last one may have none.
-        ends: the places of the line ends in `content`.
+        content: the lines with their line ends; the last line of a file may have none.
+        ends: positions of the line ends in `content`.
     """
 
     first: int
@@ -57,13 +57,13 @@ class LineBlock:
         object.__setattr__(self, "ends", np.flatnonzero(content == LINE_END))
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
-        """Each line that is not blank, stripped, with its number."""
+        """Each non-blank line, stripped, with its number."""
         for number, line in enumerate(self.content.split(b"\n"), start=self.first):
             if stripped := line.strip():
                 yield number, stripped
 
     def halves(self) -> tuple["LineBlock", "LineBlock"] | None:
-        """The piece in two, or None if it is one line."""
+        """The block split in two at a line end, or None if it is one line."""
         middle = self.content.find(b"\n", len(self.content) // 2) + 1
         if middle in (0, len(self.content)):
             middle = self.content.rfind(b"\n", 0, len(self.content) // 2) + 1
@@ -74,15 +74,15 @@ class LineBlock:
 
 
 def read_blocks(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Iterator[LineBlock | Reject]:
-    """Give a file's lines in pieces of about a megabyte, and what could not be read of it, in the order of lines.
+    """Yield a file's lines in blocks of about a megabyte, and rejects of unreadable parts, in the order of lines.
 
-    A compressed file that is cut off gives the lines before the cut and a reject of the file, a line that is too long
-    a reject of the line.
+    A truncated compressed file yields the lines before the cut and a reject of the file, a line that is too long a
+    reject of the line.
 
     Args:
-        path: the file: gzip or zstd, told by its content, or plain.
-        source: its name for rejects.
-        longest: the bytes that a line may have.
+        path: the file: gzip or zstd, detected by its content, or plain.
+        source: the file's name in rejects.
+        longest: maximum length of a line in bytes.
     """
     number, rest, skipping = 1, bytearray(), False
     pieces = raw_pieces(path)
@@ -90,7 +90,7 @@ def read_blocks(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Itera
         try:
             raw = next(pieces, None)
         except DAMAGE as error:
-            # What is left is the beginning of a line whose end is lost.
+            # The rest is the beginning of a line that is cut off.
             yield Reject(source, number, Reason.CUT_OFF_FILE, str(error))
             return
         if raw is None:
@@ -116,34 +116,34 @@ def read_blocks(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Itera
 
 
 def prefetch(steps: Iterator[T]) -> Iterator[T]:
-    """Give what an iterator gives. A thread takes its next steps, a few at most, while the last one is worked on."""
-    waiting: Queue[object] = Queue(STEPS_AHEAD)
+    """Yield an iterator's values; a thread computes the next few of them while the caller uses the last one."""
+    queue: Queue[object] = Queue(STEPS_AHEAD)
     end, stop = object(), Event()
 
     def fill() -> None:
         try:
             for step in steps:
-                waiting.put(step)
+                queue.put(step)
                 if stop.is_set():
                     return
         finally:
-            waiting.put(end)
+            queue.put(end)
 
     step: object = None
     with ThreadPoolExecutor(max_workers=1) as thread:
         filling = thread.submit(fill)
         try:
-            while (step := waiting.get()) is not end:
+            while (step := queue.get()) is not end:
                 yield cast("T", step)
             filling.result()  # raises what the iterator raised
         finally:
             stop.set()
-            while step is not end:  # so that the thread has room to end
-                step = waiting.get()
+            while step is not end:  # empty the queue, so that the thread can end
+                step = queue.get()
 
 
 def is_too_long(rest: bytearray, raw: bytes, longest: int) -> bool:
-    """Whether the line that begins with `rest` is; no later one can be, as a file is read in smaller pieces."""
+    """Whether the line that begins with `rest` is too long; later ones cannot be, as files are read in small pieces."""
     if len(rest) + len(raw) <= longest:
         return False
     line_end = raw.find(b"\n")
@@ -151,7 +151,7 @@ def is_too_long(rest: bytearray, raw: bytes, longest: int) -> bool:
 
 
 def raw_pieces(path: Path) -> Iterator[bytes]:
-    """A file's bytes, decompressed, without a byte order mark; raises one of DAMAGE where it is cut off or damaged."""
+    """A file's bytes, decompressed, without a byte order mark; raises one of DAMAGE if it is truncated or damaged."""
     with path.open("rb") as file:
         magic = file.read(len(ZSTD_MAGIC))
     if magic.startswith(GZIP_MAGIC):
@@ -171,17 +171,17 @@ def plain_pieces(path: Path) -> Iterator[bytes]:
 
 def gzip_pieces(path: Path) -> Iterator[bytes]:
     """The bytes of a gzip file."""
-    given = 0
+    yielded = 0
     try:
         with igzip.open(path, "rb") as fast:  # type: ignore[no-untyped-call]
             while raw := fast.read(PIECE_BYTES):
                 yield raw
-                given += len(raw)
+                yielded += len(raw)
     except DAMAGE:
-        # isal keeps the piece in which it finds damage to itself; Python's module gives what comes before the damage.
+        # isal discards the piece in which it detects damage; Python's module returns the bytes before the damage.
         with gzip.open(path, "rb") as slow:
-            while given and (skipped := slow.read(min(given, PIECE_BYTES))):
-                given -= len(skipped)
+            while yielded and (skipped := slow.read(min(yielded, PIECE_BYTES))):
+                yielded -= len(skipped)
             while raw := slow.read1():
                 yield raw
 
@@ -196,13 +196,13 @@ def zstd_pieces(path: Path) -> Iterator[bytes]:
                 yield pending[:PIECE_BYTES]
                 pending = pending[PIECE_BYTES:]
     except DAMAGE:
-        yield pending  # what came before the damage is sound
+        yield pending  # the bytes before the damage are intact
         raise
     yield pending
 
 
 def zstd_steps(path: Path) -> Iterator[bytes]:
-    """The bytes of a zstd file as they come of small steps: a kilobyte may hold tens of megabytes."""
+    """The bytes of a zstd file, decompressed in small steps: a kilobyte may expand to tens of megabytes."""
     frame = zstandard.ZstdDecompressor().decompressobj()
     with path.open("rb") as file:
         while packed := file.read(ZSTD_STEP):
@@ -216,7 +216,7 @@ def zstd_steps(path: Path) -> Iterator[bytes]:
 
 
 def read_lines(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Iterator[tuple[int, bytes] | Reject]:
-    """Give each line that is not blank with its number from 1, and rejects; see `read_blocks`."""
+    """Yield each non-blank line with its number from 1, and rejects; see `read_blocks`."""
     for piece in read_blocks(path, source, longest):
         if isinstance(piece, Reject):
             yield piece

@@ -1,4 +1,4 @@
-"""The photos of a raw folder: which are usable, and whose they are."""
+"""Photos of a raw folder: check that each is usable, and match it to its item."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,17 +16,17 @@ from mmprep.pipeline.reject_reasons import Reason, Reject
 from mmprep.pipeline.tables.rejects import Rejects
 
 DRAFT_PIXELS = 32
-PHOTOS_AHEAD = 4096  # that wait for a thread
+PHOTOS_AHEAD = 4096  # queued for the threads at once
 
 
 @dataclass
 class InputTally:
-    """What has been read so far of one kind of input.
+    """Running tally of one kind of input.
 
     Attributes:
         kind: reviews, items or photos.
-        seen: how many rows or files were looked at.
-        rejects: those that were not taken.
+        seen: number of rows or files read.
+        rejects: the rejected ones.
     """
 
     kind: str
@@ -35,12 +35,12 @@ class InputTally:
 
 
 def with_photos(items: pl.DataFrame, raw: Path, intake: InputTally, progress: Progress) -> pl.DataFrame:
-    """Add the column `image`: the name of the item's photo in `PhotoFiles(raw)` if a usable one is there, else null."""
+    """Add the column `image`: the name of the item's usable photo in `PhotoFiles(raw)`, or null."""
     usable: dict[str, str] = {}
     known = set(items["item_id"])
     for name, fault in check_photos(raw, progress):
         intake.seen += 1
-        item_id = item_of_photo(PurePosixPath(name))  # looked up among the known ones, never made into a path
+        item_id = item_of_photo(PurePosixPath(name))  # only looked up among known ids, never made into a path
         reason = fault or refuse_photo(item_id, known, usable)
         if reason is None:
             usable[item_id] = name
@@ -51,26 +51,26 @@ def with_photos(items: pl.DataFrame, raw: Path, intake: InputTally, progress: Pr
 
 
 def refuse_photo(item_id: str, known: set[str], usable: dict[str, str]) -> Reason | None:
-    """Why a sound photo is not taken, if it is not."""
+    """The reason to reject a photo that decodes, or None."""
     if item_id not in known:
         return Reason.UNKNOWN_ITEM
     return Reason.SECOND_PHOTO if item_id in usable else None
 
 
 def check_photos(raw: Path, progress: Progress) -> Iterator[Candidate]:
-    """Decode each photo of a raw folder, in the order of names, and tell why it is not usable, if it is not."""
+    """Decode each photo of a raw folder, in the order of names; yield names and reasons why unusable, or None."""
     with PhotoFiles(raw) as files, ThreadPoolExecutor() as pool:
         names = list(files.names())
         with progress("checking photos", len(names), "photos") as advance:
             for start in range(0, len(names), PHOTOS_AHEAD):
-                some = names[start : start + PHOTOS_AHEAD]
-                for (name, _), reason in zip(some, pool.map(partial(find_fault, files), some), strict=True):
+                batch = names[start : start + PHOTOS_AHEAD]
+                for (name, _), reason in zip(batch, pool.map(partial(find_fault, files), batch), strict=True):
                     advance(1, "")
                     yield name, reason
 
 
 def find_fault(files: PhotoFiles, candidate: Candidate) -> Reason | None:
-    """Why a photo cannot be used, or None; it is read here, so that no more photos are held than there are threads."""
+    """The reason why a photo is unusable, or None; read here, so that each thread holds one photo at a time."""
     name, refused = candidate
     if refused is not None:
         return refused

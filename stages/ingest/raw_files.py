@@ -1,4 +1,4 @@
-"""The files of a raw folder: which are read, by what format, and why the others are not."""
+"""Files of a raw folder: those to read, with their formats, and reasons why the others are not read."""
 
 import logging
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from mmprep.stages.ingest.records import Parse
 
 logger = logging.getLogger(__name__)
 
-FEATURES = (".npy", ".b", ".b.gz")  # of others, for encoders whose library is file
+FEATURES = (".npy", ".b", ".b.gz")  # external features, for encoders with `library: file`
 ADVICE = {
-    Reason.OTHER_NAME: f"expected files that end in one of {', '.join(SUFFIXES)}; rename it, unpack it or take it away",
+    Reason.OTHER_NAME: f"expected files that end in one of {', '.join(SUFFIXES)}; rename, unpack or remove it",
     Reason.UNKNOWN_FORMAT: f"not read; expected {'; '.join(known.name for known in FORMATS)}",
     Reason.CUT_OFF_FILE: "not read; fetch it again",
 }
@@ -29,9 +29,9 @@ class RawFile:
 
     Attributes:
         source: its path below the raw folder.
-        path: where it is.
+        path: the file itself.
         known: its format.
-        parse: reads one line of it.
+        parse: parses one line of it.
     """
 
     source: str
@@ -41,24 +41,24 @@ class RawFile:
 
 
 def recognise_files(raw: Path, named: tuple[str, ...]) -> tuple[list[RawFile], Rejects]:
-    """The files of known formats in a raw folder, by name, and a reject for each of the others.
+    """Files of known formats in a raw folder, and a reject for each of the others.
 
     Args:
         raw: the folder.
-        named: the files to read, below it; empty for all.
+        named: paths below the folder to read, in this order; empty for all files by name.
 
     Raises:
-        MissingInputError: a file is not there or a link to nothing, or none holds reviews.
+        MissingInputError: a file is missing or a dangling link, or none holds reviews.
     """
     files, unknown = [], Rejects()
     for path in paths_to_read(raw, named):
-        found = identify(path, bool(named))
+        identified = identify(path, bool(named))
         source = path.relative_to(raw).as_posix()
-        if isinstance(found, Reason):
-            unknown.append(Reject(source, None, found, ""))
-            logger.warning("%s: %s; %s", path, found.value, ADVICE.get(found, "not read"))
+        if isinstance(identified, Reason):
+            unknown.append(Reject(source, None, identified, ""))
+            logger.warning("%s: %s; %s", path, identified.value, ADVICE.get(identified, "not read"))
         else:
-            known, head = found
+            known, head = identified
             files.append(RawFile(source, path, known, known.parser(head)))
     if not any(file.known.kind == "reviews" for file in files):
         formats = "; ".join(known.name for known in FORMATS if known.kind == "reviews")
@@ -67,20 +67,20 @@ def recognise_files(raw: Path, named: tuple[str, ...]) -> tuple[list[RawFile], R
 
 
 def identify(path: Path, named: bool) -> tuple[Format, FileHead] | Reason:
-    """The format and head of a file that may lie in the raw folder by mistake, or why it is not read."""
+    """The format and head of any file that may be in the raw folder, or why it is not read."""
     if path.is_symlink() and not path.exists():
         return Reason.DANGLING_LINK
     if path.is_dir() or not (named or path.name.endswith(SUFFIXES)):
         return Reason.OTHER_NAME
-    return detect_format(path) if path.is_file() else Reason.NOT_A_FILE  # a pipe would be waited for
+    return detect_format(path) if path.is_file() else Reason.NOT_A_FILE  # reading a pipe would block
 
 
 def paths_to_read(raw: Path, named: tuple[str, ...]) -> list[Path]:
-    """The files to look into.
+    """Paths of the files to examine.
 
     Raises:
-        ParamsError: a name leads out of the folder.
-        MissingInputError: one is not there, or a link to nothing.
+        ParamsError: a path is not below the folder.
+        MissingInputError: a file is missing or a dangling link.
     """
     for name in named:
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -91,13 +91,13 @@ def paths_to_read(raw: Path, named: tuple[str, ...]) -> list[Path]:
         paths = sorted(path for path in raw.iterdir() if not is_left_alone(path))
     for path in paths:
         if not path.exists() and (named or path.name.endswith(SUFFIXES)):
-            what = "a link to a file that is not there" if path.is_symlink() else "no such file; see ingest.files"
-            raise MissingInputError(f"{path}: {what}")
+            fault = "a link to a file that is not there" if path.is_symlink() else "no such file; see ingest.files"
+            raise MissingInputError(f"{path}: {fault}")
     return paths
 
 
 def is_left_alone(path: Path) -> bool:
-    """Whether something in a raw folder is of no concern here: photos, features, tables of ids, hidden files."""
+    """Whether a path is skipped without a reject: photos, features, id tables, READMEs, licences, hidden files."""
     name = path.name
     return (
         name in COMPANIONS
@@ -108,6 +108,6 @@ def is_left_alone(path: Path) -> bool:
 
 
 def companions_of(files: list[RawFile]) -> set[Path]:
-    """The tables of ids beside the files of given splits."""
+    """Id tables beside the files of published splits."""
     folders = {file.path.parent for file in files if file.known in (LATTICE, MMREC)}
     return {folder / name for folder in folders for name in COMPANIONS if (folder / name).is_file()}

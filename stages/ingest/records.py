@@ -1,4 +1,4 @@
-"""The rows that every format gives: a review, an item, or the reason why there is none."""
+"""Rows parsed by every format: a review, an item, or the reason why there is none."""
 
 from collections.abc import Callable
 from math import isfinite
@@ -10,12 +10,12 @@ import polars as pl
 from mmprep.pipeline.reject_reasons import Reason
 
 FIRST_SECOND = 631_152_000  # 1990-01-01; the oldest Amazon review is of 1996
-LAST_SECOND = 4_102_444_800  # 2100-01-01; milliseconds taken for seconds lie beyond
-LARGEST_RATING = 3.4e38  # what an f32 holds
+LAST_SECOND = 4_102_444_800  # 2100-01-01; milliseconds mistaken for seconds are beyond
+LARGEST_RATING = 3.4e38  # the range of an f32
 
 
 class Review(NamedTuple):
-    """A row of interactions.parquet; what the source does not say is None."""
+    """A row of interactions.parquet; fields that the source lacks are None."""
 
     user_id: str
     item_id: str
@@ -25,7 +25,7 @@ class Review(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A row of items.parquet, still without its photo."""
+    """A row of items.parquet, before its photo is added."""
 
     item_id: str
     title: str
@@ -36,7 +36,7 @@ class Item(NamedTuple):
 
 
 Parsed = Review | Item | Reason | list[Review | Reason]
-"""What a line holds; some formats have many interactions in a line, or none."""
+"""Contents of a line; some formats have many interactions per line, or none."""
 
 Parse = Callable[[bytes], Parsed]
 
@@ -45,14 +45,14 @@ ITEMS = dict.fromkeys(Item._fields, pl.String)
 
 
 def make_review(user: object, item: object, rating: object, time: object, split: str | None = None) -> Review | Reason:
-    """A review of values that came from anywhere, or why there is none.
+    """Make a review from unchecked values, or return why they are invalid.
 
     Args:
         user: the user's id.
         item: the item's id.
         rating: a finite number.
         time: seconds since 1970.
-        split: train, val or test if the source says so.
+        split: train, val or test, if the source gives one.
     """
     if not is_id(user):
         return Reason.MISSING_USER
@@ -68,7 +68,7 @@ def make_review(user: object, item: object, rating: object, time: object, split:
 def make_interaction(
     user: object, item: object, rating: float | None, time: float | None, split: str
 ) -> Review | Reason:
-    """As `make_review`, of a source that may not say the rating or the time."""
+    """Like `make_review`, for a source that may lack the rating or the time."""
     seconds = int(time) if time is not None and isfinite(time) else time
     made = make_review(user, item, 0 if rating is None else rating, FIRST_SECOND if time is None else seconds, split)
     if isinstance(made, Reason):
@@ -77,16 +77,16 @@ def make_interaction(
 
 
 def is_id(value: object) -> bool:
-    """Whether a value serves as an id: text without control characters and not blank."""
+    """Whether a value is a valid id: text that is printable and not blank."""
     return isinstance(value, str) and value.isprintable() and bool(value.strip())
 
 
 def first_url(value: object) -> str | None:
-    """The first address in a list of them."""
+    """The first URL in a list, or None."""
     return next((str(url) for url in value if is_id(url)), None) if isinstance(value, list) else None
 
 
 def are_plain(ids: list[str]) -> bool:
-    """Whether all of some ids, none of which is empty, are of visible ASCII characters."""
+    """Whether all ids, which are not empty, consist of visible ASCII characters."""
     characters = np.frombuffer("".join(ids).encode("utf-8", errors="replace"), dtype=np.uint8)
     return bool(len(ids) and characters.min() > ord(" ") and characters.max() <= ord("~"))

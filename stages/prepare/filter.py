@@ -1,4 +1,4 @@
-"""Stage `filter`: the k-core of the interactions, users and items renumbered from 0."""
+"""Stage `filter`: k-core of the interactions, with users and items renumbered from 0."""
 
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,7 @@ from mmprep.pipeline.tables.schemas import ITEMS, KCORE, RAW_ITEMS, TEXT_FIELDS,
 from mmprep.stages.prepare.id_codes import Codes, FactorizedInteractions, Index, Mask, read_factorized
 
 CHUNK = 2**24  # rows counted at once
-MANY = 0.1  # of the rows; if more fall in a round, the arrays are made shorter
+MANY = 0.1  # share of rows; if a round drops more, the arrays are compacted
 RULES = ("duplicates", "min_rating", "missing_modality", "k_core")  # in the order in which they are applied
 
 
@@ -27,11 +27,11 @@ class FilterParams(Params):
     """Section `filter` of params.yaml.
 
     Attributes:
-        k_core: the least number of interactions of a user, and of an item.
-        k_core_items: another number for items; None for the same.
-        duplicates: which of a user's reviews of one item stays.
+        k_core: minimum number of interactions of a user, and of an item.
+        k_core_items: minimum for items instead; None for k_core.
+        duplicates: which of a user's reviews of one item is kept.
         min_rating: interactions rated lower are dropped; None keeps all.
-        require: items without a photo, or without text, are dropped.
+        require: modalities that items must have; others are dropped.
     """
 
     k_core: Annotated[int, Field(ge=1)] = 5
@@ -42,10 +42,10 @@ class FilterParams(Params):
 
 
 def run(params: FilterParams, layout: Layout, progress: Progress = silent) -> dict[str, Any]:
-    """Keep the k-core and write it with dense indices, its users and its items.
+    """Write the k-core with dense indices, its users and its items.
 
-    Duplicates go first, then low ratings, then items that lack a modality; on what is left the k-core is taken. Items
-    that lack a modality lack it in every round, so that is the largest set that meets all rules at once.
+    Duplicates are dropped first, then low ratings, then items that lack a modality; the k-core is taken of the rest.
+    Items that lack a modality lack it in every round, so the result is the largest set that satisfies all rules.
 
     Raises:
         MissingInputError: `ingest` has not run.
@@ -108,17 +108,17 @@ def write_core(
 
 
 def describe(items: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Add to each item what the items of `ingest` say; those that were filtered out are never in memory at once."""
+    """Join the item descriptions of `ingest`; those of items filtered out are never in memory all at once."""
     none = pl.DataFrame(RAW_ITEMS.schema.empty_table())
     described = (piece.join(items, on="item_id") for piece in chain([none], RAW_ITEMS.iter_batches(path)))
-    found = pl.concat(described).sort("item")
-    if len(found) != len(items):
-        raise DataError(f"{path}: has {len(found)} of the {len(items)} items that are left; run `{RAW_ITEMS.made_by}`")
-    return found
+    table = pl.concat(described).sort("item")
+    if len(table) != len(items):
+        raise DataError(f"{path}: has {len(table)} of the {len(items)} items that are left; run `{RAW_ITEMS.made_by}`")
+    return table
 
 
 def pairs(user: npt.NDArray[Any], item: npt.NDArray[Any]) -> Index:
-    """One number for each row's user and item, in the order of users, then items."""
+    """Encode each row's user and item as one integer, which sorts by user, then item."""
     joined = user.astype(np.int64)
     joined <<= 32
     joined |= item
@@ -126,12 +126,12 @@ def pairs(user: npt.NDArray[Any], item: npt.NDArray[Any]) -> Index:
 
 
 def distinct(rows: pl.DataFrame, which: Literal["last", "first", "best"]) -> Mask:
-    """Keep one row a user and item.
+    """Keep one row per user and item.
 
     Args:
         rows: user, item, rating, timestamp, split.
-        which: the `last` by time, of those at one time the best rated; the `first` by time, of those at one time the
-            worst rated; or the `best` rated, of those the last.
+        which: the `last` by time, and among equal times the best rated; the `first` by time, and among equal times the
+            worst rated; or the `best` rated, and among equal ratings the last.
     """
     pair = pairs(rows["user"].to_numpy(), rows["item"].to_numpy())
     ordered = np.sort(pair)
@@ -150,7 +150,7 @@ def distinct(rows: pl.DataFrame, which: Literal["last", "first", "best"]) -> Mas
 
 
 def rated(rows: pl.DataFrame, least: float | None) -> Mask:
-    """Keep the rows rated at least so high; rows without a rating are kept only if no rating is asked for."""
+    """Keep the rows rated `least` or higher; rows without a rating are kept only if `least` is None."""
     if least is None:
         return np.ones(len(rows), dtype=bool)
     return rows.select((pl.col("rating") >= least).fill_null(False)).to_series().to_numpy()
@@ -161,8 +161,8 @@ def complete(coded: FactorizedInteractions, items: Path, required: tuple[Literal
     if not required:
         return np.ones(len(coded.rows), dtype=bool)
     has = {"image": pl.col("image").is_not_null(), "text": has_text()}
-    wanted = [has[modality] for modality in required]
-    fit = (piece.filter(*wanted)["item_id"] for piece in RAW_ITEMS.iter_batches(items))
+    conditions = [has[modality] for modality in required]
+    fit = (piece.filter(*conditions)["item_id"] for piece in RAW_ITEMS.iter_batches(items))
     fits: Mask = coded.items.is_in(pl.concat([pl.Series("item_id", [], pl.String), *fit]).implode()).to_numpy()
     return np.asarray(fits[coded.codes("item")])
 
@@ -176,47 +176,47 @@ def k_core(user: Codes, item: Codes, k: int, k_items: int | None = None) -> tupl
     """Find the largest set of rows in which each user has at least k rows and each item at least k_items.
 
     Args:
-        user: a row's user number.
-        item: a row's item number.
-        k: the least number of rows of a user.
-        k_items: the least number of rows of an item; None for k.
+        user: each row's user number.
+        item: each row's item number.
+        k: minimum number of rows of a user.
+        k_items: minimum number of rows of an item; None for k.
 
     Returns:
-        Which rows are kept, and in how many rounds rows were dropped.
+        Mask of the rows kept, and the number of rounds in which rows were dropped.
     """
     least = k if k_items is None else k_items
     mask = np.zeros(len(user), dtype=bool)
     kept = np.arange(len(user), dtype=np.uint32)
-    there = np.ones(len(user), dtype=bool)
+    present = np.ones(len(user), dtype=bool)
     users, items = count(user), count(item)
     rounds = 0
     while True:
         stay = (users >= k)[user]
         stay &= (items >= least)[item]
-        gone = np.flatnonzero(stay != there)  # who was below once stays below, so no row comes back
-        if not len(gone):
+        dropped = np.flatnonzero(stay != present)  # counts only fall, so no row comes back
+        if not len(dropped):
             break
-        users -= count(user[gone], len(users))
-        items -= count(item[gone], len(items))
-        there = stay
+        users -= count(user[dropped], len(users))
+        items -= count(item[dropped], len(items))
+        present = stay
         rounds += 1
-        if len(gone) > MANY * len(user):
-            left = np.flatnonzero(there)  # a third of the time of three masks
+        if len(dropped) > MANY * len(user):
+            left = np.flatnonzero(present)  # a third of the time of three masks
             kept, user, item = kept[left], user[left], item[left]
-            there = np.ones(len(left), dtype=bool)
-    mask[kept[there]] = True
+            present = np.ones(len(left), dtype=bool)
+    mask[kept[present]] = True
     return mask, rounds
 
 
 def count(codes: Codes, size: int = 0) -> Index:
-    """How often each number occurs. Piece by piece, as numpy counts in a copy of twice the size."""
+    """Occurrences of each number, counted in chunks, as numpy counts in a copy of twice the size."""
     size = max(size, int(codes.max()) + 1 if len(codes) else 0)
     pieces = (codes[start : start + CHUNK] for start in range(0, len(codes), CHUNK))
     return sum((np.bincount(piece, minlength=size) for piece in pieces), np.zeros(size, dtype=np.int64))
 
 
 def dense_index(codes: Codes, ids: pl.Series) -> tuple[pl.Series, npt.NDArray[np.int32]]:
-    """Number the ids that occur from 0 in the order of ids.
+    """Renumber the ids that occur from 0, in the order of ids.
 
     Args:
         codes: each row's provisional number.
@@ -226,8 +226,8 @@ def dense_index(codes: Codes, ids: pl.Series) -> tuple[pl.Series, npt.NDArray[np
         The ids in order, and each row's dense index.
     """
     used = np.flatnonzero(count(codes, len(ids)))
-    found = ids.gather(used)
-    order = found.arg_sort().to_numpy()
+    occurring = ids.gather(used)
+    order = occurring.arg_sort().to_numpy()
     dense = np.zeros(len(ids), dtype=np.int32)
     dense[used[order]] = np.arange(len(used), dtype=np.int32)
-    return found.gather(order), dense[codes]
+    return occurring.gather(order), dense[codes]

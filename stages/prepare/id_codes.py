@@ -1,4 +1,4 @@
-"""Interactions under numbers instead of ids, so that ids are compared once and held once."""
+"""Dictionary-encoded interactions, so that ids are compared once and stored once."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,23 +18,23 @@ Index = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Numbered = tuple[Codes, pl.Series]
 
-PART = 2**20  # rows numbered at once
-JOIN = 2**22  # ids of parts that wait to be numbered as one
+PART = 2**20  # rows encoded at once
+JOIN = 2**22  # pending ids of parts above which they are merged
 BESIDE_IDS = (
-    pl.col("rating") + 0.0,  # -0.0 is 0.0, for which of two equal reviews stays must not show
+    pl.col("rating") + 0.0,  # -0.0 becomes 0.0, as it must not show which of two equal reviews is kept
     pl.col("timestamp"),
-    pl.col("split").cast(pl.Enum(SPLITS)),  # a byte instead of sixteen
+    pl.col("split").cast(pl.Enum(SPLITS)),  # one byte instead of sixteen
 )
 
 
 @dataclass(frozen=True)
 class FactorizedInteractions:
-    """Interactions under provisional numbers, which ids have in no order.
+    """Interactions with provisional user and item codes, unordered.
 
     Attributes:
-        rows: user u32, item u32, and what INTERACTIONS has beside the ids.
-        users: the id of each user number.
-        items: the id of each item number.
+        rows: user u32, item u32, and the columns of INTERACTIONS other than ids.
+        users: the id of each user code.
+        items: the id of each item code.
     """
 
     rows: pl.DataFrame
@@ -46,35 +46,35 @@ class FactorizedInteractions:
         return self if mask.all() else FactorizedInteractions(self.rows.filter(pl.Series(mask)), self.users, self.items)
 
     def codes(self, kind: Literal["user", "item"]) -> Codes:
-        """Each row's user or item number."""
+        """Each row's user or item code."""
         return self.rows[kind].to_numpy()
 
 
 class Factorizer:
-    """The numbers of ids that come in parts."""
+    """Merges the codes of ids that arrive in parts."""
 
     def __init__(self) -> None:
-        self._found: list[Numbered] = []
+        self._parts: list[Numbered] = []
 
     def add(self, part: Numbered) -> None:
-        """Take the numbers of one more part."""
-        self._found.append(part)
-        first, *waiting = (len(ids) for _, ids in self._found)
-        if sum(waiting) > max(JOIN, first // 4):  # more would take memory, fewer time
+        """Add the codes of one more part."""
+        self._parts.append(part)
+        first, *pending = (len(ids) for _, ids in self._parts)
+        if sum(pending) > max(JOIN, first // 4):  # a larger limit costs memory, a smaller one time
             self.all()
 
     def all(self) -> Numbered:
-        """The numbers of all rows so far, and the id of each number."""
-        if len(self._found) > 1:
-            codes, ids = factorize(pl.concat([ids for _, ids in self._found], rechunk=True))
-            of_part = np.split(codes, np.cumsum([len(ids) for _, ids in self._found])[:-1])
-            rows = [new[old] for new, (old, _) in zip(of_part, self._found, strict=True)]
-            self._found = [(np.concatenate(rows), ids)]
-        return self._found[0]
+        """The codes of all rows so far, and the id of each code."""
+        if len(self._parts) > 1:
+            codes, ids = factorize(pl.concat([ids for _, ids in self._parts], rechunk=True))
+            of_part = np.split(codes, np.cumsum([len(ids) for _, ids in self._parts])[:-1])
+            rows = [new[old] for new, (old, _) in zip(of_part, self._parts, strict=True)]
+            self._parts = [(np.concatenate(rows), ids)]
+        return self._parts[0]
 
 
 def read_factorized(path: Path) -> FactorizedInteractions:
-    """Read interactions with a number for each id.
+    """Read interactions with a code for each id.
 
     Raises:
         MissingInputError: there is no such file.
@@ -85,38 +85,38 @@ def read_factorized(path: Path) -> FactorizedInteractions:
     with ThreadPoolExecutor(2) as pool:
         running: Iterator[Numbered] = iter(())
         for part in parts(path):
-            for numbering, numbered in zip((users, items), running, strict=False):  # while this part was read
-                numbering.add(numbered)
+            for factorizer, part_codes in zip((users, items), running, strict=False):  # computed during the read
+                factorizer.add(part_codes)
             running = pool.map(factorize, (part["user_id"], part["item_id"]))
             others.append(part.drop("user_id", "item_id"))
-        for numbering, numbered in zip((users, items), running, strict=True):
-            numbering.add(numbered)
+        for factorizer, part_codes in zip((users, items), running, strict=True):
+            factorizer.add(part_codes)
     user, user_ids = users.all()
     item, item_ids = items.all()
-    numbers = pl.DataFrame({"user": user, "item": item})
-    return FactorizedInteractions(numbers.hstack(pl.concat(others, rechunk=True)), user_ids, item_ids)
+    codes = pl.DataFrame({"user": user, "item": item})
+    return FactorizedInteractions(codes.hstack(pl.concat(others, rechunk=True)), user_ids, item_ids)
 
 
 def parts(path: Path) -> Iterator[pl.DataFrame]:
-    """The interactions of a file, about PART at a time; at least one frame."""
+    """The interactions of a file in frames of about PART rows; at least one frame."""
     columns = (pl.col("user_id", "item_id"), *BESIDE_IDS)
-    waiting = [pl.DataFrame(INTERACTIONS.schema.empty_table()).select(columns)]
+    pending = [pl.DataFrame(INTERACTIONS.schema.empty_table()).select(columns)]
     for piece in INTERACTIONS.iter_batches(path):
-        waiting.append(piece.select(columns))
-        if sum(map(len, waiting)) >= PART:
-            yield pl.concat(waiting, rechunk=True)
-            waiting = waiting[:1]
-    yield pl.concat(waiting, rechunk=True)
+        pending.append(piece.select(columns))
+        if sum(map(len, pending)) >= PART:
+            yield pl.concat(pending, rechunk=True)
+            pending = pending[:1]
+    yield pl.concat(pending, rechunk=True)
 
 
 def factorize(ids: pl.Series) -> Numbered:
-    """Number ids from 0 in no order.
+    """Assign codes from 0 to ids, unordered.
 
-    Plain numbers are sorted many times faster than ids are looked up one by one, so ids are sorted by hash, and each
-    is then compared with the one before it. Different ids of one hash are sorted by themselves.
+    Sorting integers is many times faster than looking up ids one by one, so ids are sorted by hash, and each is then
+    compared with the one before it. Different ids with the same hash are sorted separately.
 
     Returns:
-        Each row's number, and the id of each number.
+        Each row's code, and the id of each code.
     """
     keys, rows = by_hash(ids)
     first = changes(ids, rows)
@@ -128,14 +128,14 @@ def factorize(ids: pl.Series) -> Numbered:
         first[places] = changes(ids, rows[places])
     codes = np.empty(len(ids), dtype=np.uint32)
     codes[rows] = np.cumsum(first, dtype=np.uint32) - np.uint32(1)
-    # By way of Arrow, as a gathered series would hold on to the texts of all rows.
+    # Via Arrow, as a gathered series would keep the texts of all rows in memory.
     return codes, pl.Series(ids.name, ids.gather(rows[first]).to_arrow())
 
 
 def by_hash(ids: pl.Series) -> tuple[Hashes, Codes]:
-    """The upper bits of each id's hash in order, and the row of each."""
+    """The sorted upper bits of the ids' hashes, and the row of each."""
     bits = np.uint64(len(ids).bit_length())
-    # The row in the lower bits spares an argsort, which is much slower than a sort.
+    # The row in the lower bits saves an argsort, which is much slower than a sort.
     keys = hashes(ids) >> bits << bits
     keys |= np.arange(len(ids), dtype=np.uint64)
     keys.sort()
@@ -150,15 +150,15 @@ def hashes(ids: pl.Series) -> Hashes:
 
 
 def changes(ids: pl.Series, rows: Codes) -> Mask:
-    """Where the id of a row differs from that of the row before it; so the first does."""
+    """Mask of rows that differ from the row before in their id; True for the first row."""
     mask = np.ones(len(rows), dtype=bool)
     for start in range(0, len(rows), PART):  # in parts, as gathered ids take as much memory as the ids
-        found = ids.gather(rows[start : start + PART + 1])
-        mask[start + 1 : start + PART + 1] = (found[1:] != found[:-1]).to_numpy()
+        gathered = ids.gather(rows[start : start + PART + 1])
+        mask[start + 1 : start + PART + 1] = (gathered[1:] != gathered[:-1]).to_numpy()
     return mask
 
 
 def places_of(wanted: Hashes, keys: Hashes) -> Index:
-    """Where sorted keys are one of some; both in order."""
+    """Positions of the values `wanted` in `keys`; both are sorted."""
     starts, ends = (np.searchsorted(keys, wanted, side) for side in ("left", "right"))
     return np.concatenate([np.arange(start, end) for start, end in zip(starts, ends, strict=True)])

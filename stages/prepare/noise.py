@@ -1,4 +1,4 @@
-"""Noise on purpose, to measure how a recommender stands it (DA-MRS, Figures 3 and 4; docs/papers/da_mrs.md#noise)."""
+"""Noise injection, to measure a recommender's robustness (DA-MRS, Figures 3 and 4; docs/papers/da_mrs.md#noise)."""
 
 from typing import Annotated, Literal, TypeVar
 
@@ -14,18 +14,18 @@ from mmprep.pipeline.tables.schemas import TRAIN
 Source = TypeVar("Source")
 Rate = Annotated[float, Field(ge=0, le=1)]
 
-MAX_DENSITY = 0.5  # of all pairs; above, drawing unknown ones at random takes too many tries
+MAX_DENSITY = 0.5  # share of all pairs; above it, drawing unknown ones at random takes too many tries
 
 
 class NoiseParams(Params):
-    """Section `noise` of params.yaml. Val and test stay as they are.
+    """Section `noise` of params.yaml. Val and test are not changed.
 
     Attributes:
-        added: feedback that nobody gave, as a share of the train interactions.
-        removed: the share of the train interactions that is dropped.
-        replaced: the share of the items that get the photo or text of another one.
-        modality: which of the two.
-        seed: of all draws; each rate has draws of its own.
+        added: number of false interactions, as a share of the train interactions.
+        removed: share of the train interactions that is dropped.
+        replaced: share of the items that get the photo or text of another one.
+        modality: which of the two is replaced.
+        seed: random seed; each rate has its own stream.
     """
 
     added: Rate = 0.0
@@ -36,25 +36,25 @@ class NoiseParams(Params):
 
 
 def disturb_feedback(interactions: pl.DataFrame, params: NoiseParams, n_users: int, n_items: int) -> pl.DataFrame:
-    """Remove train interactions, then add false ones; both counted on the train interactions as they came.
+    """Remove train interactions, then add false ones; both rates refer to the original train interactions.
 
     False ones are pairs drawn uniformly that are in no split of the user. They have no rating and no time.
 
     Args:
         interactions: table SPLIT_INTERACTIONS, sorted by user and item.
         params: the rates.
-        n_users: of the dataset.
-        n_items: of the dataset.
+        n_users: number of users in the dataset.
+        n_items: number of items in the dataset.
 
     Raises:
-        DataError: the dataset is too dense to find so many pairs.
+        DataError: the dataset is too dense for this number of false pairs.
     """
     n_train = int((interactions["split"] == TRAIN).sum())
-    false = false_pairs(interactions, int(params.added * n_train), n_users, n_items, params.seed)
+    drawn = false_pairs(interactions, int(params.added * n_train), n_users, n_items, params.seed)
     kept = remove_train(interactions, int(params.removed * n_train), params.seed)
-    if not len(false):
+    if not len(drawn):
         return kept
-    user, item = (false // n_items).astype(np.int32), (false % n_items).astype(np.int32)
+    user, item = (drawn // n_items).astype(np.int32), (drawn % n_items).astype(np.int32)
     added = pl.DataFrame({"user": user, "item": item}).with_columns(
         rating=pl.lit(None, pl.Float32),
         timestamp=pl.lit(None, pl.Int64),
@@ -64,7 +64,7 @@ def disturb_feedback(interactions: pl.DataFrame, params: NoiseParams, n_users: i
 
 
 def remove_train(interactions: pl.DataFrame, count: int, seed: int) -> pl.DataFrame:
-    """Drop so many train rows, drawn uniformly without replacement."""
+    """Drop `count` train rows, drawn uniformly without replacement."""
     if not count:
         return interactions
     train = np.flatnonzero((interactions["split"] == TRAIN).to_numpy())
@@ -74,7 +74,7 @@ def remove_train(interactions: pl.DataFrame, count: int, seed: int) -> pl.DataFr
 
 
 def false_pairs(interactions: pl.DataFrame, count: int, n_users: int, n_items: int, seed: int) -> npt.NDArray[np.int64]:
-    """So many distinct pairs, as user * n_items + item, that are in no split.
+    """Draw `count` distinct pairs, as user * n_items + item, that are in no split.
 
     Raises:
         DataError: known and false pairs together would be more than half of all pairs.
@@ -85,31 +85,31 @@ def false_pairs(interactions: pl.DataFrame, count: int, n_users: int, n_items: i
             f"{n_users} x {n_items} pairs; lower it"
         )
     taken = interactions["user"].to_numpy().astype(np.int64) * n_items + interactions["item"].to_numpy()
-    found = np.empty(0, dtype=np.int64)
+    pairs = np.empty(0, dtype=np.int64)
     rng = np.random.default_rng([seed, 2])
-    while len(found) < count:
-        drawn = rng.integers(n_users * n_items, size=2 * (count - len(found)) + 16)
-        fresh = drawn[~np.isin(drawn, taken) & ~np.isin(drawn, found)]
+    while len(pairs) < count:
+        drawn = rng.integers(n_users * n_items, size=2 * (count - len(pairs)) + 16)
+        fresh = drawn[~np.isin(drawn, taken) & ~np.isin(drawn, pairs)]
         _, first = np.unique(fresh, return_index=True)
-        found = np.concatenate([found, fresh[np.sort(first)]])
-    return found[:count]
+        pairs = np.concatenate([pairs, fresh[np.sort(first)]])
+    return pairs[:count]
 
 
 def replace_sources(sources: list[tuple[int, Source]], rate: float, seed: int) -> tuple[list[tuple[int, Source]], int]:
-    """Give some items the photo or text of another, drawn uniformly from the clean ones.
+    """Replace the photo or text of some items by that of another, drawn uniformly from the clean ones.
 
     Args:
         sources: (item, its photo or text).
-        rate: the share of them that is replaced.
-        seed: of the draws.
+        rate: share of the sources that is replaced.
+        seed: random seed.
 
     Returns:
-        The sources with replacements, and how many there are.
+        The sources with replacements, and the number of replacements.
     """
     count = int(rate * len(sources)) if len(sources) > 1 else 0
     rng = np.random.default_rng([seed, 1])
     targets = rng.permutation(len(sources))[:count]
-    # Drawn from the others: the numbers from the target's own on are shifted by one.
+    # Drawn from the other sources: positions from the target's own on are shifted by one.
     origins = rng.integers(len(sources) - 1, size=count) if count else np.empty(0, dtype=np.int64)
     origins += origins >= targets
     noisy = list(sources)

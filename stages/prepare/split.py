@@ -1,4 +1,4 @@
-"""Stage `split`: interactions into train, val and test."""
+"""Stage `split`: assign interactions to train, val and test."""
 
 from typing import Annotated, Any, Literal
 
@@ -30,7 +30,7 @@ class SplitParams(Params):
 
     Attributes:
         rule: see `assign`.
-        seed: of the rules that draw at random.
+        seed: random seed of the rules that draw.
     """
 
     rule: Rule = "mmrec"
@@ -40,11 +40,11 @@ class SplitParams(Params):
 def run(
     params: SplitParams, layout: Layout, progress: Progress = silent, noise: NoiseParams | None = None
 ) -> dict[str, Any]:
-    """Assign each interaction to a split, disturb the train split if asked to, and write the interactions.
+    """Assign each interaction to a split, inject noise into the train split if configured, and write the interactions.
 
     Raises:
         MissingInputError: `filter` has not run.
-        DataError: the rule needs times or given splits, and there are none; or nothing is left to train on.
+        DataError: the rule needs times or published splits, and there are none; or the train split is empty.
     """
     del progress  # a few seconds, at a hundred million interactions a minute
     core = KCORE.read(layout.core, [name for name in KCORE.schema.names if name != "split" or params.rule == "given"])
@@ -67,7 +67,7 @@ def run(
 
 
 def summarise(interactions: pl.DataFrame) -> dict[str, Any]:
-    """The stage's metrics. Users without train items, which only noise makes, are left out of evaluation."""
+    """The stage's metrics. Users without train items, which only noise causes, are left out of evaluation."""
     labels = interactions["split"].to_physical().to_numpy()
     counts = np.bincount(labels, minlength=len(SPLITS))
     trained = labels == IN_TRAIN
@@ -88,22 +88,22 @@ def assign(core: pl.DataFrame, rule: Rule, seed: int) -> Labels:
     - `leave_one_out`: each user's last row is test, the one before it val.
     - `global_time`: before the 0.8 quantile of all times train, before the 0.9 quantile val, the rest test (the first
       split of MMRec's notebook 0rating2inter).
-    - `given`: as the raw files have it.
+    - `given`: as in the raw files.
 
-    Rows at one time follow each other by item, so the result depends on the rows and the seed alone.
+    Rows of equal time are ordered by item, so the result depends only on the rows and the seed.
 
     Args:
         core: table KCORE, sorted by user and item.
         rule: one of the above.
-        seed: for the rules that draw.
+        seed: random seed of the rules that draw.
 
     Raises:
-        DataError: the rule needs times or given splits, and a row has none.
+        DataError: the rule needs times or published splits, and a row has none.
     """
     needed = {"temporal": "timestamp", "leave_one_out": "timestamp", "global_time": "timestamp", "given": "split"}
     if rule in needed and core[needed[rule]].null_count():
-        what = "the raw files give no split" if rule == "given" else "the raw files give no times"
-        raise DataError(f"split.rule: found {rule}, but {what} for {core[needed[rule]].null_count()} interactions")
+        missing = "the raw files give no split" if rule == "given" else "the raw files give no times"
+        raise DataError(f"split.rule: found {rule}, but {missing} for {core[needed[rule]].null_count()} interactions")
     users = core["user"].to_numpy()
     if rule == "given":
         return core["split"].cast(pl.Enum(SPLITS)).to_physical().to_numpy().astype(np.int8)
@@ -124,11 +124,11 @@ def assign(core: pl.DataFrame, rule: Rule, seed: int) -> Labels:
 
 
 def place_in_user(users: npt.NDArray[np.int32], turn: Index) -> Index:
-    """Each row's place from 0 among its user's rows, by `turn`, which is different for every row.
+    """Rank of each row among its user's rows, from 0, by `turn`, which is distinct for every row.
 
     Args:
         users: each row's user, sorted.
-        turn: each row's turn.
+        turn: each row's sort key.
     """
     counts = np.bincount(users)
     place = np.empty(len(users), dtype=np.int64)
@@ -138,11 +138,11 @@ def place_in_user(users: npt.NDArray[np.int32], turn: Index) -> Index:
 
 
 def held_out(counts: Index, rule: Rule) -> tuple[Index, Index]:
-    """How many of a user's n rows go to val and to test.
+    """Numbers of a user's n rows that go to val and to test.
 
-    Below 10 rows one each; else floor(0.2 n) in halves, of which the odd row goes to test by the rules `mmrec` (its
-    notebook 1splitting) and `temporal`, and to val by `lattice` (its build_data.py). `leave_one_out` holds out one
-    each. Users with two rows give one to test, users with one give none, so that everybody keeps a row to train on.
+    Below 10 rows one each; else floor(0.2 n) in halves, with the odd row in test by the rules `mmrec` (its notebook
+    1splitting) and `temporal`, and in val by `lattice` (its build_data.py). `leave_one_out` holds out one each. Users
+    with two rows give one to test, users with one give none, so that every user keeps a train row.
     """
     held = np.where((counts < FEW) | (rule == "leave_one_out"), 2, counts * 2 // 10)
     smaller = held // 2

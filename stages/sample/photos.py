@@ -1,4 +1,4 @@
-"""The drawing of the sample's photos: the shape tells the category, the fill the colour, the pattern the style."""
+"""Draw the sample's photos: the shape shows the category, the fill the colour, the pattern the style."""
 
 import io
 from collections.abc import Callable
@@ -13,7 +13,7 @@ Part = tuple[int, Floats]
 SIDE = 96  # pixels of a finished photo
 OVERSAMPLED = 2 * SIDE  # drawn larger and averaged down, for smooth edges
 QUALITY = 80
-NOTHING, BODY, TRIM, LIGHT = range(4)  # what a part is painted as: the body alone carries the pattern
+NOTHING, BODY, TRIM, LIGHT = range(4)  # labels of parts; only the body has the pattern
 
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (205, 40, 45),
@@ -41,7 +41,7 @@ def _oval(x: float, y: float, width: float, height: float, start: float = 0, sto
 
 
 def _turned(*profile: tuple[float, float]) -> Floats:
-    """An outline symmetric about x = 0, as on a potter's wheel, from its right half."""
+    """An outline symmetric about x = 0, from its right half."""
     right = _poly(*profile)
     return np.concatenate([right, right[::-1] * (-1, 1)])
 
@@ -137,7 +137,7 @@ STYLES: dict[str, Callable[[Floats, Floats], npt.NDArray[np.bool_]]] = {
 
 
 def draw_photo(category: str, colour: str, style: str, rng: np.random.Generator) -> bytes:
-    """Draw one product photo; position, size, turn, tint, light and noise come from `rng`.
+    """Draw one product photo; position, size, rotation, tint, light and noise are drawn from `rng`.
 
     Returns:
         A JPEG of SIDE x SIDE pixels, the same bytes for the same generator state and Pillow version.
@@ -163,7 +163,7 @@ def _labels(parts: tuple[Part, ...], transform: Floats, centre: Floats) -> npt.N
     image = Image.new("L", (OVERSAMPLED, OVERSAMPLED), NOTHING)
     draw = ImageDraw.Draw(image)
     for label, points in parts:
-        # Without an edge, a pale stripe or dot at the rim would run into the pale wall.
+        # Without an edge, a pale stripe or dot at the rim would blend into the pale wall.
         edge = TRIM if label == BODY else label
         draw.polygon((points @ transform.T + centre).ravel().tolist(), fill=label, outline=edge, width=3)
     return np.asarray(image)
@@ -177,7 +177,7 @@ def _fill_and_accent(base: tuple[int, int, int], rng: np.random.Generator) -> tu
 
 
 def _background(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
-    """A light wall, a little darker to one side, with the object's soft shadow on it."""
+    """A light wall, slightly darker to one side, with the object's soft shadow."""
     wall = rng.uniform(232, 244) + rng.normal(0, 2, size=3)
     light = rng.uniform(-3, 3) * u + rng.uniform(-3, 3) * v
     shadow = 45 * np.exp(-((u / 0.75) ** 2) - ((v - 0.97) / 0.12) ** 2)

@@ -1,4 +1,4 @@
-"""Writes the sample data set: an invented shop in the Amazon 2018 edition's format, with taste planted in it."""
+"""Generate the sample dataset: a synthetic shop in the Amazon 2018 edition's format, with planted user tastes."""
 
 import gzip
 import json
@@ -35,8 +35,8 @@ Ints = npt.NDArray[np.int64]
 Row = dict[str, Any]
 Rng = np.random.Generator
 
-# How much a user's favourite raises the log odds of a purchase, by trait. The last trait is shown by neither text nor
-# photo, so that there is something which only other users' purchases tell.
+# Increase of the log odds of a purchase by a user's favourite, by trait. The last trait is visible in neither text nor
+# photo, so that only other users' purchases reveal it.
 TRAITS = (tuple(SHAPES), tuple(COLOURS), tuple(STYLES), tuple("abcdef"))
 STRENGTHS = (3.2, 3.2, 3.2, 0.6)
 SECOND_FAVOURITE = 0.7  # of the first one's strength
@@ -51,7 +51,7 @@ DAYS = 2400
 
 @dataclass(frozen=True)
 class Shop:
-    """The items: what each one is, and what is wrong with its record or photo."""
+    """Items of the synthetic shop: their traits, popularity, and faults of record or photo."""
 
     asins: list[str]
     traits: Ints  # items x len(TRAITS)
@@ -60,7 +60,7 @@ class Shop:
     faults: list[str]  # "", "no_text", "no_photo", "truncated", "empty" or "html"
 
     def words(self, item: int) -> dict[str, str]:
-        """The item's own words: kind, colour, style and brand."""
+        """Words that describe an item: kind, colour, style and brand."""
         kind, colour, style = (TRAITS[k][self.traits[item, k]] for k in range(3))
         return {"kind": kind, "colour": colour, "style": style, "brand": self.brands[item]}
 
@@ -68,24 +68,24 @@ class Shop:
 def write_sample(
     folder: Path, *, seed: int = 0, users: int = 600, items: int = 300, reviews: int = 6000
 ) -> dict[str, int]:
-    """Write an invented data set: `Sample.json.gz`, `meta_Sample.json.gz`, `images/` and a README.
+    """Write a synthetic dataset: `Sample.json.gz`, `meta_Sample.json.gz`, `images/` and a README.
 
-    The same arguments give the same files. About one row in a hundred is bad on purpose, on top of the good ones.
+    The same arguments give the same files. About one invalid row is injected per hundred valid ones.
 
     Args:
-        folder: is made, or replaced if it holds an earlier sample.
-        seed: of everything drawn.
-        users: who review at least five distinct items each.
-        items: in the metadata, some of them without text or without a usable photo.
-        reviews: good ones, each a distinct pair of user and item.
+        folder: created, or replaced if it holds an earlier sample.
+        seed: random seed.
+        users: number of users, who review at least five distinct items each.
+        items: number of items in the metadata, some of them without text or without a usable photo.
+        reviews: number of valid reviews, each a distinct pair of user and item.
 
     Returns:
-        Counts: users, items; reviews_good and reviews_KIND of each kind of bad row; items_KIND of odd metadata;
+        Counts: users, items; reviews_good and reviews_KIND of each kind of invalid row; items_KIND of faulty metadata;
         photos_good and photos_KIND of unreadable photos.
 
     Raises:
-        ParamsError: the sizes do not fit each other.
-        DataError: the folder holds something that is no sample.
+        ParamsError: the sizes are inconsistent.
+        DataError: the folder holds other files than an earlier sample.
     """
     folder = folder.resolve()
     _check(folder, users, items, reviews)
@@ -115,11 +115,11 @@ def _check(folder: Path, users: int, items: int, reviews: int) -> None:
             f"take between {LEAST_PER_USER * users} and {users * (items // 2)}"
         )
     if folder.exists() and not _may_be_replaced(folder):
-        raise DataError(f"{folder}: holds something that is no sample; name a new or an empty folder")
+        raise DataError(f"{folder}: holds files other than a sample; name a new or an empty folder")
 
 
 def _may_be_replaced(folder: Path) -> bool:
-    """Whether the folder is empty or an earlier sample, so that nothing of the user's is lost with it."""
+    """Whether the folder is empty or an earlier sample, so that replacing it deletes no file of the user's."""
     if not folder.is_dir():
         return False
     names = {path.name for path in folder.iterdir()}
@@ -130,7 +130,7 @@ def _may_be_replaced(folder: Path) -> bool:
 
 def _open_shop(items: int, rng: Rng) -> Shop:
     traits = np.stack([rng.integers(len(levels), size=items) for levels in TRAITS], axis=1)
-    # Three in five items carry a brand of their style, the others any brand.
+    # Three in five items have a brand of their style, the others any brand.
     leaning = np.where(rng.random(items) < 0.6, traits[:, 2], rng.integers(len(STYLES), size=items))
     wrong = [kind for kind in ("no_text", "no_photo") for _ in range(max(2, items // 100))]
     wrong += [kind for kind in ("truncated", "empty", "html") for _ in range(max(1, items // 300))]
@@ -144,28 +144,28 @@ def _open_shop(items: int, rng: Rng) -> Shop:
 
 
 def _ids(prefix: str, digits: int, count: int, rng: Rng) -> list[str]:
-    """Unique ids without order: a counter, stepped through all numbers of so many base-36 digits."""
-    step = 6 * int.from_bytes(rng.bytes(8), "big") + 1  # prime to 36, so that no number comes twice
+    """Unique, unordered ids: a counter stepped through all numbers of `digits` base-36 digits."""
+    step = 6 * int.from_bytes(rng.bytes(8), "big") + 1  # coprime to 36, so that no number repeats
     return [prefix + np.base_repr(n * step % 36**digits, 36).zfill(digits) for n in range(1, count + 1)]
 
 
 def _purchases(shop: Shop, users: int, reviews: int, rng: Rng) -> list[tuple[int, int, float]]:
-    """(user, item, liking) of each purchase: distinct items, with probability by popularity and taste."""
+    """(user, item, liking) of each purchase: distinct items, drawn by popularity and taste."""
     counts = _activity(users, reviews, most=len(shop.asins) // 2, rng=rng)
     bought = []
     for start in range(0, users, USERS_AT_ONCE):
-        wanted = counts[start : start + USERS_AT_ONCE]
-        liking = _liking(shop.traits, len(wanted), rng)
-        # Gumbel noise on log weights, then the largest: draws without replacement in proportion to the weights.
-        luck = rng.gumbel(size=liking.shape)
-        order = np.argsort(-(liking + shop.log_popularity + luck), axis=1, kind="stable")
-        for row, count in enumerate(wanted):
+        batch_counts = counts[start : start + USERS_AT_ONCE]
+        liking = _liking(shop.traits, len(batch_counts), rng)
+        # The largest of log weights plus Gumbel noise: draws without replacement in proportion to the weights.
+        noise = rng.gumbel(size=liking.shape)
+        order = np.argsort(-(liking + shop.log_popularity + noise), axis=1, kind="stable")
+        for row, count in enumerate(batch_counts):
             bought += [(start + row, int(item), float(liking[row, item])) for item in order[row, :count]]
     return bought
 
 
 def _activity(users: int, reviews: int, most: int, rng: Rng) -> Ints:
-    """How many items each user buys: few users very many, most of them hardly more than the least."""
+    """Number of items that each user buys: heavy-tailed, with most users near the minimum."""
     counts = np.full(users, LEAST_PER_USER)
     weights = rng.lognormal(0, ACTIVITY_SPREAD, size=users)
     while (left := reviews - counts.sum()) > 0:
@@ -175,7 +175,7 @@ def _activity(users: int, reviews: int, most: int, rng: Rng) -> Ints:
 
 
 def _liking(traits: Ints, users: int, rng: Rng) -> Floats:
-    """How much each user likes each item, users x items: the sum over traits of one or two favourites."""
+    """Preference scores, [users, items]: the sum over traits of one or two favourites."""
     total = np.zeros((users, len(traits)))
     for trait, (levels, strength, has_second) in enumerate(zip(TRAITS, STRENGTHS, HAS_SECOND, strict=True)):
         taste = rng.normal(0, 0.2, size=(users, len(levels)))
@@ -222,7 +222,7 @@ def _opinion(overall: float, words: dict[str, str], rng: Rng) -> Row:
 
 
 def _bad_lines(good: list[Row], rng: Rng) -> dict[str, list[str]]:
-    """Extra lines by what is wrong with them, about 0.2 % of the good rows each."""
+    """Additional invalid lines by kind of fault, each about 0.2 % of the valid rows."""
     count = max(1, len(good) // 500)
     picked = [[good[row] for row in rows] for rows in rng.permutation(len(good))[: 5 * count].reshape(5, count)]
     whole = [json.dumps(row) for row in picked[0]]
@@ -246,7 +246,7 @@ def _changed_mind(row: Row, rng: Rng) -> Row:
 
 
 def _meta_rows(shop: Shop, rng: Rng) -> tuple[list[Row], int]:
-    """The metadata and how many of its rows are there twice."""
+    """Metadata rows, and the number of duplicated ones."""
     rows = [_meta_row(shop, item, rng) for item in range(len(shop.asins))]
     doubled = rng.permutation(len(rows))[: max(1, len(rows) // 100)]
     return rows + [rows[row] for row in doubled], len(doubled)
@@ -282,7 +282,7 @@ def _meta_text(words: dict[str, str], fault: str, rng: Rng) -> Row:
 
 
 def _shown(sentence: str, words: dict[str, str], rng: Rng) -> str:
-    """The sentence about the item, each word of it replaced by one that means the same."""
+    """Fill a sentence with synonyms of the item's words."""
     return _filled(sentence, {name: _pick(WORDS.get(word, (word,)), rng) for name, word in words.items()})
 
 
@@ -310,7 +310,7 @@ def _write_photos(folder: Path, shop: Shop, rng: Rng) -> dict[str, int]:
 
 
 def _spoilt(photo: bytes, fault: str) -> bytes:
-    """The photo as a broken download leaves it, or as it is."""
+    """The photo as a failed download leaves it, or unchanged."""
     if fault == "truncated":
         return photo[: len(photo) * 6 // 10]
     if fault == "html":

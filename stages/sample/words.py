@@ -1,4 +1,4 @@
-"""The words of the invented shop: what things are called, and what is said of them."""
+"""Vocabulary of the synthetic shop: names, descriptions and opinions of items."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "wavy": ("wavy", "rippled", "wave-print"),
     "starry": ("starry", "star-print", "star-spangled"),
 }
-# By the style that the brand leans to.
+# By the brands' typical style.
 BRANDS = {
     "plain": ("Quorrand", "Ixolm"),
     "striped": ("Tavelby", "Oskelund"),
@@ -67,7 +67,7 @@ OPINIONS = (
 )
 REMARKS = ("The {colour} is as shown.", "Nice {style} {kind}.", "A {kind} is a {kind}.", "Arrived on time.", "")
 NAMES = ("Mara", "Theo", "Ines", "Jonah", "Priya", "Lars", "Noor", "Callum", "Yuki", "Dina", "Amazon Customer")
-# A record with nothing in it: the edition's fields in the edition's order, which a union of dictionaries keeps.
+# Empty records: the edition's fields in the edition's order, which a union of dictionaries keeps.
 EMPTY_REVIEW: dict[str, Any] = {
     **{"overall": 0.0, "verified": False, "reviewTime": "", "reviewerID": "", "asin": "", "reviewerName": ""},
     **{"reviewText": "", "summary": "", "unixReviewTime": 0},

@@ -81,7 +81,7 @@ def test_a_table_takes_a_hundred_characters_in_a_log_file(capsys: pytest.Capture
 def test_an_encoder_is_shown_in_five_lines(capsys: pytest.CaptureFixture[str]) -> None:
     show_encoder(CATALOGUE["minilm_tokens"], own=False)
     first, *lines = capsys.readouterr().out.splitlines()
-    assert first == "minilm_tokens: 384, a vector a token"
+    assert first == "minilm_tokens: 384, one vector per token"
     assert [line.split()[0] for line in lines] == ["output", "input", "pretrained", "licence"]
     assert lines[2] == "  pretrained sentence-transformers/all-MiniLM-L6-v2"
 

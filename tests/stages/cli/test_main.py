@@ -219,7 +219,7 @@ def test_too_many_rejects_give_one_line_and_their_table(project: Path) -> None:
     (TOYS.raw / "reviews.json").write_text('{"overall": 1, "reviewerID": "A"}\n' * 10)
     assert failure(4, "ingest") == (
         "10 of 34 reviews rejected (10 no item id), more than ingest.max_reject_fraction allows (0.05); see "
-        "data/interim/toys/rejects.parquet, mend the input or raise the limit"
+        "data/interim/toys/rejects.parquet, fix the input or raise the limit"
     )
     assert TOYS.rejects.exists()
 
@@ -346,12 +346,12 @@ def test_encoders_are_listed_and_those_of_the_parameters_too(project: Path) -> N
     own = "dino: {library: timm, model: vit_small_patch14_dinov2.lvd142m, form: patches}"
     listed = [line for line in mmprep("encoders").stdout.splitlines() if not line.startswith(" ")]
     assert [line.split(":")[0] for line in listed] == list(CATALOGUE)
-    assert listed[0] == "vgg16: 4096, a vector a photo"
+    assert listed[0] == "vgg16: 4096, one vector per photo"
     (project / "other.yaml").write_text(f"{PARAMS}encoders:\n  vgg16: {{weights: random:0}}\n  {own}\n")
     shown = mmprep("encoders", "--params", "other.yaml").stdout.splitlines()
     assert [line for line in shown if not line.startswith(" ")] == [
         *listed,
-        "dino (params.yaml): dimension of the model, a vector a patch",
+        "dino (params.yaml): dimension of the model, one vector per patch",
     ]
     assert "  pretrained vit_small_patch14_dinov2.lvd142m" in shown
 
@@ -412,7 +412,7 @@ def test_verify_lists_every_artefact_and_fails_if_one_is_not_ok(project: Path) -
     TOYS.rejects.write_bytes(b"")
     result = mmprep("verify")
     assert result.exit_code == 4
-    assert result.stderr == f"error: 2 of {len(lines)} artefacts are not ok\n"
+    assert result.stderr == f"error: 2 of {len(lines)} artefacts are stale or damaged\n"
     at = result.stdout.splitlines().index(f"stale    {TOYS.interactions}")
     assert result.stdout.splitlines()[at + 1] == f"         made of another {TOYS.core}; run `mmprep split`"
     assert f"damaged  {TOYS.rejects}" in result.stdout

@@ -354,7 +354,7 @@ def test_an_encoder_that_is_known_takes_no_other_library(tmp_path: Path) -> None
         ({"train__collaborative": ["bpr", "bpr"]}, "train: found 'bpr' twice, expected each once"),
         (
             {"extract__encoders": [*BOTH, "minilm_tokens"], "graphs__encoders": ["minilm_tokens"]},
-            "graphs.encoders: found 'minilm_tokens', which gives tokens; expected an encoder of one vector an item",
+            "graphs.encoders: found 'minilm_tokens', which gives tokens; expected an encoder of one vector per item",
         ),
         (
             {
@@ -362,15 +362,15 @@ def test_an_encoder_that_is_known_takes_no_other_library(tmp_path: Path) -> None
                 "encoders__mine": TIMM | {"form": "patches"},
                 "graphs__encoders": ["mine"],
             },
-            "graphs.encoders: found 'mine', which gives patches; expected an encoder of one vector an item",
+            "graphs.encoders: found 'mine', which gives patches; expected an encoder of one vector per item",
         ),
         (
             {"extract__encoders": [*BOTH, "vit_b16_patches"], "train__image": "vit_b16_patches"},
-            "train.image: found 'vit_b16_patches', which gives patches; expected an encoder of one vector an item",
+            "train.image: found 'vit_b16_patches', which gives patches; expected an encoder of one vector per item",
         ),
         (
             {"extract__encoders": [*BOTH, "minilm_tokens"], "train__text": "minilm_tokens"},
-            "train.text: found 'minilm_tokens', which gives tokens; expected an encoder of one vector an item",
+            "train.text: found 'minilm_tokens', which gives tokens; expected an encoder of one vector per item",
         ),
         (
             {"extract__encoders": [*BOTH, "mine"], "encoders__mine": SENTENCE, "train__image": "mine"},
@@ -391,7 +391,7 @@ def test_an_encoder_that_is_known_takes_no_other_library(tmp_path: Path) -> None
         ),
         (
             TOKENS | {"train__text_tokens": "minilm"},
-            "train.text_tokens: found 'minilm', which gives one vector an item; "
+            "train.text_tokens: found 'minilm', which gives one vector per item; "
             "expected an encoder of patches or tokens",
         ),
         (

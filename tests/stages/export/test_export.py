@@ -366,7 +366,7 @@ def test_a_file_of_anybodys_in_an_export_keeps_it_from_being_replaced(toy: Layou
     export.run("ducho", toy, tmp_path / "out", "vgg16")
     (tmp_path / "out" / place).parent.mkdir(exist_ok=True)
     (tmp_path / "out" / place).write_bytes(b"mine")
-    with pytest.raises(DataError, match=rf"found 1 files that mmprep did not write, {place} for one; move them away"):
+    with pytest.raises(DataError, match=rf"found 1 files that mmprep did not write, such as {place}; move them away"):
         export.run("ducho", toy, tmp_path / "out", "vgg16")
     assert (tmp_path / "out" / place).read_bytes() == b"mine"
 

@@ -126,7 +126,7 @@ def test_numbers_too_large_for_f16_name_the_item(layout: Layout) -> None:
 
 def test_features_of_another_dataset_are_refused(layout: Layout) -> None:
     path = write_mmrec(layout, [7, 8], vectors_of([7, 8]))
-    with pytest.raises(DataError, match="has none of the 6 items; it is of another dataset, or under other ids"):
+    with pytest.raises(DataError, match="has none of the 6 items; it belongs to another dataset or uses other ids"):
         extract(layout, path)
     write_items(layout, [])
     with pytest.raises(DataError, match="has none of the 0 items"):
@@ -146,7 +146,7 @@ def test_a_path_out_of_the_raw_folder_is_refused(layout: Layout, path: str) -> N
 def test_a_file_that_is_not_there_and_a_reduction_are_refused(layout: Layout) -> None:
     with pytest.raises(MissingInputError, match="no such file or folder of features"):
         extract(layout, "image_feat.npy")
-    with pytest.raises(ParamsError, match=r"encoders\.theirs\.reduce: features of others are kept as they are"):
+    with pytest.raises(ParamsError, match=r"encoders\.theirs\.reduce: external features are kept as they are"):
         extract(layout, write_mmrec(layout, [0], vectors_of([0])), reduce="pca:2")
 
 

@@ -453,7 +453,7 @@ def test_too_many_bad_reviews_fail_with_counts_by_reason_and_a_table_of_them(tmp
         run(IngestParams(max_reject_fraction=0.05), layout)
     assert str(caught.value) == (
         "3 of 30 reviews rejected (2 broken JSON, 1 no item id), more than ingest.max_reject_fraction allows (0.05); "
-        f"see {layout.rejects}, mend the input or raise the limit"
+        f"see {layout.rejects}, fix the input or raise the limit"
     )
     assert [row[1] for row in rejects_of(layout)] == [1, 2, 3]
     assert not layout.raw_interactions.exists()
@@ -551,7 +551,7 @@ def test_a_cut_off_file_is_warned_of_and_counted(tmp_path: Path, caplog: pytest.
     assert run(LENIENT, layout)["cut_off_files"] == 1
     assert [record.message for record in caplog.records] == [
         f"{layout.raw}/cut.json.gz: breaks off in line 4 (Compressed file ended before the end-of-stream marker was "
-        "reached); the lines before it are taken, and how many there should be is not known; fetch the file again"
+        "reached); the lines before it are kept, and the number of lost lines is not known; fetch the file again"
     ]
 
 

@@ -206,7 +206,7 @@ def test_an_earlier_sample_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     write_sample(folder, seed=1, users=10, items=20, reviews=60)
     assert len(pairs(folder)) == 60
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(DataError, match="holds something that is no sample"):
+    with pytest.raises(DataError, match="holds files other than a sample"):
         write_sample(folder, users=10, items=20, reviews=50)
     assert (folder / "notes.txt").read_text() == "mine"
 
