@@ -22,6 +22,8 @@ rows:
   - {label: BPR, recommender: bpr, curves: {tiny: {recall@20: [0.5]}}}
   - {label: LightGCN, recommender: lightgcn}
 """
+# tests/stages/experiments/ has each part of it with a DVC that runs nothing.
+pytestmark = pytest.mark.long
 COMMAND = ("mmprep", "experiment", "toys.yaml", "--dataset", "tiny")
 
 
