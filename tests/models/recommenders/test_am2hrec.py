@@ -328,8 +328,8 @@ def test_defaults_are_the_preset_paper() -> None:
 
 def test_only_the_nodes_of_the_batch_are_fused(monkeypatch: pytest.MonkeyPatch) -> None:
     recommender, sizes = made(features("image", "text")), []
-    fused: Callable[[Tensor, Tensor], Tensor] = recommender.fused
-    monkeypatch.setattr(recommender, "fused", lambda v, b: (sizes.append((len(v), len(b))), fused(v, b))[1])
+    fused: Callable[[Tensor, Tensor], Tensor] = recommender.fuse
+    monkeypatch.setattr(recommender, "fuse", lambda v, b: (sizes.append((len(v), len(b))), fused(v, b))[1])
     recommender.losses(*BATCH)
     assert sizes == [(3 + 4, 3 + 4)]
 

@@ -480,7 +480,7 @@ def test_damage_in_a_cache_that_may_only_be_read_is_not_served(
         copy = Path(temporary) / bad
         copy.write_bytes((folder(read_only) / bad).read_bytes())
         flip(copy, 300)
-        monkeypatch.setattr(LocalStore, "fetch", lambda place, name: copy if name == bad else right(place, name))
+        monkeypatch.setattr(LocalStore, "local_copy", lambda place, name: copy if name == bad else right(place, name))
         with open_cache(read_only) as cache, pytest.raises(LostRows) as lost:
             list(cache.gather(keys(range(10))))
         assert len(lost.value.keys) == 5
@@ -549,7 +549,7 @@ def test_a_compaction_killed_before_it_tidies_up_loses_nothing(tmp_path: Path, m
     def killed(*_: object) -> None:
         raise KilledError
 
-    for method in ("put", "delete"):
+    for method in ("upload", "delete"):
         with monkeypatch.context() as patch, open_cache(tmp_path) as cache:
             patch.setattr(LocalStore, method, killed)
             with pytest.raises(KilledError):

@@ -339,7 +339,7 @@ def test_numbers_that_are_not_finite_name_their_item(
     patches[1][2, 5] = number
     with monkeypatch.context() as patch:
         # mmprep itself writes none.
-        patch.setattr(VectorBatch, "stored", lambda self, _stored_as, _names: self)
+        patch.setattr(VectorBatch, "cast_checked", lambda self, _stored_as, _names: self)
         write_patches(layout, patches, [0, 2, 4], "f32")
     assert refused(layout) == (
         f"{layout.features('patches')}: found NaN or infinite numbers for item 2, expected finite ones; "

@@ -247,7 +247,7 @@ def test_where_missing_items_are_dropped_only_an_export_without_rows_for_them_is
 ) -> None:
     write_vectors(toy, "vgg16", photo_vectors(), missing="error")
     for target in ("mmrec", "numpy"):
-        with pytest.raises(DataError, match=r"2 of 60 items have no vector, and extract\.missing is drop"):
+        with pytest.raises(DataError, match=r"2 of 60 items have no vector, and extract\.missing is error"):
             export.run(target, toy, tmp_path / "out", "vgg16")
     assert export.run("ducho", toy, tmp_path / "out", "vgg16")["image_left_out"] == 2
 

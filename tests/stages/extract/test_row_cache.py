@@ -251,7 +251,7 @@ def test_a_cache_that_may_not_be_written_says_so_but_serves(layout: Layout, monk
     def refuse(self: LocalStore, *_: object) -> None:
         raise StoreError(f"{self}: cannot be written (Read-only file system)")
 
-    for name in ("write", "scratch", "put", "move", "delete"):
+    for name in ("write", "scratch", "upload", "move", "delete"):
         monkeypatch.setattr(LocalStore, name, refuse)
     assert cost(layout, "vgg16", PHOTOS) == 0
     assert digests(layout, "vgg16") == before

@@ -378,7 +378,7 @@ def test_a_damaged_graph_names_the_command_that_makes_it(layout: Layout, file: s
 @pytest.mark.parametrize("kind", ["knn", "intra_item", "consistent"])
 def test_damaged_metrics_name_the_command_that_makes_them(layout: Layout, kind: str) -> None:
     layout.metrics(f"graph-{kind}-of-it").write_text("nothing")
-    what = f"{kind}-of-it" if kind == "consistent" else f"{kind}/of-it"
+    what = kind if kind == "consistent" else f"{kind}/of-it"
     assert only(layout).what.endswith(f"run `mmprep graph --graph {what}`")
 
 
