@@ -58,7 +58,7 @@ bench: install ## run every benchmark with its defaults, each against its refere
 
 constraints: install ## write constraints.txt from the installed versions
 	echo '# The exact versions that the tests run with; pip install -c constraints.txt. Made by `make constraints`.' > constraints.txt.new
-	python -m pip freeze --exclude-editable >> constraints.txt.new
+	python -m pip freeze --all --exclude-editable | grep -v '^pip==' >> constraints.txt.new
 	mv constraints.txt.new constraints.txt
 
 clean: ## remove outputs of stages and tools, but not the raw data and .venv
