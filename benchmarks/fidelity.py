@@ -1,6 +1,6 @@
 """Recommenders on a real split of Amazon Baby, against the numbers that papers publish for such splits.
 
-    python benchmarks/fidelity.py --split ../shared/data/baby_2014_split --work ../fidelity
+    python benchmarks/fidelity.py --split ../baby_2014_split --work ../fidelity
 
 The split is the published one of LATTICE's script (train.json, val.json, test.json); the papers' own are other random
 splits of the same reviews, whose results differ by a few per cent. Settings are chosen by validation Recall@20 with one
