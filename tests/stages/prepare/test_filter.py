@@ -359,7 +359,7 @@ RULES = st.builds(
 SOME = st.frozensets(FEW_IDS, min_size=2)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=ROWS, rules=RULES, photos=SOME, untitled=st.frozensets(FEW_IDS, max_size=3))
 def test_what_is_kept_is_the_largest_set_that_meets_all_rules(
     rows: list[Row], rules: Rules, photos: frozenset[str], untitled: frozenset[str]
