@@ -463,8 +463,9 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_photo_run_that_is_ended_goes_on_where_it_was(tmp_path: Path, layout: Layout, how: signal.Signals) -> None:
     (tmp_path / "params.yaml").write_text("dataset: toys\ndownload: {connections: 3, max_failed_fraction: 1}\n")
-    pages = {f"/B{n:02}": Page(NOISE, delay=0.006 * n) for n in range(0, 40, 2)}
-    pages |= {f"/B{n:02}": Page(b"", 404, delay=0.006 * n) for n in range(1, 40, 2)}
+    # So many that the run has seconds to go when the signal comes, also from a busy machine.
+    pages = {f"/B{n:02}": Page(NOISE, delay=min(0.006 * n, 0.12)) for n in range(0, 100, 2)}
+    pages |= {f"/B{n:02}": Page(b"", 404, delay=min(0.006 * n, 0.12)) for n in range(1, 100, 2)}
     with serve(pages) as site:
         write_raw_items(layout, {path[1:]: site.url(path) for path in pages})
         with start(tmp_path, "--photos") as process:
@@ -484,9 +485,9 @@ def test_a_photo_run_that_is_ended_goes_on_where_it_was(tmp_path: Path, layout: 
         assert set(again) == set(pages)
         assert {path for path in whole if again[path] > 1} == set(), "fetched twice"
         assert sum((again - Counter(set(pages))).values()) <= 3, "only what was under way is asked for twice"
-    assert len(images(layout)) == 20
+    assert len(images(layout)) == 50
     assert Counter(statuses(layout).values()) == {
-        "http error": 20,
+        "http error": 50,
         "already there": len(whole),
-        "fetched": 20 - len(whole),
+        "fetched": 50 - len(whole),
     }
