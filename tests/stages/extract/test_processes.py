@@ -58,7 +58,7 @@ def rows_in(cache: Path) -> int:
     return sum(each.rows for each in stats(cache_place({"MMPREP_CACHE": str(cache)})))
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [20])
 @pytest.mark.parametrize("name", list(KINDS))
 def test_a_run_that_is_killed_again_and_again_gives_what_an_undisturbed_one_gives(
     layout: Layout, tmp_path: Path, processes: ForkServerContext, name: str, kills: int
