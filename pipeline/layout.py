@@ -72,6 +72,11 @@ class Layout:
         return self.root / "interim" / self.dataset / ".downloads.jsonl"
 
     @property
+    def parameters(self) -> Path:
+        """Effective parameters of the dataset's stages."""
+        return self.root / "parameters" / f"{self.dataset}.json"
+
+    @property
     def core(self) -> Path:
         """Table KCORE: the interactions of the k-core under dense indices, before the split."""
         return self.root / "interim" / self.dataset / "core.parquet"

@@ -1,8 +1,10 @@
 """Typed, frozen parameters, read from params.yaml."""
 
 import json
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from inspect import cleandoc
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -26,6 +28,17 @@ class Params(BaseModel):
 
     renamed: ClassVar[Mapping[str, str]] = {}
     """New name of each key that was renamed since an earlier version."""
+
+
+def documentation(kind: type[Params]) -> dict[str, str]:
+    """What each field of a section means, from section `Attributes` of the docstrings of its class and its bases."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        lines = (cleandoc(base.__doc__ or "") if issubclass(base, Params) else "").partition("Attributes:\n")[2]
+        for entry in re.split(r"\n(?= {4}\S)", lines.partition("\n\n")[0]):
+            name, _, text = entry.strip().partition(": ")
+            found[name] = " ".join(text.split())
+    return {name: found.get(name, "") for name in kind.model_fields}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

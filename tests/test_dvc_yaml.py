@@ -1,6 +1,7 @@
 """dvc.yaml against the code: every stage lists the modules that it imports and the keys that it reads."""
 
 import re
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 import pytest
 from imports import FLOORS, ROOT
 from ruamel.yaml import YAML
+
+from mmprep.stages.config.effective import effective
+from mmprep.stages.config.load import load as load_parameters
 
 
 def load(name: str) -> dict[str, Any]:
@@ -23,8 +27,8 @@ PARAMS = load("params.yaml")
 EXAMPLES = {"graphs.intra_item.encoders": ["minilm_tokens"], "train.token_based": ["mdr_chca"]}
 
 
-def look_up(key: str) -> Any:  # noqa: ANN401 - whatever the file holds
-    value: Any = PARAMS
+def look_up(key: str, values: dict[str, Any] = PARAMS) -> Any:  # noqa: ANN401 - whatever the file holds
+    value: Any = values
     for part in key.split("."):
         value = value[part]
     return value
@@ -67,24 +71,45 @@ def test_digests_are_taken_again_when_any_source_changes() -> None:
     assert DVC["code"]["outs"] == ["data/code"]
 
 
+EFFECTIVE = effective(load_parameters(ROOT / "params.yaml"))
+
+
+def keys_read(stage: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The keys that a stage lists, and the content of the file in which it looks for them."""
+    for entry in stage.get("params", []):
+        if isinstance(entry, str):
+            yield entry, PARAMS
+        else:
+            assert entry.keys() == {"data/parameters/${dataset}.json"}
+            for keys in entry.values():
+                yield from ((key, EFFECTIVE) for key in keys)
+
+
 @pytest.mark.parametrize("name", DVC)
 def test_stage_says_what_it_does_and_reads_keys_that_exist(name: str) -> None:
     stage = DVC[name]
     assert stage["desc"]
     for item in items(stage):
-        for key in stage.get("params", []):
-            look_up(fill(key, item))
+        for key, values in keys_read(stage):
+            look_up(fill(key, item), values)
+
+
+def test_stages_read_the_effective_parameters_and_only_their_writer_and_that_of_digests_the_file_itself() -> None:
+    readers = {name for name, stage in DVC.items() for _, values in keys_read(stage) if values is PARAMS}
+    assert readers == {"code", "parameters"}
+    assert set(DVC["parameters"]["params"]) == PARAMS.keys() - {"dataset", "download", "search"}
 
 
 def test_every_section_of_params_is_read_by_a_stage() -> None:
-    read = {key.split(".")[0] for stage in DVC.values() for key in stage.get("params", [])}
+    read = {key.split(".")[0] for stage in DVC.values() for key, values in keys_read(stage) if values is EFFECTIVE}
     # `dataset` is in every path; `extract.encoders` and the lists of recommenders make the matrices. `download` is no
     # stage: it changes data/raw, which the stages take as given. Nor is `search`: it trains beside the stages.
-    assert PARAMS.keys() - read == {"dataset", "download", "search"}
+    assert EFFECTIVE.keys() - read == {"dataset"}
+    assert PARAMS.keys() - read == {"dataset", "download", "search", "overlays"}
 
 
 def test_every_key_of_params_has_a_comment() -> None:
-    lines = (ROOT / "params.yaml").read_text().splitlines()
+    lines = (ROOT / "params.yaml").read_text().partition("\noverlays:\n")[0].splitlines()
     explained: set[str] = set()
     for before, line in zip(["", *lines], lines, strict=False):
         key = re.match(r"( *)([a-z_0-9]+):", line)
@@ -92,8 +117,8 @@ def test_every_key_of_params_has_a_comment() -> None:
             explained.add(key[2])
     every = {key[1] for line in lines if (key := re.match(r" *([a-z_0-9]+):", line))}
     sections = {"noise", "download", "ingest", "filter", "split", "extract", "graphs", "train", "evaluate", "search"}
-    names = {*PARAMS["encoders"], *PARAMS["recommenders"]}
-    same_line_block = {"text", "hyperedges"}  # share the comment of the line above
+    names = {*PARAMS["encoders"], *PARAMS["search"]}
+    same_line_block = {"text"}  # shares the comment of the line above
     assert every - explained - sections - names - same_line_block == {"sha256"}  # explained above `encoders`
 
 

@@ -1,5 +1,6 @@
 """Terminal output of the command line: tables, metrics, lists and progress bars."""
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from mmprep.models.encoders.catalogue import EncoderDescription
     from mmprep.models.recommenders.catalogue import RecommenderDescription
     from mmprep.pipeline.progress import Advance
+    from mmprep.stages.config.recommender_settings import RecommenderSettings
     from mmprep.stages.experiments.experiment import ExperimentReport
     from mmprep.stages.experiments.spec import ExperimentSpec
     from mmprep.stages.experiments.table import TableRow
@@ -63,6 +65,17 @@ def show_encoder(row: "EncoderDescription", *, own: bool) -> None:
         {"output": row.output, "input": row.input, "pretrained": row.published_weights, "licence": row.licence},
         width=10,
     )
+
+
+def warn_conflicts(settings: "RecommenderSettings") -> None:
+    """Warn of written keys that disagree with the preset beside them."""
+    for conflict in settings.conflicts:
+        click.echo(click.style("warning: ", fg="yellow") + conflict, err=True)
+
+
+def changed_keys(settings: "RecommenderSettings") -> str:
+    """A recommender's parameters that differ from its class's defaults, in one line."""
+    return "; ".join(map(str, settings.changes)) or "defaults"
 
 
 def show_cached(row: "FolderStats") -> None:
@@ -144,6 +157,24 @@ def show_recommender(row: "RecommenderDescription") -> None:
         **({"presets": ", ".join(kind.presets)} if kind.presets else {}),
     }
     show(row.name, values, width=10)
+
+
+def show_recommender_keys(row: "RecommenderDescription") -> None:
+    """Print a recommender's inputs, what each of its parameters means, and what each preset changes."""
+    from rich.markup import escape
+
+    from mmprep.pipeline.params import documentation
+
+    kind = row.load().params_type
+    show(row.name, {"paper": row.paper, "reads": ", ".join([row.reads, *row.graphs])}, width=10)
+    table = new_table("key", "default", "meaning", title=f"recommenders.{row.name}")
+    defaults, meanings = kind().model_dump(mode="json"), documentation(kind)
+    for key, value in defaults.items():
+        table.add_row(key, escape(json.dumps(value)), escape(meanings[key]))
+    print_table(table)
+    for name, values in kind.presets.items():
+        changes = [f"{key}: {json.dumps(value)}" for key, value in values.items() if value != defaults[key]]
+        click.echo(f"preset {name}: {', '.join(changes) or 'the defaults'}")
 
 
 def show_experiment_file(name: str, file: "ExperimentSpec") -> None:

@@ -56,10 +56,23 @@ def require_current_code(root: Path, key: str, params: "Parameters") -> None:
         require_current(root, key, params)
 
 
-def prepare(root: Path, file: Path | None, dataset: str | None) -> tuple["Parameters", "Layout"]:
-    """Load the validated parameters and the dataset's paths."""
+def prepare(
+    root: Path, file: Path | None, dataset: str | None, *, recorded: bool = True
+) -> tuple["Parameters", "Layout"]:
+    """Load the validated parameters and the dataset's paths.
+
+    Args:
+        root: the data folder.
+        file: the parameter file; None for params.yaml.
+        dataset: the dataset; None for the file's.
+        recorded: whether a command that DVC runs gets the parameters that stage `parameters` has written, on which
+            its own stage depends.
+    """
     from mmprep.pipeline.layout import Layout
     from mmprep.stages.config.load import DEFAULT_FILE, load
 
-    params = load(file or DEFAULT_FILE).with_dataset(dataset)
-    return params, Layout(root, params.dataset)
+    params = load(file or DEFAULT_FILE, dataset)
+    layout = Layout(root, params.dataset)
+    if recorded and "DVC_STAGE" in os.environ and file is None and layout.parameters.is_file():
+        params = load(layout.parameters, params.dataset)
+    return params, layout

@@ -10,7 +10,7 @@ import click
 
 from mmprep.pipeline.errors import ParamsError
 from mmprep.stages.cli.cache import cache_
-from mmprep.stages.cli.console import bar, show, show_doubts, timed
+from mmprep.stages.cli.console import bar, changed_keys, show, show_doubts, timed, warn_conflicts
 from mmprep.stages.cli.experiment import experiment, experiments
 from mmprep.stages.cli.group import Commands, prepare, require_current_code, stage_options
 from mmprep.stages.cli.views import encoders, graphs, inspect, neighbors, recommend, recommenders, report, tsne, verify
@@ -227,18 +227,22 @@ def train(root: Path, file: Path | None, dataset: str | None, recommender: str |
     """
     params, layout = prepare(root, file, dataset)
     section = params.sections.train
-    checked = {name: params.recommender(name) for name in ([recommender] if recommender else section.recommenders)}
+    names = [recommender] if recommender else section.recommenders
+    settings = {name: params.recommender_settings(name) for name in names}
     from mmprep.models.recommenders.catalogue import CATALOGUE
     from mmprep.stages.config.dvc_deps import require_listed
     from mmprep.stages.training import seeds as several_seeds
     from mmprep.stages.training import train as stage
 
-    if any(CATALOGUE[name].multimodal for name in checked):
+    if any(CATALOGUE[name].multimodal for name in names):
         require_listed(section.audio, layout, os.environ)
     chosen = several_seeds.parse_seeds(seeds, section.seed) if seeds is not None else None
-    for name, own in checked.items():
+    for name, setting in settings.items():
+        own = setting.params
+        warn_conflicts(setting)
         require_current_code(root, f"train/{name}", params)
         with timed(f"train {name}") as done:
+            done({"parameters": changed_keys(setting)})
             if chosen is None:
                 done(stage.run(name, section, own, layout, bar))
             else:
@@ -355,11 +359,33 @@ def code(root: Path, file: Path | None, dataset: str | None) -> None:
 
     Example: mmprep code
     """
-    params, _ = prepare(root, file, dataset)
+    params, _ = prepare(root, file, dataset, recorded=False)
     from mmprep.stages.config.code_digests import run
 
     with timed("code") as done:
         done(run(root, params))
+
+
+@main.command()
+@stage_options
+def parameters(root: Path, file: Path | None, dataset: str | None) -> None:
+    """Write and show the effective parameters.
+
+    They are params.yaml, with the dataset's overlay, presets and defaults. DVC compares them, so that an edit re-runs
+    only the stages that read the edited key.
+
+    Example: mmprep parameters
+    """
+    params, layout = prepare(root, file, dataset, recorded=False)
+    params.check_recommenders()
+    from mmprep.stages.config.effective import run
+
+    with timed("parameters") as done:
+        done(run(params, layout))
+    settings = {name: params.recommender_settings(name) for name in params.sections.train.recommenders}
+    for setting in settings.values():
+        warn_conflicts(setting)
+    show("recommenders", {name: changed_keys(setting) for name, setting in settings.items()}, width=10)
 
 
 main.add_command(cache_)

@@ -16,6 +16,7 @@ from mmprep.stages.cli.console import (
     show_neighbours,
     show_recommendations,
     show_recommender,
+    show_recommender_keys,
     timed,
 )
 from mmprep.stages.cli.group import prepare, stage_options
@@ -114,13 +115,19 @@ def tsne(root: Path, file: Path | None, dataset: str | None, recommender: str, i
 
 
 @click.command()
-def recommenders() -> None:
-    """List the recommenders of mmprep, with their parameters.
+@click.argument("name", required=False)
+def recommenders(name: str | None) -> None:
+    """List the recommenders, or the parameters of one.
 
-    Example: mmprep recommenders
+    With NAME, show what each of its parameters means and what each of its presets changes.
+
+    Example: mmprep recommenders da_mrs
     """
-    from mmprep.models.recommenders.catalogue import DESCRIPTIONS
+    from mmprep.models.recommenders.catalogue import DESCRIPTIONS, describe
 
+    if name is not None:
+        show_recommender_keys(describe(name, "recommenders"))
+        return
     for row in DESCRIPTIONS:
         show_recommender(row)
 

@@ -27,6 +27,7 @@ from mmprep.stages.training.input_readers import readers
 PACKAGE, FLOORS = "mmprep", ("pipeline", "models", "stages")
 INSTALLED = Path(mmprep.__path__[0])
 STAGES = {
+    "parameters": "mmprep.stages.config.effective",
     "ingest": "mmprep.stages.ingest.ingest",
     "filter": "mmprep.stages.prepare.filter",
     "split": "mmprep.stages.prepare.split",
@@ -66,6 +67,8 @@ def entry_modules(parameters: Parameters) -> dict[str, tuple[str, ...]]:
     Keys are paths below data/code without suffix, such as `ingest` or `train/lightgcn`.
     """
     entries: dict[str, tuple[str, ...]] = {}
+    # Presets lie in the recommenders' classes.
+    entries["parameters"] = (STAGES["parameters"], *(recommender.module for recommender in RECOMMENDERS.values()))
     for stage in ("ingest", "filter", "split", "homophily", "evaluate"):
         entries[stage] = (STAGES[stage],)
     for name in sorted({*ENCODERS, *parameters.encoders}):

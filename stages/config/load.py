@@ -12,35 +12,82 @@ from mmprep.pipeline.params import parse_section, read_yaml
 from mmprep.stages.config.parameters import Parameters, Sections
 
 DEFAULT_FILE = Path("params.yaml")
+# Keys that dvc.yaml takes from params.yaml itself, to list stages and the paths that they read.
+PIPELINE_KEYS = (
+    *("dataset", "overlays", "extract.encoders", "graphs.encoders", "graphs.intra_item.encoders"),
+    *("train.collaborative", "train.multimodal", "train.item_graphs", "train.token_based"),
+    *("train.image", "train.text", "train.audio", "train.patches", "train.text_tokens"),
+)
 
 
-def load(path: Path) -> Parameters:
+def load(path: Path, dataset: str | None = None) -> Parameters:
     """Read and check a parameter file.
 
     Keys of single recommenders are left to `Parameters.recommender`, since their classes import torch.
+
+    Args:
+        path: the file.
+        dataset: the dataset to use in the place of the file's.
 
     Raises:
         MissingInputError: there is no such file.
         ParamsError: one line per mistake.
     """
-    return parse(read_yaml(path), str(path))
+    return parse(read_yaml(path), str(path), dataset)
 
 
-def parse(values: Mapping[str, Any], source: str) -> Parameters:
-    """Validate the contents of a parameter file.
+def parse(values: Mapping[str, Any], source: str, dataset: str | None = None) -> Parameters:
+    """Validate the contents of a parameter file and apply the dataset's overlay.
 
     Args:
         values: the file's sections.
         source: the file's name, for messages.
+        dataset: the dataset to use in the place of the file's.
 
     Raises:
         ParamsError: one line per mistake.
     """
-    sections = parse_section(Sections, values, "", source)
+    written = parse_section(Sections, values, "", source)
+    applied = {name: check_overlay(values, name, overlay, source) for name, overlay in written.overlays.items()}
+    chosen = written.dataset if dataset is None else dataset
+    sections = applied.get(chosen, written)
     encoders = {name: parse_encoder(name, values, source) for name, values in sections.encoders.items()}
-    parameters = Parameters(source, sections.dataset, sections, encoders)
+    layers: tuple[tuple[str, Mapping[str, Any]], ...] = ((source, written.recommenders),)
+    if chosen in applied:
+        layers += ((f"{source}: overlays.{chosen}", written.overlays[chosen].get("recommenders", {})),)
+    parameters = Parameters(source, chosen, sections, encoders, layers)
     check_names(parameters)
     return parameters
+
+
+def check_overlay(values: Mapping[str, Any], name: str, overlay: Mapping[str, Any], source: str) -> Sections:
+    """Apply a dataset's overlay to the file's sections.
+
+    Raises:
+        ParamsError: one line per mistake in the overlay.
+    """
+    place = f"overlays.{name}"
+    for key in PIPELINE_KEYS:
+        if look_up(overlay, key) is not None:
+            raise ParamsError(f"{source}: {place}.{key}: found here, expected outside overlays, as dvc.yaml reads it")
+    return parse_section(Sections, merge(values, overlay), place, source)
+
+
+def look_up(values: Mapping[str, Any], key: str) -> object:
+    """The value of a dotted key; None if it is not written."""
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
+
+def merge(wide: Mapping[str, Any], narrow: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy of nested sections in which the keys of `narrow` go before those of `wide`."""
+    merged = dict(wide)
+    for key, value in narrow.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
 
 
 def overridden(values: Mapping[str, Any], overrides: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """All of params.yaml, parsed once into typed, frozen objects."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -13,7 +13,8 @@ from mmprep.models.training.params import EvaluateParams, TrainParams
 from mmprep.pipeline.download.outcomes import DownloadParams
 from mmprep.pipeline.errors import ParamsError
 from mmprep.pipeline.graphs.params import GraphsParams
-from mmprep.pipeline.params import Params, parse_section, suggestion
+from mmprep.pipeline.params import Params
+from mmprep.stages.config.recommender_settings import Layer, RecommenderSettings, resolve
 from mmprep.stages.ingest.ingest import IngestParams
 from mmprep.stages.prepare.filter import FilterParams
 from mmprep.stages.prepare.noise import NoiseParams
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 
 class Sections(Params):
-    """Sections of params.yaml. Each encoder and recommender has its own, validated by its own class."""
+    """Sections of params.yaml. Each encoder and recommender has its own, validated by its own class.
+
+    Attributes:
+        overlays: for each dataset, sections with the keys in which it differs.
+    """
 
     dataset: str
     download: DownloadParams = DownloadParams()
@@ -39,6 +44,7 @@ class Sections(Params):
     recommenders: dict[str, dict[str, Any]] = Field(default_factory=dict)
     search: dict[str, dict[str, list[Any]]] = Field(default_factory=dict)
     evaluate: EvaluateParams = EvaluateParams()
+    overlays: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,14 +54,16 @@ class Parameters:
     Attributes:
         source: the file's name, for messages.
         dataset: name of a folder under data/raw.
-        sections: the file's sections.
+        sections: the file's sections, with the keys of the dataset's overlay.
         encoders: the parameters of each encoder that the file names.
+        recommender_layers: sections `recommenders` of the file and of the dataset's overlay, each with its place.
     """
 
     source: str
     dataset: str
     sections: Sections
     encoders: Mapping[str, EncoderParams]
+    recommender_layers: tuple[tuple[str, Mapping[str, Mapping[str, Any]]], ...] = field(default=())
 
     def describe_encoder(self, name: str, place: str = "encoder") -> EncoderDescription:
         """Description of an encoder from the catalogue or the file.
@@ -80,19 +88,27 @@ class Parameters:
         return self.encoders.get(name) or parse_encoder(name, {}, self.source)
 
     def recommender(self, name: str) -> "RecommenderParams":
-        """Parameters of a recommender; the defaults if the file does not name it. Imports torch.
+        """Effective parameters of a recommender. Imports torch.
 
         Raises:
             ParamsError: there is no such recommender, or its section is invalid.
         """
+        return self.recommender_settings(name).params
+
+    def recommender_settings(self, name: str, *narrower: Layer) -> RecommenderSettings:
+        """Effective parameters of a recommender with the origin of each. Imports torch.
+
+        Args:
+            name: the recommender.
+            narrower: further layers, which go before the file and its overlay.
+
+        Raises:
+            ParamsError: there is no such recommender, or a layer is invalid.
+        """
         key = f"recommenders.{name}"
         kind = describe_recommender(name, f"{self.source}: {key}").load().params_type
-        values = dict(self.sections.recommenders.get(name, {}))
-        preset = values.pop("preset", None)
-        if preset is not None and (not isinstance(preset, str) or preset not in kind.presets):
-            known = suggestion(str(preset), kind.presets) or " (it has none)"
-            raise ParamsError(f"{self.source}: {key}.preset: found {preset!r}, expected a preset{known}")
-        return parse_section(kind, {**kind.presets.get(preset or "", {}), **values}, key, self.source)
+        written = [Layer(place, section[name]) for place, section in self.recommender_layers if name in section]
+        return resolve(kind, [*written, *narrower], key)
 
     @property
     def pseudo_tokens(self) -> list[str]:
@@ -118,10 +134,6 @@ class Parameters:
         """
         for name in self.sections.recommenders:
             self.recommender(name)
-
-    def with_dataset(self, dataset: str | None) -> "Parameters":
-        """Copy of these parameters for another dataset; unchanged for None."""
-        return self if dataset is None else replace(self, dataset=dataset)
 
     def encoders_of(self, modality: Modality | None) -> list[str]:
         """Encoders in `extract.encoders` of one modality; all of them for None."""

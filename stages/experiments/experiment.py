@@ -79,7 +79,7 @@ def run_at(host: ExperimentHost, request: ExperimentRequest, progress: Progress 
     """Run a file's experiments on a host."""
     path = files.find(request.file)
     file = files.select_rows(files.load(path), request.labels)
-    params = load(DEFAULT_FILE).with_dataset(request.dataset)
+    params = load(DEFAULT_FILE, request.dataset)
     layout = Layout(DATA, params.dataset)
     like = files.match_paper_dataset(file, layout.dataset, request.like)
     first = params.sections.train.seed

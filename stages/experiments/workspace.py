@@ -28,7 +28,7 @@ PLACE = Path(".dvc/tmp/experiments")
 CODE = ("dvc.yaml", "params.yaml", "mmprep", "pipeline", "models", "stages")
 # Below data/: outputs of stages and tools. Everything else is input, and is linked.
 MADE = {
-    *("code", "interim", "processed", "features", "graphs", "runs", "metrics", "seeds", "searches"),
+    *("code", "parameters", "interim", "processed", "features", "graphs", "runs", "metrics", "seeds", "searches"),
     *("denoised", "experiments", "plots"),
 }
 REFS = "refs/exps"

@@ -73,6 +73,58 @@ def test_other_keys_of_the_section_stay_beside_the_preset(tmp_path: Path) -> Non
     assert found == BM3Params(layers=2, dropout=0.2, regularisation=0.1, embedding_size=8)
 
 
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_preset_acts_in_the_shipped_file_and_its_overlay(name: str, preset: str, tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    empty = "\nrecommenders: {}\n"
+    assert text.count(empty) == 1
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(empty, f"\nrecommenders: {{{name}: {{preset: {preset}}}}}\n"))
+    values, defaults = KINDS[name].presets[preset], KINDS[name]().model_dump()
+    for dataset in ("sample", "toys"):
+        before, after = load(ROOT / "params.yaml", dataset).recommender(name), load(path, dataset).recommender(name)
+        fitted = load(path).sections.overlays["sample"]["recommenders"].get(name, {}) if dataset == "sample" else {}
+        assert after.model_dump() == {**before.model_dump(), **values, **fitted}
+    differs = any(defaults[key] != value for key, value in values.items())
+    assert (after != before) == differs
+    assert differs or (name, preset) in DEFAULTS
+
+
+# Presets whose values are the class's defaults: they act in a dataset's overlay or on other keys of a wider place.
+DEFAULTS = {
+    *(("bm3", "baby"), ("lgmrec", "baby"), ("camgr", "paper"), ("am2hrec", "paper"), ("da_mrs", "official")),
+    *(("mdr_chca", "paper"), ("mgnm", "paper")),
+}
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_preset_of_a_narrower_place_goes_before_all_keys_of_a_wider_one(name: str, preset: str, tmp_path: Path) -> None:
+    values = KINDS[name].presets[preset]
+    others = {key: another(KINDS[name], key, value) for key, value in values.items()}
+    file = {"dataset": "toys", "recommenders": {name: others}}
+    file["overlays"] = {"toys": {"recommenders": {name: {"preset": preset}}}}
+    with (tmp_path / "p.yaml").open("w") as stream:
+        YAML(typ="safe", pure=True).dump(file, stream)
+    wide, narrow = load(tmp_path / "p.yaml", "books").recommender(name), load(tmp_path / "p.yaml").recommender(name)
+    assert wide.model_dump() == {**KINDS[name]().model_dump(), **others}
+    assert narrow.model_dump() == {**KINDS[name]().model_dump(), **values}
+    assert wide != narrow
+
+
+def test_written_key_that_disagrees_with_the_preset_beside_it_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("dataset: toys\nrecommenders: {bm3: {preset: elec, dropout: 0.2, layers: 2}}\n")
+    settings = load(path).recommender_settings("bm3")
+    assert settings.conflicts == (
+        f"{path}: recommenders.bm3.dropout: found 0.2 beside preset elec, which sets 0.3; 0.2 is used; remove the key "
+        "to follow the preset",
+    )
+    assert settings.params == BM3Params(layers=2, dropout=0.2)
+
+
 def test_preset_of_nothing_is_none(tmp_path: Path) -> None:
     assert section(tmp_path, "bm3", {"preset": None}) == BM3Params()
 

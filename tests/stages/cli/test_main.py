@@ -137,7 +137,7 @@ def test_each_mistake_in_the_parameters_has_a_line(in_folder: Path) -> None:
     assert result.stderr.splitlines() == [
         "error: params.yaml: filter.k_core: found 0, expected greater than or equal to 1",
         "error: params.yaml: spilt: no such key; did you mean split? (allowed: dataset, download, ingest, filter, "
-        "split, noise, extract, encoders, graphs, train, recommenders, search, evaluate)",
+        "split, noise, extract, encoders, graphs, train, recommenders, search, evaluate, overlays)",
     ]
 
 
@@ -549,6 +549,7 @@ def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
         "export",
         "verify",
         "code",
+        "parameters",
         "cache",
         "inspect",
     ]

@@ -68,7 +68,8 @@ def test_what_is_loaded_by_name_is_in_no_other_closure(tree: SourceTree) -> None
         "graph/intra_item"
     }
     assert {key for key, modules in code.items() if "mmprep.models.recommenders.freedom" in modules} == {
-        "train/freedom"
+        "parameters",  # expands the presets of all recommenders
+        "train/freedom",
     }
     assert "mmprep.models.encoders.networks.torchvision" not in code["extract/minilm"]
     assert "mmprep.stages.training.read_tokens" not in code["train/freedom"]
@@ -147,7 +148,7 @@ def stages_of(key: str) -> set[str]:
     }
     graphs["graph/knn"] = {f"graph@{name}" for name in PARAMETERS.sections.graphs.encoders}
     evaluated = {f"{stage.replace('train', 'evaluate')}@{name}" for stage, names in groups.items() for name in names}
-    plain = {name: {name} for name in ("ingest", "filter", "split", "homophily")}
+    plain = {name: {name} for name in ("parameters", "ingest", "filter", "split", "homophily")}
     return {**extracted, **trained, **graphs, **plain, "evaluate": evaluated}.get(key, set())
 
 

@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,13 @@ from ruamel.yaml import YAML
 
 from mmprep.models.encoders.catalogue import CATALOGUE as ENCODERS
 from mmprep.models.encoders.params import ImageEncoderParams, TextEncoderParams
+from mmprep.models.recommenders.bm3 import BM3Params
 from mmprep.models.recommenders.catalogue import CATALOGUE as RECOMMENDERS
 from mmprep.pipeline.errors import MissingInputError, ParamsError
 from mmprep.stages.config.load import load
 from mmprep.stages.config.parameters import Parameters, Sections
 
 SHIPPED = Path(__file__).parents[3] / "params.yaml"
-# For reasons that params.yaml tells.
-FITTED = {"bm3": ("learning_rate", "dropout", "cl_weight"), "camgr": ("learning_rate",), "da_mrs": ("learning_rate",)}
 SECTIONS = ("download", "ingest", "filter", "split", "extract", "graphs", "train", "evaluate")
 OWN = "or one of your own with a library (timm, sentence-transformers, file)"
 ALLOWED_ENCODERS = f"{', '.join(ENCODERS)}), {OWN}"
@@ -87,16 +86,23 @@ def test_the_shipped_file_is_right() -> None:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_the_shipped_values_are_the_defaults(section: str) -> None:
-    found = getattr(load(SHIPPED).sections, section)
-    fitted = {"batch_size"}  # to the size of the sample
-    assert found.model_dump(exclude=fitted) == type(found)().model_dump(exclude=fitted)
+    found = getattr(load(SHIPPED, "toys").sections, section)
+    assert found == type(found)()
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS)
-def test_the_shipped_values_of_a_recommender_are_its_defaults(name: str) -> None:
-    found = load(SHIPPED).recommender(name)
-    searched = {"regularisation", *FITTED.get(name, ())}  # is found anew for each dataset
-    assert found.model_dump(exclude=searched) == type(found)().model_dump(exclude=searched)
+def test_a_recommender_runs_with_its_defaults_but_on_the_sample(name: str) -> None:
+    found = load(SHIPPED, "toys").recommender(name)
+    assert found == type(found)()
+
+
+def test_what_suits_the_sample_lies_in_its_overlay() -> None:
+    params = load(SHIPPED)
+    assert params.sections.train.batch_size == 512
+    changed = {name: params.recommender_settings(name).changes for name in RECOMMENDERS}
+    fitted = shipped()["overlays"]["sample"]["recommenders"]
+    assert {name: {each.key: each.value for each in changes} for name, changes in changed.items() if changes} == fitted
+    assert {each.origin for changes in changed.values() for each in changes} == {f"{SHIPPED}: overlays.sample"}
 
 
 def test_the_shipped_file_names_every_parameter() -> None:
@@ -110,9 +116,7 @@ def test_the_shipped_file_names_every_parameter() -> None:
     for name, section in graphs.items():
         if isinstance(section, dict):
             assert set(values["graphs"][name]) == set(section)
-    for name in RECOMMENDERS:
-        rarer = {"lr_decay", "lr_decay_epochs", "finetune_features"}  # explained above the section
-        assert set(values["recommenders"][name]) == set(load(SHIPPED).recommender(name).model_dump()) - rarer
+    assert values["recommenders"] == {}  # they are documented by `mmprep recommenders NAME`
 
 
 def test_the_encoders_of_the_shipped_file_are_those_that_run() -> None:
@@ -451,9 +455,71 @@ def test_an_unknown_name_is_named(tmp_path: Path, ask: str, kind: str) -> None:
 
 def test_another_dataset_changes_nothing_else(tmp_path: Path) -> None:
     params = load_with(tmp_path, filter__k_core=3)
-    assert params.with_dataset(None) is params
-    other = params.with_dataset("books")
+    other = load(tmp_path / "p.yaml", "books")
     assert (other.dataset, other.sections.filter.k_core, params.dataset) == ("books", 3, "toys")
+    assert replace(other, dataset="toys") == params
+
+
+OVERLAY = {
+    "filter": {"k_core": 2},
+    "graphs": {"knn": {"k": 5}},
+    "encoders": {"minilm": {"template": "mmrec"}},
+    "recommenders": {"bm3": {"preset": "elec", "cl_weight": 1.5}},
+}
+
+
+def test_overlay_of_the_dataset_goes_before_the_file_and_that_of_another_changes_nothing(tmp_path: Path) -> None:
+    written = {"bm3": {"layers": 3, "cl_weight": 0.5, "embedding_size": 8}}
+    changes = {"filter__k_core": 3, "filter__k_core_items": 4, "recommenders": written, "overlays": {"toys": OVERLAY}}
+    params = load_with(tmp_path, **changes)
+    assert (params.sections.filter.k_core, params.sections.filter.k_core_items) == (2, 4)
+    assert (params.sections.graphs.knn.k, params.sections.graphs.knn.weight) == (5, "cosine")
+    assert params.encoder("minilm") == TextEncoderParams(template="mmrec")
+    # The overlay's preset goes before the keys of the file: it is the narrower place.
+    assert params.recommender("bm3") == BM3Params(
+        layers=2, dropout=0.3, regularisation=0.1, cl_weight=1.5, embedding_size=8
+    )
+    assert {
+        each.key: each.origin.removeprefix(f"{tmp_path}/") for each in params.recommender_settings("bm3").changes
+    } == {
+        "embedding_size": "p.yaml",
+        "layers": "p.yaml: overlays.toys, preset elec",
+        "dropout": "p.yaml: overlays.toys, preset elec",
+        "cl_weight": "p.yaml: overlays.toys",
+    }
+    other = load(tmp_path / "p.yaml", "books")
+    assert other.sections.filter.k_core == 3
+    assert other.recommender("bm3") == BM3Params(layers=3, cl_weight=0.5, embedding_size=8)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"filter": {"k_cor": 2}}, "overlays.toys.filter.k_cor: no such key; did you mean k_core? "),
+        ({"filtr": {}}, "overlays.toys.filtr: no such key; did you mean filter? "),
+        ({"train": {"batch_size": 0}}, "overlays.toys.train.batch_size: found 0, expected greater than or equal to 1"),
+        ({"dataset": "x"}, "overlays.toys.dataset: found here, expected outside overlays, as dvc.yaml reads it"),
+        (
+            {"train": {"image": "clip"}},
+            "overlays.toys.train.image: found here, expected outside overlays, as dvc.yaml reads it",
+        ),
+        ({"overlays": {}}, "overlays.toys.overlays: found here, expected outside overlays, as dvc.yaml reads it"),
+    ],
+)
+@pytest.mark.parametrize("dataset", ["toys", "books"])
+def test_mistake_in_an_overlay_is_located_whatever_the_dataset(
+    tmp_path: Path, dataset: str, overlay: dict[str, Any], message: str
+) -> None:
+    assert mistake(tmp_path, dataset=dataset, overlays={"toys": overlay}).startswith(message)
+
+
+def test_mistake_in_a_recommender_of_an_overlay_is_located(tmp_path: Path) -> None:
+    params = load_with(tmp_path, overlays={"toys": {"recommenders": {"bm3": {"dropout": 2}}}})
+    with pytest.raises(ParamsError) as caught:
+        params.recommender("bm3")
+    assert str(caught.value) == (
+        f"{tmp_path}/p.yaml: overlays.toys: recommenders.bm3.dropout: found 2, expected less than 1"
+    )
 
 
 def test_encoders_are_told_by_modality(tmp_path: Path) -> None:
