@@ -243,13 +243,20 @@ def select_rows(file: ExperimentSpec, labels: Sequence[str]) -> ExperimentSpec:
 def match_paper_dataset(file: ExperimentSpec, dataset: str, like: str | None) -> str | None:
     """Match one of our datasets to one of the paper's: the given one, or the only one whose name is a word of ours.
 
+    A file without any dataset accepts those of the paper's other files.
+
     Raises:
-        ParamsError: the paper has no dataset of the given name.
+        ParamsError: the file has no dataset of the given name; the message names the files that have it.
     """
     if like is not None and like not in file.datasets:
-        raise ParamsError(
-            f"like: found {like!r}, expected a dataset of the paper{suggestion(like, list(file.datasets))}"
-        )
+        others = {name: load(find(name)) for name in names()}
+        same_paper = {name: other for name, other in others.items() if other.paper == file.paper}
+        known = file.datasets or tuple(dict.fromkeys(chain(*(other.datasets for other in same_paper.values()))))
+        if like not in known:
+            having = [[name for name, other in each.items() if like in other.datasets] for each in (same_paper, others)]
+            elsewhere = f"; files with {like}: {', '.join(having[0] or having[1])}" if having[1] else ""
+            expected = f"expected a dataset of the paper{suggestion(like, list(known))}"
+            raise ParamsError(f"like: found {like!r}, {expected}{elsewhere}")
     words = re.split(r"[^a-z0-9]+", dataset.lower())
     matches = [name for name in file.datasets if name in words]
     return like or (matches[0] if len(matches) == 1 else None)

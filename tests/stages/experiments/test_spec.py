@@ -142,6 +142,25 @@ def test_rows_are_chosen_by_label(tmp_path: Path) -> None:
         match_paper_dataset(file, "toys", "tiktok")
 
 
+def test_a_dataset_of_the_paper_suits_every_file_or_the_message_lists_those_that_have_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert match_paper_dataset(load(find("mdr_chca-figure4")), "toys", "baby") == "baby"
+    with pytest.raises(ParamsError) as caught:
+        match_paper_dataset(load(find("mgnm-table5")), "toys", "baby")
+    assert str(caught.value) == (
+        "like: found 'baby', expected a dataset of the paper (allowed: video); files with baby: mgnm-table1, "
+        "mgnm-table3, mgnm-table4"
+    )
+    with pytest.raises(ParamsError) as caught:
+        match_paper_dataset(load(find("mdr_chca-figure4")), "toys", "tiktok")
+    assert str(caught.value) == (
+        "like: found 'tiktok', expected a dataset of the paper (allowed: baby, sports, clothing); "
+        "files with tiktok: da_mrs-table2, da_mrs-table5"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "old", "new", "message"),
     [
