@@ -129,7 +129,10 @@ class Layout:
         """The results of one experiment file."""
         folder = self.root / "experiments" / self.dataset
         return ExperimentLayout(
-            folder / f"{name}.csv", folder / name, self.root / "plots" / self.dataset / f"{name}.png"
+            table=folder / f"{name}.csv",
+            logs=folder / name,
+            picture=self.root / "plots" / self.dataset / f"{name}.png",
+            settings=folder / f"{name}.settings.csv",
         )
 
     def experiment_cost(self, digest: str) -> Path:
@@ -251,8 +254,10 @@ class ExperimentLayout:
         table: measured and published metrics, CSV.
         logs: folder of each experiment's output.
         picture: figure of the metrics, PNG.
+        settings: parameters of each row and where they come from, CSV.
     """
 
     table: Path
     logs: Path
     picture: Path
+    settings: Path

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mmprep.pipeline.progress import Advance
     from mmprep.stages.config.recommender_settings import RecommenderSettings
     from mmprep.stages.experiments.experiment import ExperimentReport
-    from mmprep.stages.experiments.spec import ExperimentSpec
+    from mmprep.stages.experiments.settings import AppliedSetting
+    from mmprep.stages.experiments.spec import ExperimentSpec, Paper
     from mmprep.stages.experiments.table import TableRow
     from mmprep.stages.explore.denoise import DoubtfulInteraction
     from mmprep.stages.explore.neighbors import ItemNeighbours
@@ -177,11 +178,11 @@ def show_recommender_keys(row: "RecommenderDescription") -> None:
         click.echo(f"preset {name}: {', '.join(changes) or 'the defaults'}")
 
 
-def show_experiment_file(name: str, file: "ExperimentSpec") -> None:
+def show_experiment_file(name: str, file: "ExperimentSpec", paper: "Paper") -> None:
     """Print the summary of an experiment file: paper, rows and published datasets."""
     rows = ", ".join(row.label if row.recommender else f"{row.label} (not built)" for row in file.rows)
     published = ", ".join(file.datasets) or "no numbers"
-    values = {"of": f"{file.paper}, {file.source}", "rows": rows, "published": published}
+    values = {"of": f"{paper.name}, {file.source}", "rows": rows, "published": published}
     if file.x:
         values["along"] = f"{file.x.name}: {', '.join(map(str, file.x.values))}"
     show(f"{name}: {file.shows}", values, width=10)
@@ -192,7 +193,7 @@ def show_experiment(found: "ExperimentReport") -> None:
     from rich.markup import escape
 
     file = found.file
-    title = f"{file.paper}, {file.source}: {file.shows}"
+    title = f"{found.paper.name}, {file.source}: {file.shows}"
     table = new_table("row", "numbers", *file.metrics, title=escape(title))
     label = ""
     for line in found.table:
@@ -203,10 +204,24 @@ def show_experiment(found: "ExperimentReport") -> None:
             *map(escape, (name, whose(line), *cells(line, file.metrics))), style="dim" if line.published else None
         )
     print_table(table)
+    if found.as_published:
+        show_applied_settings(found.settings)
     for note in found.notes:
         click.echo(f"note: {note}")
     for path in found.written:
         click.echo(f"written: {path}")
+
+
+def show_applied_settings(settings: "Mapping[str, Sequence[AppliedSetting]]") -> None:
+    """Print, row by row, the parameters that an experiment ran with, those of a place together."""
+    for label, applied in settings.items():
+        click.echo(click.style(f"{label} ran with", bold=True))
+        places: dict[str, list[str]] = {}
+        for each in applied:
+            places.setdefault(each.origin, []).append(f"{each.key} {json.dumps(each.value)}")
+        for origin in sorted(places, key=lambda place: place == "default"):
+            remark = ", as no source gives a value" if origin == "default" else ""
+            click.echo(f"  {origin}{remark}: {', '.join(places[origin])}")
 
 
 def whose(line: "TableRow") -> str:

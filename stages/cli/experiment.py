@@ -19,7 +19,9 @@ def experiments() -> None:
     from mmprep.stages.experiments import spec as files
 
     for name in files.names():
-        show_experiment_file(name, files.load(files.find(name)))
+        path = files.find(name)
+        file = files.load(path)
+        show_experiment_file(name, file, files.load_paper(file, path))
 
 
 @click.command()
@@ -28,7 +30,7 @@ def experiments() -> None:
 @click.option("--seeds", help="Number of seeds, counting up from train.seed, or a list: 3, or 0,1,2.")
 @click.option("--dataset", help="Dataset folder under data/raw, instead of the one in params.yaml.")
 @click.option("--like", help="The paper's dataset that this one corresponds to, if the names differ.")
-@click.option("--as-published", is_flag=True, help="Use the paper's batch size and other settings for that dataset.")
+@click.option("--as-published", is_flag=True, help="Start from defaults and use the paper's settings.")
 @click.option("--no-picture", "picture", is_flag=True, flag_value=False, default=True, help="Draw no figure.")
 def experiment(**options: Any) -> None:  # noqa: ANN401 - the options as mmprep.stages.experiments.experiment.ExperimentRequest has them
     """Reproduce a table or figure of a paper on this dataset.

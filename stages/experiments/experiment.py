@@ -9,9 +9,10 @@ from mmprep.pipeline.progress import Progress, silent
 from mmprep.stages.config.load import DEFAULT_FILE, load
 from mmprep.stages.experiments import spec as files
 from mmprep.stages.experiments.figure import draw
-from mmprep.stages.experiments.runner import ExperimentHost, run_points
-from mmprep.stages.experiments.spec import ExperimentSpec
-from mmprep.stages.experiments.table import TableRow, lines, notes, write_table
+from mmprep.stages.experiments.runner import ExperimentHost, RunRequest, run_points
+from mmprep.stages.experiments.settings import AppliedSetting
+from mmprep.stages.experiments.spec import AsPublished, ExperimentSpec, Paper
+from mmprep.stages.experiments.table import TableRow, lines, notes, write_settings, write_table
 from mmprep.stages.experiments.workspace import open_workspace
 from mmprep.stages.explore.figures import require_matplotlib
 from mmprep.stages.training.seeds import parse_seeds
@@ -29,7 +30,7 @@ class ExperimentRequest:
         seeds: a count or a list; None for the seed of params.yaml.
         dataset: a folder under data/raw; None for the dataset of params.yaml.
         like: the paper's dataset to compare with; None to match it by name.
-        as_published: whether to apply the file's settings `as_published`.
+        as_published: whether to run with the paper's settings and the classes' defaults.
         picture: whether to draw the picture, if the file has one.
     """
 
@@ -48,17 +49,23 @@ class ExperimentReport:
 
     Attributes:
         file: the experiment file, with the selected rows only.
+        paper: the paper that it is from.
         dataset: the dataset that they ran on.
+        as_published: whether they ran with the paper's settings.
         table: the numbers.
         notes: caveats on the numbers.
+        settings: by label of the row, the parameters that it ran with.
         written: the files that were written.
         failed: the label of each failed experiment, and the reason.
     """
 
     file: ExperimentSpec
+    paper: Paper
     dataset: str
+    as_published: bool
     table: list[TableRow]
     notes: list[str]
+    settings: dict[str, tuple[AppliedSetting, ...]]
     written: list[Path]
     failed: list[str]
 
@@ -81,18 +88,26 @@ def run_at(host: ExperimentHost, request: ExperimentRequest, progress: Progress 
     file = files.select_rows(files.load(path), request.labels)
     params = load(DEFAULT_FILE, request.dataset)
     layout = Layout(DATA, params.dataset)
-    like = files.match_paper_dataset(file, layout.dataset, request.like)
+    paper = files.load_paper(file, path)
+    like = files.match_paper_dataset(file, paper, layout.dataset, request.like)
     first = params.sections.train.seed
     seeds = (first,) if request.seeds is None else parse_seeds(request.seeds, first)
     drawn = request.picture and file.is_drawn
     if drawn:
         require_matplotlib(f"{path}: give --no-picture, or")
-    points = files.points(file, files.settings(file, like) if request.as_published else None)
-    results = run_points(points, seeds, read_yaml(DEFAULT_FILE), path.stem, host, layout, progress)
+    points = files.points(file, AsPublished(paper, like) if request.as_published else None)
+    described = paper.datasets.get(like) if like else None
+    values = read_yaml(DEFAULT_FILE)
+    common = RunRequest(path.stem, seeds, values, as_published=request.as_published, described=described)
+    results = run_points(points, common, host, layout, progress)
     written, table = layout.experiment(path.stem), lines(file, results, layout.dataset, like)
     write_table(file, table, written.table)
+    write_settings(results, written.settings)
     if drawn:
-        draw(file, table, written.picture)
+        draw(file, paper.name, table, written.picture)
     failed = [f"{result.point.label}: {result.failed}" for result in results if result.failed]
-    paths = [written.table, *([written.picture] if drawn else [])]
-    return ExperimentReport(file, layout.dataset, table, notes(file, results), paths, failed)
+    paths = [written.table, written.settings, *([written.picture] if drawn else [])]
+    settings = {result.point.label: result.settings for result in results if result.settings}
+    return ExperimentReport(
+        file, paper, layout.dataset, request.as_published, table, notes(file, results), settings, paths, failed
+    )

@@ -19,7 +19,7 @@ LEGEND = 0.25  # height of a legend line, which holds two names per panel
 DASHES = ("--", ":", "-.", (0, (1, 4)))  # of the published curves, dataset by dataset
 
 
-def draw(file: ExperimentSpec, lines: Sequence[TableRow], path: Path) -> None:
+def draw(file: ExperimentSpec, paper: str, lines: Sequence[TableRow], path: Path) -> None:
     """Draw one panel per metric, recall@20 first, at most MOST_METRICS."""
     metrics = sorted(file.metrics, key=lambda metric: metric != "recall@20")[:MOST_METRICS]
     columns = min(COLUMNS, len(metrics))
@@ -36,7 +36,7 @@ def draw(file: ExperimentSpec, lines: Sequence[TableRow], path: Path) -> None:
     for unused in panels:
         unused.set_visible(False)
     datasets = ", ".join(dict.fromkeys(line.dataset for line in lines if not line.published))
-    figure.suptitle(f"{file.paper}, {file.source}: {datasets}")
+    figure.suptitle(f"{paper}, {file.source}: {datasets}")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if labels:
         legend_columns = min(2 * columns, len(labels))

@@ -8,18 +8,18 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
-from mmprep.models.recommenders.catalogue import DESCRIPTIONS, describe
-from mmprep.pipeline.errors import DataError, ParamsError
+from mmprep.models.recommenders.catalogue import describe
+from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.storage.files import atomic_file
-from mmprep.stages.config.load import overridden, parse
+from mmprep.stages.config.load import overridden
 from mmprep.stages.config.parameters import Parameters
-from mmprep.stages.experiments.spec import COSTS, ExperimentPoint, Value
+from mmprep.stages.experiments.settings import AppliedSetting, PointParameters, resolve_point
+from mmprep.stages.experiments.spec import COSTS, ExperimentPoint, PaperDataset
 from mmprep.stages.experiments.workspace import Experiment, ExperimentError
 from mmprep.stages.explore.report import pseudo_tokens, random_weights
 
-GROUPS = tuple(dict.fromkeys(description.group for description in DESCRIPTIONS))
 # Keys of section `train` that name the encoders read by the recommenders of a group.
 ENCODERS = {
     "multimodal": ("image", "text"),
@@ -40,8 +40,8 @@ class ExperimentHost(Protocol):
     def prepare(self) -> None:
         """Set up before the first experiment that has to run."""
 
-    def run(self, name: str, overrides: Sequence[str], target: str, log: Path) -> Experiment:
-        """Run an experiment; raises ExperimentError if a stage fails."""
+    def run(self, name: str, values: Mapping[str, Any], target: str, log: Path) -> Experiment:
+        """Run an experiment with the content of its params.yaml; raises ExperimentError if a stage fails."""
 
     def metrics(self, experiment: Experiment, path: str) -> dict[str, float] | None:
         """The content of an experiment's metrics file; None if it is no longer stored."""
@@ -57,13 +57,13 @@ class PlannedRun:
     Attributes:
         point: to run.
         seed: of training.
-        overrides: all keys that differ from params.yaml.
+        values: the content of its params.yaml.
         target: the DVC stage that evaluates it.
     """
 
     point: ExperimentPoint
     seed: int
-    overrides: Mapping[str, Value]
+    values: Mapping[str, Any]
     target: str
 
 
@@ -76,19 +76,38 @@ class Result:
         runs: test metrics and training cost, one mapping per seed.
         failed: why a run failed; empty if none did.
         warnings: caveats on the numbers.
+        settings: the parameters that it ran with; none for a row that does not run.
     """
 
     point: ExperimentPoint
     runs: tuple[Mapping[str, float], ...] = ()
     failed: str = ""
     warnings: tuple[str, ...] = ()
+    settings: tuple[AppliedSetting, ...] = ()
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What all points of a file have in common.
+
+    Attributes:
+        name: of the experiment file.
+        seeds: for each point.
+        values: content of params.yaml.
+        as_published: whether training starts from the classes' defaults instead of params.yaml.
+        described: the paper's description of the dataset, to compare with; None if it has none.
+    """
+
+    name: str
+    seeds: Sequence[int]
+    values: Mapping[str, Any]
+    as_published: bool = False
+    described: PaperDataset | None = None
 
 
 def run_points(
     points: Sequence[ExperimentPoint],
-    seeds: Sequence[int],
-    values: Mapping[str, Any],
-    name: str,
+    request: RunRequest,
     host: ExperimentHost,
     layout: Layout,
     progress: Progress = silent,
@@ -99,9 +118,7 @@ def run_points(
 
     Args:
         points: of the file; those without a recommender do not run.
-        seeds: for each point.
-        values: content of params.yaml.
-        name: of the experiment file.
+        request: what they have in common.
         host: runs the experiments.
         layout: of the dataset.
         progress: reports the number of finished runs.
@@ -111,62 +128,106 @@ def run_points(
         MissingInputError: there is no such dataset.
     """
     layout.require_raw()
-    parameters = {point.label: checked(point, values, name) for point in points if point.recommender}
-    plans = [plan(point, seed, layout.dataset) for point, seed in product(points, seeds) if point.recommender]
+    resolved = {
+        point.label: resolve_point(
+            point,
+            request.values,
+            layout.dataset,
+            f"{request.name}: {point.label}",
+            as_published=request.as_published,
+        )
+        for point in points
+        if point.recommender
+    }
+    plans = [
+        plan(point, seed, resolved[point.label]) for point, seed in product(points, request.seeds) if point.recommender
+    ]
     runs: dict[str, list[Mapping[str, float]]] = {}
+    counts: dict[str, Mapping[str, float]] = {}
     failed: dict[str, str] = {}
-    with progress(f"experiments of {name}", len(plans), "runs") as advance:
-        for planned, outcome in outcomes(plans, values, name, host, layout):
+    with progress(f"experiments of {request.name}", len(plans), "runs") as advance:
+        for planned, outcome in outcomes(plans, request.name, host, layout):
             label = planned.point.label
             advance(1, label)
             if isinstance(outcome, str):
                 failed[label] = outcome
             else:
-                runs.setdefault(label, []).append(outcome)
+                runs.setdefault(label, []).append(outcome.metrics)
+                counts[label] = outcome.counts
     return [
         Result(
             point,
             () if point.label in failed else tuple(runs.get(point.label, [])),
             failed.get(point.label, ""),
-            tuple(warnings_for(parameters[point.label], point.recommender)) if point.recommender else (),
+            (
+                *warnings_for(resolved[point.label].parameters, point.recommender),
+                *differing_counts(layout.dataset, counts.get(point.label, {}), request.described),
+            ),
+            resolved[point.label].settings,
         )
+        if point.recommender
+        else Result(point)
         for point in points
     ]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run gives.
+
+    Attributes:
+        metrics: test metrics and training cost.
+        counts: metrics of stage `filter`: numbers of users, items and interactions.
+    """
+
+    metrics: Mapping[str, float]
+    counts: Mapping[str, float]
+
+
 def outcomes(
-    plans: Sequence[PlannedRun], values: Mapping[str, Any], name: str, host: ExperimentHost, layout: Layout
-) -> Iterator[tuple[PlannedRun, Mapping[str, float] | str]]:
-    """Yield each planned run with its test metrics and training cost, or with the reason of its failure."""
+    plans: Sequence[PlannedRun], name: str, host: ExperimentHost, layout: Layout
+) -> Iterator[tuple[PlannedRun, Outcome | str]]:
+    """Yield each planned run with its outcome, or with the reason of its failure."""
     prepared = False
     for planned in plans:
-        digest = host.digest(layout.dataset, planned.overrides, planned.target)
+        digest = host.digest(layout.dataset, planned.values, planned.target)
         files = layout.run(planned.point.recommender)
-        known = host.find(digest)
-        metrics = host.metrics(known, files.metrics.as_posix()) if known else None
-        if metrics is not None:
-            yield planned, {**read_cost(layout.experiment_cost(digest)), **metrics}
-            continue
-        if not prepared:
-            host.prepare()
-            prepared = True
-        title = "-".join([name, slug(planned.point.label), layout.dataset, f"s{planned.seed}", digest])
-        log = layout.experiment(name).logs / f"{title}.log"
-        try:
-            keys = [*empty_sections(planned.overrides, values), *hydra(planned.overrides)]
-            host.pop_file(files.training_cost)  # left by another experiment
-            metrics = host.metrics(host.run(title, keys, planned.target, log), files.metrics.as_posix())
-        except ExperimentError as error:
-            yield planned, str(error)
-        else:
+        found = host.find(digest)
+        metrics = host.metrics(found, files.metrics.as_posix()) if found else None
+        if found is None or metrics is None:
+            if not prepared:
+                host.prepare()
+                prepared = True
+            title = "-".join([name, slug(planned.point.label), layout.dataset, f"s{planned.seed}", digest])
+            log = layout.experiment(name).logs / f"{title}.log"
+            try:
+                host.pop_file(files.training_cost)  # left by another experiment
+                found = host.run(title, planned.values, planned.target, log)
+            except ExperimentError as error:
+                yield planned, str(error)
+                continue
+            metrics = host.metrics(found, files.metrics.as_posix())
             cost = host.pop_file(files.training_cost)
             if cost is not None:
                 with atomic_file(layout.experiment_cost(digest)) as temporary:
                     temporary.write_bytes(cost)
-            if metrics is None:
-                yield planned, f"{files.metrics}: not in DVC's cache"
-            else:
-                yield planned, {**read_cost(layout.experiment_cost(digest)), **metrics}
+        if metrics is None:
+            yield planned, f"{files.metrics}: not in DVC's cache"
+        else:
+            counts = host.metrics(found, layout.metrics("filter").as_posix()) or {}
+            yield planned, Outcome({**read_cost(layout.experiment_cost(digest)), **metrics}, counts)
+
+
+def differing_counts(dataset: str, counts: Mapping[str, float], described: PaperDataset | None) -> Iterator[str]:
+    """Warning that the dataset is not the paper's, if its counts differ."""
+    if described is None:
+        return
+    expected = described.model_dump(exclude={"title"})
+    differing = [key for key, number in expected.items() if key in counts and counts[key] != number]
+    if differing:
+        ours = ", ".join(f"{counts[key]:,.0f} {key}" for key in differing)
+        theirs = ", ".join(f"{expected[key]:,} {key}" for key in differing)
+        yield f"{dataset} has {ours}, the paper's {described.title} {theirs}: compare with care"
 
 
 def read_cost(path: Path) -> dict[str, float]:
@@ -184,36 +245,12 @@ def read_cost(path: Path) -> dict[str, float]:
         raise DataError(f"{path}: damaged ({error}); remove it") from error
 
 
-def checked(point: ExperimentPoint, values: Mapping[str, Any], source: str) -> Parameters:
-    """Parse and check the parameters of a point. Imports torch.
-
-    Raises:
-        ParamsError: one is wrong; the message names the row.
-    """
-    place = f"{source}: {point.label}"
-    overrides = {**point.overrides, **dict.fromkeys(point.seeded, 0), **lists(point.recommender, place)}
-    parameters = parse(overridden(values, overrides, place), place)
-    parameters.recommender(point.recommender)
-    return parameters
-
-
-def plan(point: ExperimentPoint, seed: int, dataset: str) -> PlannedRun:
+def plan(point: ExperimentPoint, seed: int, resolved: PointParameters) -> PlannedRun:
     """Plan the run of a point with one seed."""
     group = describe(point.recommender).group
     stage = "evaluate" if group == "collaborative" else f"evaluate-{group}"
-    seeds: dict[str, Value] = dict.fromkeys(point.seeded, seed)
-    overrides = {**point.overrides, **lists(point.recommender, "recommender"), **seeds, "dataset": dataset}
-    return PlannedRun(point, seed, overrides, f"{stage}@{point.recommender}")
-
-
-def lists(recommender: str, place: str) -> dict[str, Value]:
-    """Overrides that reduce the lists of recommenders in params.yaml to a single one.
-
-    Raises:
-        ParamsError: there is no such recommender.
-    """
-    group = describe(recommender, place).group
-    return {f"train.{each}": [recommender] if each == group else [] for each in GROUPS}
+    values = overridden(resolved.values, dict.fromkeys(point.seeded, seed), point.label)
+    return PlannedRun(point, seed, values, f"{stage}@{point.recommender}")
 
 
 def warnings_for(parameters: Parameters, recommender: str) -> Iterator[str]:
@@ -230,28 +267,3 @@ def warnings_for(parameters: Parameters, recommender: str) -> Iterator[str]:
 def slug(label: str) -> str:
     """A label in the characters that a git ref allows."""
     return re.sub(r"[^a-z0-9.]+", "-", label.lower()).strip("-.").replace("..", ".") or "row"
-
-
-def empty_sections(overrides: Mapping[str, Value], values: Mapping[str, Any]) -> list[str]:
-    """Overrides that add empty sections for a row's encoders that params.yaml lacks, as DVC needs one for each."""
-    requested = overrides.get("extract.encoders")
-    sections = values.get("encoders") or {}
-    return (
-        [f"++encoders.{name}={{}}" for name in requested if name not in sections] if isinstance(requested, list) else []
-    )
-
-
-def hydra(overrides: Mapping[str, Value]) -> list[str]:
-    """Overrides in the grammar of `dvc exp run -S`; `++` also adds keys that params.yaml leaves out."""
-    return [f"++{key}={hydra_value(value)}" for key, value in overrides.items()]
-
-
-def hydra_value(value: Value) -> str:
-    """A value in the grammar of `dvc exp run -S`, with text quoted."""
-    if isinstance(value, list):
-        return f"[{','.join(hydra_value(each) for each in value)}]"
-    if isinstance(value, str):
-        if "\\" in value:
-            raise ParamsError(f"found {value!r}, expected text without a backslash")
-        return "'" + value.replace("'", "\\'") + "'"
-    return json.dumps(value)

@@ -1,4 +1,10 @@
-"""Experiment files: a table or figure of a paper, the settings of each row, and the published numbers."""
+"""Experiment files: a table or figure of a paper, the settings of each row, and the published numbers.
+
+The settings that a paper, its code or its logs give for all its tables lie in `experiments/papers/PAPER.yaml`. They are
+applied on request, in this order, where later ones win: the class's defaults, `as_published` of the paper,
+`recommenders` of the paper, `as_published` of the file, `set` of the file, `set` of the row, `as_published` of the row,
+the value of the axis.
+"""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +19,8 @@ from mmprep.pipeline.errors import ParamsError
 from mmprep.pipeline.params import Params, parse_section, read_yaml, suggestion
 
 FOLDER = Path("experiments")
-EVERY = "every"  # in as_published: for all datasets
+PAPERS = FOLDER / "papers"
+PAPER_NAME = re.compile(r"[a-z0-9_]+")
 
 Scalar = bool | int | float | str | None
 Value = Scalar | list[Scalar]
@@ -23,6 +30,52 @@ COSTS = ("epoch_seconds", "peak_memory_mb")
 Metric = Annotated[str, Field(pattern=rf"^((recall|precision|ndcg)@(5|10|20|50)|{'|'.join(COSTS)})$")]
 Numbers = tuple[Annotated[float, Field(ge=0)] | None, ...]
 Text = Annotated[str, Field(min_length=1)]
+
+
+class PublishedSettings(Params):
+    """Settings with their source.
+
+    Attributes:
+        source: the paper's section, or the file of the authors' code or logs.
+        datasets: the paper's datasets that they are for; empty for all.
+        set: overrides of params.yaml.
+    """
+
+    source: Text
+    datasets: tuple[str, ...] = ()
+    set: Annotated[Overrides, Field(min_length=1)]
+
+
+class PaperDataset(Params):
+    """A dataset as a paper describes it.
+
+    Attributes:
+        title: source, category and edition.
+        users: number of users.
+        items: number of items.
+        interactions: number of interactions.
+    """
+
+    title: Text
+    users: Annotated[int, Field(ge=1)]
+    items: Annotated[int, Field(ge=1)]
+    interactions: Annotated[int, Field(ge=1)]
+
+
+class Paper(Params):
+    """What holds for all tables and figures of a paper.
+
+    Attributes:
+        name: its name.
+        datasets: by the name that experiment files use.
+        as_published: settings of all rows.
+        recommenders: settings of the rows of a recommender.
+    """
+
+    name: Text
+    datasets: dict[str, PaperDataset] = Field(default_factory=dict)
+    as_published: tuple[PublishedSettings, ...] = ()
+    recommenders: dict[str, tuple[PublishedSettings, ...]] = Field(default_factory=dict)
 
 
 class Axis(Params):
@@ -46,6 +99,7 @@ class Row(Params):
         label: the paper's label.
         recommender: the recommender to run; empty where mmprep has none.
         set: overrides of params.yaml.
+        as_published: settings of the paper for this row alone.
         published: by dataset, one number per metric; null where none is printed.
         curves: by dataset and metric, one number per value of the axis, instead of `published`.
         note: a caveat, such as a doubtful published number.
@@ -54,6 +108,7 @@ class Row(Params):
     label: Text
     recommender: str = ""
     set: Overrides = Field(default_factory=dict)
+    as_published: tuple[PublishedSettings, ...] = ()
     published: dict[str, Numbers] = Field(default_factory=dict)
     curves: dict[str, dict[Metric, Numbers]] = Field(default_factory=dict)
     note: str = ""
@@ -63,13 +118,13 @@ class ExperimentSpec(Params):
     """A table or figure.
 
     Attributes:
-        paper: its name.
+        paper: the name of its file under experiments/papers; another text names a paper without such a file.
         source: which of its tables or figures.
         shows: what is compared.
         metrics: the columns: ranking metrics, or training cost (`epoch_seconds`, `peak_memory_mb`).
         set: overrides of params.yaml for all rows.
         seeded: keys that are set to each seed. With `noise.seed`, each seed draws its own noise.
-        as_published: by dataset, or for `every` one, the paper's other settings, applied on request.
+        as_published: settings of the paper for this table or figure alone.
         x: the axis along each row; without it a row is one experiment.
         rows: in the paper's order.
         notes: caveats on all rows.
@@ -81,21 +136,33 @@ class ExperimentSpec(Params):
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1)]
     set: Overrides = Field(default_factory=dict)
     seeded: Annotated[tuple[Key, ...], Field(min_length=1)] = ("train.seed",)
-    as_published: dict[str, Overrides] = Field(default_factory=dict)
+    as_published: tuple[PublishedSettings, ...] = ()
     x: Axis | None = None
     rows: Annotated[tuple[Row, ...], Field(min_length=1)]
     notes: tuple[str, ...] = ()
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Datasets with published numbers or settings, by the paper's names."""
-        named = (name for row in self.rows for name in chain(row.published, row.curves))
-        return tuple(dict.fromkeys(name for name in chain(named, self.as_published) if name != EVERY))
+        """Datasets with published numbers, by the paper's names."""
+        return tuple(dict.fromkeys(name for row in self.rows for name in chain(row.published, row.curves)))
 
     @property
     def is_drawn(self) -> bool:
         """Whether a picture is drawn of it."""
         return self.x is not None or self.source.startswith("Figure")
+
+
+@dataclass(frozen=True)
+class PointSettings:
+    """Settings of an experiment from one place.
+
+    Attributes:
+        origin: the place or the source, for display.
+        values: overrides of params.yaml.
+    """
+
+    origin: str
+    values: Mapping[str, Value]
 
 
 @dataclass(frozen=True)
@@ -106,7 +173,7 @@ class ExperimentPoint:
         row: of the file.
         label: the row's label, with the value.
         x: the value; None without an axis.
-        overrides: keys that differ from params.yaml.
+        settings: in the order of their application.
         published: by dataset, one number per metric of the file, where any is printed.
         seeded: keys that are set to each seed.
     """
@@ -114,7 +181,7 @@ class ExperimentPoint:
     row: Row
     label: str
     x: Scalar
-    overrides: Mapping[str, Value]
+    settings: tuple[PointSettings, ...]
     published: Mapping[str, Numbers]
     seeded: tuple[Key, ...]
 
@@ -122,6 +189,27 @@ class ExperimentPoint:
     def recommender(self) -> str:
         """The recommender to run; empty where mmprep has none."""
         return self.row.recommender
+
+
+@dataclass(frozen=True)
+class AsPublished:
+    """Request for the settings of a paper.
+
+    Attributes:
+        paper: with its settings.
+        dataset: the paper's name of the dataset; None for settings of all datasets alone.
+    """
+
+    paper: Paper
+    dataset: str | None
+
+    def layers(self, settings: Sequence[PublishedSettings]) -> list[PointSettings]:
+        """Those of the settings that are for the dataset."""
+        return [
+            PointSettings(each.source, each.set)
+            for each in settings
+            if not each.datasets or self.dataset in each.datasets
+        ]
 
 
 def names() -> list[str]:
@@ -152,6 +240,29 @@ def load(path: Path) -> ExperimentSpec:
     if mistakes:
         raise ParamsError("\n".join(mistakes))
     return file
+
+
+def load_paper(file: ExperimentSpec, path: Path) -> Paper:
+    """Read and check what holds for all files of a paper.
+
+    Args:
+        file: one of them.
+        path: its path; the folder `papers` beside it is searched before that of the current project.
+
+    Raises:
+        ParamsError: there is no such file, or it has mistakes.
+    """
+    if not PAPER_NAME.fullmatch(file.paper):
+        return Paper(name=file.paper)
+    folders = (path.parent / PAPERS.name, PAPERS)
+    for folder in folders:
+        found = folder / f"{file.paper}.yaml"
+        if found.is_file():
+            return parse_section(Paper, read_yaml(found), "", str(found))
+    known = sorted({each.stem for folder in folders for each in folder.glob("*.yaml")})
+    raise ParamsError(
+        f"{path}: paper: found {file.paper!r}, expected a file under {PAPERS}{suggestion(file.paper, known)}"
+    )
 
 
 def find_mistakes(file: ExperimentSpec) -> Iterator[str]:
@@ -196,35 +307,45 @@ def repeated(labels: Sequence[str]) -> list[str]:
     return sorted({label for label in labels if labels.count(label) > 1})
 
 
-def points(file: ExperimentSpec, settings: Overrides | None = None) -> list[ExperimentPoint]:
+def points(file: ExperimentSpec, published: AsPublished | None = None) -> list[ExperimentPoint]:
     """All experiments of a file, in its order.
 
     Args:
         file: the file.
-        settings: overrides of all rows, to which the file's own are applied.
+        published: the paper's settings; None for those of params.yaml.
     """
-    base = {**(settings or {}), **file.set}
     if file.x is None:
-        rows = file.rows
-        return [ExperimentPoint(row, row.label, None, {**base, **row.set}, row.published, file.seeded) for row in rows]
-    return [at(file, file.x, place, row, base) for row in file.rows for place in range(len(file.x.values))]
+        return [
+            ExperimentPoint(row, row.label, None, layers(file, row, published), row.published, file.seeded)
+            for row in file.rows
+        ]
+    return [at(file, file.x, place, row, published) for row in file.rows for place in range(len(file.x.values))]
 
 
-def at(file: ExperimentSpec, axis: Axis, place: int, row: Row, base: Overrides) -> ExperimentPoint:
+def layers(file: ExperimentSpec, row: Row, published: AsPublished | None) -> tuple[PointSettings, ...]:
+    """The settings of a row, in the order of their application."""
+    found: list[PointSettings] = []
+    if published:
+        paper = published.paper
+        for settings in (paper.as_published, paper.recommenders.get(row.recommender, ()), file.as_published):
+            found += published.layers(settings)
+    compared = [PointSettings("this table", file.set), PointSettings("this row", row.set)]
+    found += [each for each in compared if each.values]
+    if published:
+        found += published.layers(row.as_published)
+    return tuple(found)
+
+
+def at(file: ExperimentSpec, axis: Axis, place: int, row: Row, published: AsPublished | None) -> ExperimentPoint:
     """The experiment of a row at one value of the axis."""
     value = axis.values[place]
-    published = {
+    numbers = {
         dataset: tuple(curves[metric][place] if metric in curves else None for metric in file.metrics)
         for dataset, curves in row.curves.items()
     }
-    printed = {dataset: numbers for dataset, numbers in published.items() if any(n is not None for n in numbers)}
-    overrides = {**base, **row.set, **dict.fromkeys(axis.keys, value)}
-    return ExperimentPoint(row, f"{row.label}, {axis.name} {value}", value, overrides, printed, file.seeded)
-
-
-def settings(file: ExperimentSpec, dataset: str | None) -> Overrides:
-    """The paper's other settings for one of its datasets, including those for every dataset."""
-    return {**file.as_published.get(EVERY, {}), **(file.as_published.get(dataset, {}) if dataset else {})}
+    printed = {dataset: each for dataset, each in numbers.items() if any(number is not None for number in each)}
+    settings = (*layers(file, row, published), PointSettings(axis.name, dict.fromkeys(axis.keys, value)))
+    return ExperimentPoint(row, f"{row.label}, {axis.name} {value}", value, settings, printed, file.seeded)
 
 
 def select_rows(file: ExperimentSpec, labels: Sequence[str]) -> ExperimentSpec:
@@ -240,23 +361,21 @@ def select_rows(file: ExperimentSpec, labels: Sequence[str]) -> ExperimentSpec:
     return file.model_copy(update={"rows": tuple(row for row in file.rows if not labels or row.label in labels)})
 
 
-def match_paper_dataset(file: ExperimentSpec, dataset: str, like: str | None) -> str | None:
+def match_paper_dataset(file: ExperimentSpec, paper: Paper, dataset: str, like: str | None) -> str | None:
     """Match one of our datasets to one of the paper's: the given one, or the only one whose name is a word of ours.
 
-    A file without any dataset accepts those of the paper's other files.
-
     Raises:
-        ParamsError: the file has no dataset of the given name; the message names the files that have it.
+        ParamsError: neither the file nor the paper has a dataset of the given name; the message names files that have.
     """
-    if like is not None and like not in file.datasets:
-        others = {name: load(find(name)) for name in names()}
-        same_paper = {name: other for name, other in others.items() if other.paper == file.paper}
-        known = file.datasets or tuple(dict.fromkeys(chain(*(other.datasets for other in same_paper.values()))))
-        if like not in known:
-            having = [[name for name, other in each.items() if like in other.datasets] for each in (same_paper, others)]
-            elsewhere = f"; files with {like}: {', '.join(having[0] or having[1])}" if having[1] else ""
-            expected = f"expected a dataset of the paper{suggestion(like, list(known))}"
-            raise ParamsError(f"like: found {like!r}, {expected}{elsewhere}")
+    settings = chain(file.as_published, *(row.as_published for row in file.rows))
+    named = chain.from_iterable(each.datasets for each in settings)
+    known = tuple(dict.fromkeys((*file.datasets, *paper.datasets, *named)))
+    if like is not None and like not in known:
+        having = [name for name in names() if like in load(find(name)).datasets]
+        elsewhere = f"; files with {like}: {', '.join(having)}" if having else ""
+        raise ParamsError(
+            f"like: found {like!r}, expected a dataset of the paper{suggestion(like, list(known))}{elsewhere}"
+        )
     words = re.split(r"[^a-z0-9]+", dataset.lower())
-    matches = [name for name in file.datasets if name in words]
+    matches = [name for name in known if name in words]
     return like or (matches[0] if len(matches) == 1 else None)

@@ -1,6 +1,7 @@
 """Result table of an experiment file: our means and standard deviations beside the published numbers."""
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,16 @@ def notes(file: ExperimentSpec, results: Sequence[Result]) -> list[str]:
     single = any(len(result.runs) == 1 for result in results)
     seeds = ["one seed: small differences are noise, give --seeds 3"] if single else []
     return list(dict.fromkeys([*cautions, *seeds, *file.notes, *of_rows]))
+
+
+def write_settings(results: Sequence[Result], path: Path) -> None:
+    """Write the parameters of each row and where they come from, one CSV row each."""
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
+        rows = csv.writer(out, lineterminator="\n")
+        rows.writerow(["row", "key", "value", "origin"])
+        for result in results:
+            for each in result.settings:
+                rows.writerow([result.point.label, each.key, json.dumps(each.value), each.origin])
 
 
 def write_table(file: ExperimentSpec, table: Sequence[TableRow], path: Path) -> None:

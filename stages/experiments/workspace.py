@@ -16,13 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from filelock import lock_descriptor
 
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.storage.files import atomic_folder, remove
 from mmprep.pipeline.storage.temporary import scratch_folder
+from mmprep.stages.config.load import DEFAULT_FILE
+from mmprep.stages.config.rewrite import rewrite
 
 PLACE = Path(".dvc/tmp/experiments")
 CODE = ("dvc.yaml", "params.yaml", "mmprep", "pipeline", "models", "stages")
@@ -117,12 +119,12 @@ class ExperimentWorkspace:
         git(self.folder, "update-ref", "--no-deref", "HEAD", self.baseline)
         git(self.folder, "read-tree", "--reset", "-u", self.tree)
 
-    def run(self, name: str, overrides: Sequence[str], target: str, log: Path) -> Experiment:
+    def run(self, name: str, values: Mapping[str, Any], target: str, log: Path) -> Experiment:
         """Run an experiment and transfer it to the project.
 
         Args:
             name: of the experiment.
-            overrides: `key=value` each, in the grammar of `dvc exp run -S`.
+            values: content of its params.yaml, without the sections that only the user's commands read.
             target: the stage to reproduce, with all outdated stages before it.
             log: file for the output of DVC and the stages.
 
@@ -131,7 +133,8 @@ class ExperimentWorkspace:
         """
         self.reset()
         if not self.finished(name):  # it has, if it was killed between its end and its transfer
-            arguments = ["exp", "run", "--name", name, *(part for each in overrides for part in ("-S", each)), target]
+            rewrite(self.folder / DEFAULT_FILE, values)
+            arguments = ["exp", "run", "--name", name, target]
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("w", encoding="utf-8") as file:
                 done = subprocess.run(  # noqa: S603 - DVC, by a list of arguments

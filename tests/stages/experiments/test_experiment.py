@@ -16,7 +16,7 @@ paper: P
 source: Figure 1
 shows: two of them
 metrics: [recall@20, ndcg@20]
-as_published: {baby: {train.patience: 8}}
+as_published: [{source: Section 4, datasets: [baby], set: {train.patience: 8}}]
 rows:
   - {label: "[BPR]", recommender: bpr, published: {baby: [0.05, null]}}
   - {label: VBPR, recommender: vbpr}
@@ -28,7 +28,7 @@ rows:
 def place(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> FakePlace:
     """A project with a dataset and a file of experiments, whose copy is a fake."""
     (in_folder / "data" / "raw" / "toys").mkdir(parents=True)
-    (in_folder / "params.yaml").write_text("dataset: toys\ntrain: {seed: 2}\n")
+    (in_folder / "params.yaml").write_text("dataset: toys\ntrain: {seed: 2, patience: 30}\nsplit: {rule: temporal}\n")
     (in_folder / "experiments").mkdir()
     (in_folder / "experiments" / "p-table1.yaml").write_text(TABLE)
     found = FakePlace()
@@ -78,13 +78,46 @@ def test_what_training_takes_is_printed_in_seconds_and_megabytes(place: FakePlac
 def test_the_seed_of_the_parameters_is_taken_where_none_is_asked_for(place: FakePlace) -> None:
     found = run_at(place, ExperimentRequest("p-table1", ("VBPR",), picture=False))
     assert [line.means for line in found.table] == [(0.02, 0.01)]
-    assert found.written == [Path("data/experiments/toys/p-table1.csv")]
+    folder = Path("data/experiments/toys")
+    assert found.written == [folder / "p-table1.csv", folder / "p-table1.settings.csv"]
 
 
 def test_the_papers_settings_are_taken_on_request_alone(place: FakePlace) -> None:
     run_at(place, ExperimentRequest("p-table1", ("VBPR",), like="baby", picture=False))
     run_at(place, ExperimentRequest("p-table1", ("VBPR",), like="baby", as_published=True, picture=False))
-    assert ["++train.patience=8" in overrides for _, overrides, _ in place.ran] == [False, True]
+    assert [values["train"]["patience"] for _, values, _ in place.ran] == [30, 8]
+
+
+def test_settings_as_published_are_printed_with_their_sources(place: FakePlace) -> None:
+    arguments = ("experiment", "p-table1", "--rows", "VBPR", "--like", "baby", "--no-picture")
+    assert "ran with" not in mmprep(*arguments).output
+    shown = mmprep(*arguments, "--as-published").output.splitlines()
+    own = [line for line in shown[shown.index("VBPR ran with") :] if line.startswith("  ")]
+    assert own[:2] == ['  params.yaml: split.rule "temporal"', "  Section 4: train.patience 8"]
+    assert own[2].startswith("  default, as no source gives a value: filter.k_core 5, ")
+    assert "recommenders.vbpr.learning_rate 0.001" in own[2]
+    assert len(own) == 3
+    table = Path("data/experiments/toys/p-table1.settings.csv").read_text().splitlines()
+    assert table[0] == "row,key,value,origin"
+    assert {"VBPR,train.patience,8,Section 4", 'VBPR,split.rule,"""temporal""",params.yaml'} <= set(table)
+    assert len(place.ran) == 2
+
+
+def test_counts_that_are_not_the_papers_are_a_note(place: FakePlace) -> None:
+    place.counts = {"users": 5.0, "items": 7.0, "interactions": 9.0}
+    Path("experiments/p-table1.yaml").write_text(TABLE.replace("paper: P\n", "paper: p\n"))
+    Path("experiments/papers").mkdir()
+    described = "{title: Amazon Baby of 2014, users: 19445, items: 7, interactions: 160792}"
+    Path("experiments/papers/p.yaml").write_text(f"name: P\ndatasets: {{baby: {described}}}\n")
+    note = (
+        "note: toys has 5 users, 9 interactions, the paper's Amazon Baby of 2014 19,445 users, 160,792 interactions: "
+        "compare with care"
+    )
+    arguments = ("experiment", "p-table1", "--rows", "VBPR", "--no-picture")
+    assert note in mmprep(*arguments, "--like", "baby").output.splitlines()
+    assert "compare with care" not in mmprep(*arguments).output
+    place.counts = {"users": 19445.0, "items": 7.0, "interactions": 160792.0}
+    assert "compare with care" not in mmprep(*arguments, "--like", "baby").output
 
 
 def test_a_row_that_fails_is_shown_and_ends_the_command_with_an_error(place: FakePlace) -> None:

@@ -29,7 +29,7 @@ def drawn(name: str, path: Path, monkeypatch: pytest.MonkeyPatch, like: str | No
     monkeypatch.setattr(
         experiment_picture, "new_figure", lambda *size: figures.append(new_figure(*size)) or figures[-1]
     )
-    draw(load(ROOT / "experiments" / f"{name}.yaml"), table(name, like=like), path)
+    draw(load(ROOT / "experiments" / f"{name}.yaml"), "P", table(name, like=like), path)
     with Image.open(path) as image:
         assert image.format == "PNG"
     return figures[0]

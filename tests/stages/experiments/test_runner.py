@@ -7,7 +7,7 @@ from fake_place import FakePlace
 from mmprep.pipeline.errors import DataError, MissingInputError, ParamsError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.params import parse_section
-from mmprep.stages.experiments.runner import Result, hydra, run_points, slug
+from mmprep.stages.experiments.runner import Result, RunRequest, run_points, slug
 from mmprep.stages.experiments.spec import ExperimentSpec, points
 from mmprep.stages.experiments.table import lines, notes, write_table
 
@@ -43,7 +43,7 @@ def layout(in_folder: Path) -> Layout:
 
 
 def run(place: FakePlace, layout: Layout, *seeds: int, file: ExperimentSpec = VALID) -> list[Result]:
-    return run_points(points(file), seeds or (0,), VALUES, "p-table1", place, layout)
+    return run_points(points(file), RunRequest("p-table1", seeds or (0,), VALUES), place, layout)
 
 
 def test_each_row_runs_with_each_seed_up_to_its_own_test(layout: Layout) -> None:
@@ -52,16 +52,16 @@ def test_each_row_runs_with_each_seed_up_to_its_own_test(layout: Layout) -> None
     names = [name.rpartition("-")[0] for name, _, _ in place.ran]
     assert names == [f"p-table1-{row}-toys-s{seed}" for row in ("bpr", "vbpr-k-1") for seed in (4, 5)]
     assert [target for _, _, target in place.ran] == ["evaluate@bpr"] * 2 + ["evaluate-multimodal@vbpr"] * 2
-    assert {"++train.seed=5", "++dataset='toys'", "++train.collaborative=[]", "++train.multimodal=['vbpr']"} <= set(
-        place.ran[-1][1]
-    )
+    train = place.ran[-1][1]["train"]
+    assert (train["seed"], train["collaborative"], train["multimodal"]) == (5, [], ["vbpr"])
+    assert [values["dataset"] for _, values, _ in place.ran] == ["toys"] * 4
 
 
 def test_other_keys_may_take_each_seed_too(layout: Layout) -> None:
     place = FakePlace()
     run(place, layout, 4, 5, file=VALID.model_copy(update={"seeded": ("train.seed", "noise.seed")}))
-    drawn = [{key for key in keys if "seed" in key} for _, keys, _ in place.ran]
-    assert drawn == [{f"++train.seed={seed}", f"++noise.seed={seed}"} for _ in range(2) for seed in (4, 5)]
+    drawn = [(values["train"]["seed"], values["noise"]["seed"]) for _, values, _ in place.ran]
+    assert drawn == [(4, 4), (5, 5)] * 2
 
 
 def test_unknown_key_that_should_take_each_seed_stops_all(layout: Layout) -> None:
@@ -108,7 +108,7 @@ def test_one_seed_that_fails_leaves_no_mean_of_the_others(layout: Layout) -> Non
 
 def test_wrong_parameters_of_any_row_stop_all_before_anything_runs(layout: Layout) -> None:
     place = FakePlace()
-    with pytest.raises(ParamsError, match=r"^p-table1: VBPR, k = 1: recommenders.vbpr.layers: no such key"):
+    with pytest.raises(ParamsError, match=r"^p-table1: VBPR, k = 1: this row: recommenders.vbpr.layers: no such key"):
         run(place, layout, file=FILE)
     assert place.ran == []
 
@@ -202,32 +202,9 @@ def test_the_csv_has_a_row_a_line_and_a_deviation_a_metric(layout: Layout) -> No
     ]
 
 
-def test_overrides_are_in_the_grammar_of_hydra() -> None:
-    values = {"a.b": True, "c": None, "d": 1e-5, "e": "", "f": "it's", "g": ["x", 2], "h": 3}
-    assert hydra(values) == [
-        "++a.b=true",
-        "++c=null",
-        "++d=1e-05",
-        "++e=''",
-        "++f='it\\'s'",
-        "++g=['x',2]",
-        "++h=3",
-    ]
-    with pytest.raises(ParamsError, match="without a backslash"):
-        hydra({"a": "\\"})
-
-
 @pytest.mark.parametrize(
     ("label", "name"),
     [("DA-MRS + MF", "da-mrs-mf"), ("AM2HRec (-2H)", "am2hrec-2h"), ("k 1..2", "k-1.2"), ("β", "row"), ("-", "row")],
 )
 def test_a_label_becomes_a_name_that_git_takes(label: str, name: str) -> None:
     assert slug(label) == name
-
-
-def test_encoders_that_a_row_adds_get_a_section_where_there_is_none(layout: Layout) -> None:
-    place = FakePlace()
-    row = VALID.rows[0].model_copy(update={"set": {"extract.encoders": ["vgg16", "minilm"]}})
-    run(place, layout, file=VALID.model_copy(update={"rows": (row,)}))
-    ((_, keys, _),) = place.ran
-    assert [key for key in keys if key.startswith("++encoders")] == ["++encoders.minilm={}"]

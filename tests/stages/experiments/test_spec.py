@@ -5,17 +5,19 @@ from imports import ROOT
 
 from mmprep.models.recommenders.catalogue import CATALOGUE
 from mmprep.pipeline.errors import ParamsError
-from mmprep.pipeline.params import read_yaml
-from mmprep.stages.experiments.runner import checked
+from mmprep.pipeline.params import parse_section, read_yaml
+from mmprep.stages.experiments.settings import resolve_point
 from mmprep.stages.experiments.spec import (
+    AsPublished,
     ExperimentPoint,
     ExperimentSpec,
+    Paper,
     find,
     load,
+    load_paper,
     match_paper_dataset,
     points,
     select_rows,
-    settings,
 )
 
 SHIPPED = sorted((ROOT / "experiments").glob("*.yaml"))
@@ -28,8 +30,8 @@ shows: two
 metrics: [recall@20, ndcg@20]
 set: {train.batch_size: 64}
 as_published:
-  every: {train.patience: 7, train.batch_size: 9}
-  baby: {train.patience: 8}
+  - {source: file, set: {train.patience: 7, train.batch_size: 9}}
+  - {source: file on Baby, datasets: [baby], set: {train.patience: 8}}
 rows:
   - {label: BPR, recommender: bpr, published: {baby: [0.05, null], sports: [0.1, 0.2]}}
   - {label: MICRO, published: {baby: [0.08, 0.04]}, note: ours it is not}
@@ -73,18 +75,85 @@ def test_each_seed_draws_its_own_noise() -> None:
     ("path", "point"), [pytest.param(*each, id=f"{each[0].stem}-{each[1].label}") for each in runnable()]
 )
 def test_every_row_makes_valid_parameters(path: Path, point: ExperimentPoint) -> None:
-    checked(point, VALUES, path.stem)
+    resolve_point(point, VALUES, "toys", path.stem, as_published=False)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_every_papers_settings_make_valid_parameters(path: Path) -> None:
+def test_every_papers_settings_make_valid_parameters_on_each_of_its_datasets(path: Path) -> None:
     file = load(path)
-    for dataset in (None, *file.datasets):
-        wanted = settings(file, dataset)
-        if {key.split(".")[1] for key in wanted if key.startswith("recommenders.")} <= CATALOGUE.keys():
-            for point in points(file, wanted):
-                if point.recommender in CATALOGUE:
-                    checked(point, VALUES, path.stem)
+    paper = load_paper(file, path)
+    assert set(file.datasets) <= set(paper.datasets)
+    assert paper.recommenders.keys() <= CATALOGUE.keys()
+    every = [*paper.as_published, *file.as_published, *(each for row in file.rows for each in row.as_published)]
+    every += [each for settings in paper.recommenders.values() for each in settings]
+    assert {dataset for each in every for dataset in each.datasets} <= set(paper.datasets)
+    for dataset in (None, *paper.datasets):
+        for point in points(file, AsPublished(paper, dataset)):
+            if point.recommender in CATALOGUE:
+                resolve_point(point, VALUES, "toys", path.stem, as_published=True)
+
+
+def published(file: str, label: str, dataset: str) -> dict[str, object]:
+    """The settings of a row with --as-published."""
+    path = ROOT / "experiments" / f"{file}.yaml"
+    spec = load(path)
+    chosen = points(spec, AsPublished(load_paper(spec, path), dataset))
+    (point,) = [each for each in chosen if each.label == label]
+    return {each.key: each.value for each in resolve_point(point, VALUES, "sample", "t", as_published=True).settings}
+
+
+@pytest.mark.parametrize(
+    ("file", "label", "dataset", "expected"),
+    [
+        # The authors' logs.
+        ("da_mrs-table2", "SGL", "baby", {"recommenders.sgl.contrast": 0.01, "train.patience": 20}),
+        ("da_mrs-table2", "SGL", "tiktok", {"recommenders.sgl.contrast": 0.001, "train.batch_size": 4096}),
+        ("da_mrs-table2", "VBPR", "baby", {"recommenders.vbpr.regularisation": 1.0, "train.batch_size": 256}),
+        ("da_mrs-table2", "BM3", "baby", {"recommenders.bm3.learning_rate": 0.001, "train.batch_size": 256}),
+        ("da_mrs-table2", "LATTICE", "sports", {"recommenders.lattice.learning_rate": 0.0005}),
+        ("da_mrs-table2", "LATTICE", "baby", {"recommenders.lattice.regularisation": 0, "train.batch_size": 256}),
+        (
+            "da_mrs-table2",
+            "DA-MRS + LightGCN",
+            "baby",
+            {"recommenders.da_mrs.learning_rate": 0.001, "graphs.cooccurrence.k": 2, "train.batch_size": 4096},
+        ),
+        (
+            "da_mrs-table2",
+            "DA-MRS + LightGCN",
+            "tiktok",
+            {
+                "recommenders.da_mrs.layers": 3,
+                "graphs.consistent.k": 5,
+                "recommenders.da_mrs.lambda1": 0.1,
+                "recommenders.da_mrs.lambda2": 0.005,  # 0.01 in code that halves the loss
+            },
+        ),
+        (
+            "da_mrs-table2",
+            "DA-MRS + LightGCN, as printed",
+            "sports",
+            {"recommenders.da_mrs.alpha": 3.0, "recommenders.da_mrs.beta": 3.0, "recommenders.da_mrs.ti_scale": "mean"},
+        ),
+        # Neighbours are a recommender's own: the baselines' 10 are not AM2HRec's and CAmgr's.
+        ("am2hrec-table2", "AM2HRec", "baby", {"graphs.knn.k": 20}),
+        ("am2hrec-table2", "MGCN", "baby", {"graphs.knn.k": 10}),
+        ("camgr-table2", "CAmgr", "sports", {"graphs.knn.k": 15, "recommenders.camgr.learning_rate": 0.001}),
+        ("camgr-table2", "MGCN", "sports", {"graphs.knn.k": 10}),
+        ("mdr_chca-table2", "MDR-CHCA", "baby", {"split.rule": "lattice", "encoders.vit_b16_patches.image_size": 256}),
+    ],
+)
+def test_row_runs_with_the_published_settings(file: str, label: str, dataset: str, expected: dict[str, object]) -> None:
+    settings = published(file, label, dataset)
+    assert {key: settings[key] for key in expected} == expected
+
+
+def test_no_row_as_published_runs_what_suits_the_sample() -> None:
+    fitted = VALUES["overlays"]["sample"]["recommenders"]
+    assert published("camgr-table2", "BM3", "clothing")["recommenders.bm3.learning_rate"] == 0.001
+    assert published("camgr-table2", "CAmgr", "baby")["recommenders.camgr.learning_rate"] == 0.001
+    assert fitted["bm3"]["learning_rate"] == 0.01
+    assert fitted["camgr"]["learning_rate"] == 0.003
 
 
 def test_published_numbers_stand_as_the_papers_print_them() -> None:
@@ -101,16 +170,63 @@ def test_published_numbers_stand_as_the_papers_print_them() -> None:
 
 
 def test_a_point_has_the_papers_settings_below_the_files_and_the_rows(tmp_path: Path) -> None:
-    file = parse(TABLE, tmp_path)
-    assert points(file)[0].overrides == {"train.batch_size": 64}
-    assert points(file, settings(file, "baby"))[0].overrides == {"train.batch_size": 64, "train.patience": 8}
-    assert points(file, settings(file, "sports"))[0].overrides["train.patience"] == 7
+    own = "set: {recommenders.bpr.learning_rate: 0.1}, as_published: [{source: row, set: {train.seed: 3}}]"
+    file = parse(TABLE.replace("recommender: bpr", f"recommender: bpr, {own}"), tmp_path)
+    general = [{"source": "paper", "set": {"train.patience": 6, "train.max_epochs": 5}}]
+    of_bpr = {"bpr": [{"source": "log", "set": {"train.patience": 5, "recommenders.bpr.learning_rate": 0.2}}]}
+    paper = parse_section(Paper, {"name": "P", "as_published": general, "recommenders": of_bpr}, "", "t")
+    assert [settings.origin for settings in points(file)[0].settings] == ["this table", "this row"]
+    assert [settings.origin for settings in points(file, AsPublished(paper, "baby"))[0].settings] == [
+        *("paper", "log", "file", "file on Baby", "this table", "this row", "row")
+    ]
+    assert "log" not in [settings.origin for settings in points(file, AsPublished(paper, "baby"))[1].settings]
+    resolved = resolve_point(points(file, AsPublished(paper, "sports"))[0], VALUES, "toys", "t", as_published=True)
+    shown = {each.key: (each.value, each.origin) for each in resolved.settings}
+    assert shown["train.patience"] == (7, "file")
+    assert shown["train.batch_size"] == (64, "this table")
+    assert shown["train.max_epochs"] == (5, "paper")
+    assert shown["recommenders.bpr.learning_rate"] == (0.1, "this row")
+    assert shown["recommenders.bpr.embedding_size"] == (64, "default")
+    assert shown["split.rule"] == ("mmrec", "params.yaml")
+
+
+def test_paper_starts_from_defaults_and_keeps_the_dataset_and_its_features(tmp_path: Path) -> None:
+    values = {
+        "dataset": "toys",
+        "filter": {"k_core": 3},
+        "encoders": {"minilm": {"template": "mmrec"}},
+        "train": {"patience": 3, "token_memory": 7},
+        "graphs": {"knn": {"k": 3}, "encoders": ["minilm"]},
+        "recommenders": {"bpr": {"embedding_size": 8}},
+        "overlays": {
+            "toys": {"train": {"batch_size": 4}, "split": {"rule": "temporal"}, "evaluate": {"mask_val": True}}
+        },
+    }
+    point = points(parse(TABLE.replace("set: {train.batch_size: 64}\n", ""), tmp_path))[0]
+    own = resolve_point(point, values, "toys", "t", as_published=False).parameters
+    assert (own.sections.train.batch_size, own.sections.train.patience, own.sections.graphs.knn.k) == (4, 3, 3)
+    assert (own.recommender("bpr").embedding_size, own.sections.evaluate.mask_val) == (8, True)
+    paper = resolve_point(point, values, "toys", "t", as_published=True).parameters
+    assert (paper.sections.train.batch_size, paper.sections.train.patience, paper.sections.graphs.knn.k) == (
+        2048,
+        20,
+        10,
+    )
+    assert (paper.recommender("bpr").embedding_size, paper.sections.evaluate.mask_val) == (64, False)
+    for each in (own, paper):
+        assert (each.sections.filter.k_core, each.sections.split.rule) == (3, "temporal")
+        assert each.sections.train.token_memory == 7
+        assert each.sections.graphs.encoders == ("minilm",) or each.sections.graphs.encoders == ["minilm"]
+        assert each.sections.encoders == {"minilm": {"template": "mmrec"}}
+    other = resolve_point(point, values, "books", "t", as_published=False).parameters
+    assert (other.sections.train.batch_size, other.sections.split.rule) == (2048, "mmrec")
 
 
 def test_a_sweep_is_a_point_a_value_of_all_its_keys(tmp_path: Path) -> None:
     first, second = points(parse(SWEEP, tmp_path))
     assert (first.label, second.label) == ("MGCN, k 5", "MGCN, k 10")
-    assert second.overrides == {"graphs.knn.k": 10, "graphs.consistent.k": 10}
+    (settings,) = second.settings
+    assert (settings.origin, settings.values) == ("k", {"graphs.knn.k": 10, "graphs.consistent.k": 10})
     assert (first.published, second.published) == ({}, {"baby": (None, 0.04)})
 
 
@@ -129,7 +245,7 @@ def test_a_sweep_is_a_point_a_value_of_all_its_keys(tmp_path: Path) -> None:
 def test_a_dataset_is_like_the_papers_that_its_name_has_as_a_word(
     tmp_path: Path, dataset: str, wanted: str | None, found: str | None
 ) -> None:
-    assert match_paper_dataset(parse(TABLE, tmp_path), dataset, wanted) == found
+    assert match_paper_dataset(parse(TABLE, tmp_path), Paper(name="P"), dataset, wanted) == found
 
 
 def test_rows_are_chosen_by_label(tmp_path: Path) -> None:
@@ -139,26 +255,38 @@ def test_rows_are_chosen_by_label(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"^rows: found 'BRP', expected a row; did you mean BPR"):
         select_rows(file, ["BRP"])
     with pytest.raises(ParamsError, match=r"^like: found 'tiktok', expected a dataset of the paper"):
-        match_paper_dataset(file, "toys", "tiktok")
+        match_paper_dataset(file, Paper(name="P"), "toys", "tiktok")
 
 
 def test_a_dataset_of_the_paper_suits_every_file_or_the_message_lists_those_that_have_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(ROOT)
-    assert match_paper_dataset(load(find("mdr_chca-figure4")), "toys", "baby") == "baby"
+
+    def match(name: str, like: str) -> str | None:
+        file = load(find(name))
+        return match_paper_dataset(file, load_paper(file, find(name)), "toys", like)
+
+    for path in SHIPPED:
+        for dataset in load_paper(load(path), path).datasets:
+            assert match(path.stem, dataset) == dataset
     with pytest.raises(ParamsError) as caught:
-        match_paper_dataset(load(find("mgnm-table5")), "toys", "baby")
-    assert str(caught.value) == (
-        "like: found 'baby', expected a dataset of the paper (allowed: video); files with baby: mgnm-table1, "
-        "mgnm-table3, mgnm-table4"
-    )
-    with pytest.raises(ParamsError) as caught:
-        match_paper_dataset(load(find("mdr_chca-figure4")), "toys", "tiktok")
+        match("mdr_chca-figure4", "tiktok")
     assert str(caught.value) == (
         "like: found 'tiktok', expected a dataset of the paper (allowed: baby, sports, clothing); "
         "files with tiktok: da_mrs-table2, da_mrs-table5"
     )
+
+
+def test_paper_without_a_file_is_a_title_and_a_name_needs_one(tmp_path: Path) -> None:
+    assert load_paper(parse(TABLE, tmp_path), tmp_path / "file.yaml") == Paper(name="P")
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "da_mrs.yaml").write_text("name: DA-MRS\n")
+    file = parse(TABLE.replace("paper: P", "paper: da_mrs"), tmp_path)
+    assert load_paper(file, tmp_path / "file.yaml").name == "DA-MRS"
+    file = parse(TABLE.replace("paper: P", "paper: da_mr"), tmp_path)
+    with pytest.raises(ParamsError, match=r"paper: found 'da_mr', expected a file under .*; did you mean da_mrs\?"):
+        load_paper(file, tmp_path / "file.yaml")
 
 
 @pytest.mark.parametrize(
@@ -188,10 +316,10 @@ def test_a_mistake_has_one_line(tmp_path: Path, text: str, old: str, new: str, m
 def test_a_row_with_wrong_parameters_is_named(tmp_path: Path) -> None:
     file = parse(TABLE.replace("train.batch_size: 64", "train.batch_sice: 64"), tmp_path)
     with pytest.raises(ParamsError, match=r"^t: BPR: train.batch_sice: no such key; did you mean batch_size"):
-        checked(points(file)[0], VALUES, "t")
+        resolve_point(points(file)[0], VALUES, "toys", "t: BPR", as_published=False)
     file = parse(TABLE.replace("train.batch_size", "dataset.batch_size"), tmp_path)
     with pytest.raises(ParamsError, match=r"^t: BPR: dataset.batch_size: no such key, as dataset is no section"):
-        checked(points(file)[0], VALUES, "t")
+        resolve_point(points(file)[0], VALUES, "toys", "t: BPR", as_published=False)
 
 
 def test_a_file_is_found_by_name_and_by_path(in_folder: Path) -> None:

@@ -58,6 +58,14 @@ subprocess.run(["git", "update-ref", "refs/exps/exec/EXEC_HEAD", head], check=Tr
 """
 
 
+NEW = """\
+dataset: n  # the folder
+train:
+  # Random seed.
+  seed: 1
+"""
+
+
 @pytest.fixture(autouse=True)
 def author(monkeypatch: pytest.MonkeyPatch) -> None:
     for role in ("AUTHOR", "COMMITTER"):
@@ -73,11 +81,11 @@ def project(tmp_path: Path) -> Path:
     (folder / ".dvc").mkdir()
     (folder / ".dvc" / ".gitignore").write_text("tmp\nconfig.local\n")
     (folder / ".gitignore").write_text("/data/?*\n")
-    (folder / "params.yaml").write_text("old")
+    (folder / "params.yaml").write_text("dataset: old\n")
     (folder / "notes").write_text("old")
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
         git(folder, *command)
-    (folder / "params.yaml").write_text("new")
+    (folder / "params.yaml").write_text(NEW)
     (folder / "notes").write_text("new")
     (folder / "data" / "raw" / "toys" / "reviews").write_text("good")
     return folder
@@ -102,7 +110,7 @@ def stand_in(project: Path) -> list[str]:
 
 def run(copy: ExperimentWorkspace, name: str = "a", target: str = "evaluate@bpr") -> dict[str, object]:
     log = copy.project / "data" / "logs" / f"{name}.log"
-    copy.run(name, ["++train.seed=1"], target, log)
+    copy.run(name, {"dataset": name, "train": {"seed": 1}}, target, log)
     told: dict[str, object] = json.loads(log.read_text())
     return told
 
@@ -111,11 +119,11 @@ def test_an_experiment_sees_the_files_as_they_are_and_leaves_them_so(copy: Exper
     status = git(copy.project, "status", "--porcelain")
     copy.prepare()
     told = run(copy)
-    assert told["asked"] == ["exp", "run", "--name", "a", "-S", "++train.seed=1", "evaluate@bpr"]
-    assert (told["params"], told["raw"]) == ("new", "good")
+    assert told["asked"] == ["exp", "run", "--name", "a", "evaluate@bpr"]
+    assert (told["params"], told["raw"]) == (NEW.replace("dataset: n", "dataset: a"), "good")
     assert (copy.folder / "notes").read_text() == "new"
     assert str(told["path"]).split(os.pathsep)[0] == str(copy.folder)
-    assert (copy.project / "params.yaml").read_text() == "new"
+    assert (copy.project / "params.yaml").read_text() == NEW
     assert git(copy.project, "status", "--porcelain") == status
     assert (copy.folder / ".dvc" / "config.local").read_text() == str(copy.project / ".dvc" / "cache")
 
@@ -124,7 +132,7 @@ def test_the_next_experiment_begins_with_the_same_files_and_what_was_half_done(c
     copy.prepare()
     assert run(copy)["left"] is False
     told = run(copy, "b")
-    assert (told["params"], told["left"]) == ("new", True)
+    assert (told["params"], told["left"]) == (NEW.replace("dataset: n", "dataset: b"), True)
 
 
 def test_a_file_that_dvc_does_not_know_is_taken_once(copy: ExperimentWorkspace) -> None:
@@ -207,7 +215,7 @@ def test_dvc_that_lost_its_parent_keeps_others_out(project: Path) -> None:
         "import sys; from pathlib import Path; from mmprep.stages.experiments.workspace import open_workspace\n"
         "with open_workspace(Path(sys.argv[1]), sys.argv[2:]) as copy:\n"
         "    copy.prepare()\n"
-        "    copy.run('a', [], 'slow', Path(sys.argv[1]) / 'log')\n"
+        "    copy.run('a', {}, 'slow', Path(sys.argv[1]) / 'log')\n"
     )
     note = project / PLACE / "running"
     with subprocess.Popen([sys.executable, "-c", code, str(project), *stand_in(project)]) as parent:
