@@ -63,7 +63,11 @@ def lists(file: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]
 def settings(paper: str, recommender: str, dataset: str) -> dict[str, Any]:
     """Settings of a recommender's rows: the paper's, then the recommender's, of which later ones win."""
     file = PAPERS[paper]
-    entries = [*file.get("as_published", []), *file["recommenders"].get(recommender, [])]
+    return chosen([*file.get("as_published", []), *file["recommenders"].get(recommender, [])], dataset)
+
+
+def chosen(entries: list[dict[str, Any]], dataset: str) -> dict[str, Any]:
+    """Settings for a dataset in a list of entries, of which later ones win."""
     return {
         key: value
         for entry in entries
@@ -133,16 +137,13 @@ def test_mdr_chca_has_256_patches_and_the_split_that_its_counts_come_from() -> N
     assert found["split.rule"] == "lattice"
 
 
-def test_printed_equations_of_da_mrs_have_the_printed_exponents() -> None:
+@pytest.mark.parametrize(("dataset", "exponent"), [("baby", 1.5), ("sports", 3.0), ("clothing", 1.5)])
+def test_row_as_printed_of_da_mrs_is_the_preset_with_the_printed_exponents(dataset: str, exponent: float) -> None:
     (row,) = (row for row in FILES["da_mrs-table2"]["rows"] if row["label"] == "DA-MRS + LightGCN, as printed")
-    alphas = {
-        dataset: entry["set"]["recommenders.da_mrs.alpha"]
-        for entry in row["as_published"]
-        if "recommenders.da_mrs.alpha" in entry["set"]
-        for dataset in entry.get("datasets", ["baby", "sports", "clothing"])
-    }
-    assert row["set"]["recommenders.da_mrs.preset"] == "paper"
-    assert alphas == {"baby": 1.5, "sports": 3.0, "clothing": 1.5}
+    values = {**chosen(row["as_published"], dataset), **row["set"]}
+    keys = {key.removeprefix("recommenders.da_mrs."): value for key, value in values.items()}
+    preset = {**CATALOGUE["da_mrs"].load().params_type.presets["paper"], "alpha": exponent, "beta": exponent}
+    assert {key: keys[key] for key in preset} == preset
 
 
 def test_sweep_of_k_varies_the_graphs_of_modalities_alone() -> None:
