@@ -1,32 +1,19 @@
-"""The README's commands, all of them, in the order in which they stand, in one fresh checkout."""
+"""The README's commands in the order in which they stand, in one fresh checkout, less those of its own-data section."""
 
 import re
 
 import pytest
-from checkout import check_out, run
-from imports import ROOT
-
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```console\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
-# This test is part of `make test-all`, so it cannot run it; and `make test` is most of it.
-COMMANDS = [line for block in BLOCKS for line in block.splitlines() if not line.startswith("make test")]
-# Recommenders of DVC experiments are fewer and trained for less long: those of the demo have shown how well they get.
-FEWER = " -S train.max_epochs=20 -S train.collaborative=[bpr] -S train.item_graphs=[]"
+from checkout import check_out
+from readme import README, commands, run_all, section_of_own_data
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What each command of the README printed. The virtual environment is that of the tests (VENV)."""
+    """What each command of the README printed."""
     folder = check_out(tmp_path_factory.mktemp("readme") / "mmprep")
-    return {command: run(folder, "bash", "-ec", in_users_shell(command)) for command in COMMANDS}
-
-
-def in_users_shell(command: str) -> str:
-    """The command with the activation of .venv left to the environment, which has the tests' one on its path."""
-    fewer = FEWER if command.startswith("dvc exp run") else ""
-    return command.replace(". .venv/bin/activate && ", "") + fewer
+    return run_all(folder, commands(README.replace(section_of_own_data(), "")))
 
 
 def test_demo_shows_metrics_and_says_where_everything_lies(outputs: dict[str, str]) -> None:
@@ -88,8 +75,3 @@ def test_colleague_pulls_the_features_and_runs_nothing(outputs: dict[str, str]) 
 def test_experiments_ran(outputs: dict[str, str]) -> None:
     assert "Running stage 'filter'" in outputs["dvc exp run -S filter.k_core=3"]
     assert "recall@20" in outputs["dvc metrics show"]
-
-
-def test_inspect_shows_what_made_the_features(outputs: dict[str, str]) -> None:
-    shown = outputs["mmprep inspect data/features/tiny/minilm/part-00000-of-00001.parquet"]
-    assert '"pretrained": true' in shown
