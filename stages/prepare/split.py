@@ -18,9 +18,10 @@ from mmprep.stages.prepare.noise import NoiseParams, disturb_feedback
 
 Index = npt.NDArray[np.int64]
 Labels = npt.NDArray[np.int8]
-Rule = Literal["mmrec", "lattice", "temporal", "leave_one_out", "global_time", "given"]
+Rule = Literal["mmrec", "lattice", "ratio", "temporal", "leave_one_out", "global_time", "given"]
 
 FEW = 10  # users with fewer interactions give one to val and one to test
+TENTH = 10  # of `ratio`, which is 8:1:1
 IN_TRAIN, IN_VAL, IN_TEST = range(3)  # positions in SPLITS
 TRAIN_QUANTILE, VAL_QUANTILE = 0.8, 0.9
 
@@ -31,10 +32,13 @@ class SplitParams(Params):
     Attributes:
         rule: see `assign`.
         seed: random seed of the rules that draw.
+        redraw: whether another rule than `given` may replace a split of the raw files. No part of the provenance, as it
+            changes no result.
     """
 
     rule: Rule = "mmrec"
     seed: Annotated[int, Field(ge=0)] = 0
+    redraw: Annotated[bool, Field(exclude=True)] = False
 
 
 def run(
@@ -44,9 +48,11 @@ def run(
 
     Raises:
         MissingInputError: `filter` has not run.
-        DataError: the rule needs times or published splits, and there are none; or the train split is empty.
+        DataError: the rule needs times or published splits, and there are none; the raw files give a split, and the
+            rule would replace it without `redraw`; or the train split is empty.
     """
     del progress  # a few seconds, at a hundred million interactions a minute
+    require_no_given_split(params, layout)
     core = KCORE.read(layout.core, [name for name in KCORE.schema.names if name != "split" or params.rule == "given"])
     made_with = [require_exists(path, "mmprep filter") for path in (layout.core, layout.users, layout.items)]
     labels = assign(core, params.rule, params.seed)
@@ -66,6 +72,23 @@ def run(
     return metrics
 
 
+def require_no_given_split(params: SplitParams, layout: Layout) -> None:
+    """Check that the rule replaces no split of the raw files, unless the parameters allow it.
+
+    Raises:
+        MissingInputError: `filter` has not run.
+        DataError: it would.
+    """
+    if params.rule == "given" or params.redraw:
+        return
+    labels = KCORE.read(layout.core, ["split"])["split"]
+    if given := len(labels) - labels.null_count():
+        raise DataError(
+            f"split.rule: found {params.rule}, but the raw files give a split for {given} of {len(labels)} "
+            "interactions; set split.rule: given to keep it, or split.redraw: true to replace it"
+        )
+
+
 def summarise(interactions: pl.DataFrame) -> dict[str, Any]:
     """The stage's metrics. Users without train items, which only noise causes, are left out of evaluation."""
     labels = interactions["split"].to_physical().to_numpy()
@@ -83,7 +106,7 @@ def summarise(interactions: pl.DataFrame) -> dict[str, Any]:
 def assign(core: pl.DataFrame, rule: Rule, seed: int) -> Labels:
     """The split of each row, as a position in SPLITS.
 
-    - `mmrec`, `lattice`: at random within a user, by the sizes of `held_out`.
+    - `mmrec`, `lattice`, `ratio`: at random within a user, by the sizes of `held_out`.
     - `temporal`: each user's last rows, by the sizes of `held_out` for `mmrec`; test is last.
     - `leave_one_out`: each user's last row is test, the one before it val.
     - `global_time`: before the 0.8 quantile of all times train, before the 0.9 quantile val, the rest test (the first
@@ -140,13 +163,17 @@ def place_in_user(users: npt.NDArray[np.int32], turn: Index) -> Index:
 def held_out(counts: Index, rule: Rule) -> tuple[Index, Index]:
     """Numbers of a user's n rows that go to val and to test.
 
-    Below 10 rows one each; else floor(0.2 n) in halves, with the odd row in test by the rules `mmrec` (its notebook
-    1splitting) and `temporal`, and in val by `lattice` (its build_data.py). `leave_one_out` holds out one each. Users
-    with two rows give one to test, users with one give none, so that every user keeps a train row.
+    Below 10 rows one each. Else `mmrec` (its notebook 1splitting), `temporal` and `lattice` (its build_data.py) hold
+    out floor(0.2 n) in halves, with the odd row in test by the first two and in val by `lattice`; `ratio` holds out
+    floor(0.1 n) each, and `leave_one_out` one each. Users with two rows give one to test, users with one give none, so
+    that every user keeps a train row.
     """
-    held = np.where((counts < FEW) | (rule == "leave_one_out"), 2, counts * 2 // 10)
-    smaller = held // 2
-    val, test = (held - smaller, smaller) if rule == "lattice" else (smaller, held - smaller)
+    if rule == "ratio":
+        val = test = np.maximum(counts // TENTH, 1)
+    else:
+        held = np.where((counts < FEW) | (rule == "leave_one_out"), 2, counts * 2 // 10)
+        smaller = held // 2
+        val, test = (held - smaller, smaller) if rule == "lattice" else (smaller, held - smaller)
     return np.where(counts < 3, 0, val), np.where(counts < 3, np.clip(counts - 1, 0, 1), test)
 
 

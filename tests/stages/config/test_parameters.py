@@ -162,7 +162,7 @@ def test_a_section_in_the_file_reaches_its_encoder_and_recommender(tmp_path: Pat
         ),
         (
             {"split__rule": "random"},
-            "split.rule: found \"random\", expected 'mmrec', 'lattice', 'temporal', "
+            "split.rule: found \"random\", expected 'mmrec', 'lattice', 'ratio', 'temporal', "
             "'leave_one_out', 'global_time' or 'given'",
         ),
         ({"split__seed": -1}, "split.seed: found -1, expected greater than or equal to 0"),

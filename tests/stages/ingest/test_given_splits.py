@@ -16,7 +16,7 @@ from mmprep.stages.ingest.ingest import IngestParams, run
 from mmprep.stages.prepare import filter as filter_stage
 from mmprep.stages.prepare import split as split_stage
 from mmprep.stages.prepare.filter import FilterParams
-from mmprep.stages.prepare.split import SplitParams
+from mmprep.stages.prepare.split import Rule, SplitParams
 
 BABY = ROOT.parent / "shared" / "data" / "baby_2014_split"
 LENIENT = IngestParams(max_reject_fraction=1)
@@ -224,3 +224,26 @@ def test_the_published_split_of_baby_passes_through_unchanged(tmp_path: Path) ->
         for item in bought
     }
     assert set(named.rows()) == published
+
+
+@pytest.mark.skipif(not BABY.is_dir(), reason=f"real data is not redistributed and not at {BABY}")
+def test_the_rule_ratio_gives_each_user_of_the_published_split_the_same_counts(tmp_path: Path) -> None:
+    layout = dataset(tmp_path, {path.name: path.read_bytes() for path in BABY.glob("*.json")})
+    run(IngestParams(max_reject_fraction=0), layout)
+    filter_stage.run(FilterParams(), layout)
+    sizes: dict[Rule, list[tuple[int, ...]]] = {}
+    rules: tuple[Rule, ...] = ("given", "ratio", "mmrec", "lattice")
+    for rule in rules:
+        split_stage.run(SplitParams(rule=rule, redraw=True), layout)
+        kept = SPLIT_INTERACTIONS.read(layout.interactions)
+        counted = kept.pivot("split", index="user", values="item", aggregate_function="len").sort("user")
+        sizes[rule] = counted.select("train", "val", "test").rows()
+    totals = {rule: tuple(map(sum, zip(*sizes[rule], strict=True))) for rule in rules}
+    assert totals == {
+        "given": (119_674, 20_559, 20_559),
+        "ratio": (119_674, 20_559, 20_559),
+        "mmrec": (118_551, 20_559, 21_682),
+        "lattice": (118_551, 21_682, 20_559),
+    }
+    assert (len(sizes["ratio"]), sizes["ratio"]) == (19_445, sizes["given"])
+    assert sum(a != b for a, b in zip(sizes["lattice"], sizes["given"], strict=True)) == 1_123

@@ -26,7 +26,7 @@ from mmprep.stages.prepare.filter import FilterParams
 from mmprep.stages.prepare.noise import NoiseParams
 from mmprep.stages.prepare.split import Rule, SplitParams, assign, held_out, run
 
-AT_RANDOM: tuple[Rule, ...] = ("mmrec", "lattice")
+AT_RANDOM: tuple[Rule, ...] = ("mmrec", "lattice", "ratio")
 BY_TIME: tuple[Rule, ...] = ("temporal", "leave_one_out", "global_time")
 PROVENANCE = Provenance("test", {}, {}, {}, {})
 
@@ -39,6 +39,8 @@ def sizes(n: int, rule: Rule) -> tuple[int, int]:
         return 0, 1
     if n < 10 or rule == "leave_one_out":
         return 1, 1
+    if rule == "ratio":
+        return n // 10, n // 10
     held = n // 5
     return (held - held // 2, held // 2) if rule == "lattice" else (held // 2, held - held // 2)
 
@@ -99,6 +101,11 @@ def test_each_user_gives_as_many_rows_as_the_rule_says(n: int, rule: Rule) -> No
         (39, "mmrec", (3, 4)),
         (39, "lattice", (4, 3)),
         (1000, "mmrec", (100, 100)),
+        (5, "ratio", (1, 1)),
+        (19, "ratio", (1, 1)),
+        (39, "ratio", (3, 3)),
+        (2, "ratio", (0, 1)),
+        (1, "ratio", (0, 0)),
         (39, "temporal", (3, 4)),
         (39, "leave_one_out", (1, 1)),
         (3, "leave_one_out", (1, 1)),
@@ -127,10 +134,23 @@ def test_the_same_seed_gives_the_same_splits_and_another_seed_others() -> None:
     assert (assign(core, "mmrec", 3) != assign(core, "mmrec", 4)).any()
 
 
-def test_both_rules_hold_out_the_same_rows() -> None:
-    mmrec, lattice = (splits_of(core_of([15] * 50), rule) for rule in AT_RANDOM)
+def test_the_random_rules_hold_out_the_same_rows_of_which_ratio_leaves_the_odd_one_in_train() -> None:
+    mmrec, lattice, ratio = (splits_of(core_of([15] * 50), rule) for rule in AT_RANDOM)
     np.testing.assert_array_equal(mmrec == "train", lattice == "train")
     assert (mmrec != lattice).any()
+    assert (ratio[mmrec == "train"] == "train").all()
+    assert Counter(ratio.tolist()) == {"train": 650, "val": 50, "test": 50}
+
+
+def test_the_rules_differ_on_one_small_dataset() -> None:
+    # A fifth of 15, 19, 35 and 107, rounded down, is odd.
+    core = core_of([2, 5, 9, 10, 14, 15, 19, 20, 35, 107])
+    found = {rule: Counter(splits_of(core, rule).tolist()) for rule in ("mmrec", "lattice", "ratio")}
+    assert {rule: tuple(counts[split] for split in SPLITS) for rule, counts in found.items()} == {
+        "mmrec": (189, 21, 26),
+        "lattice": (189, 25, 22),
+        "ratio": (193, 21, 22),
+    }
 
 
 def test_every_place_among_a_users_rows_is_held_out_as_often() -> None:
@@ -263,13 +283,29 @@ def test_given_splits_are_kept_exactly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rule", [rule for rule in get_args(Rule) if rule != "given"])
-def test_given_splits_are_ignored_unless_asked_for(tmp_path: Path, rule: Rule) -> None:
+def test_a_given_split_is_replaced_on_request_alone(tmp_path: Path, rule: Rule) -> None:
     counts = [12, 5]
     without = filtered(tmp_path / "without", counts)
-    given_too = filtered(tmp_path / "with", counts, core_of(counts, splits=["test"] * 17))
-    for layout in (without, given_too):
-        run(SplitParams(rule=rule), layout)
+    given_too = filtered(tmp_path / "with", counts, core_of(counts, splits=["test"] * 16 + [None]))
+    run(SplitParams(rule=rule), without)
+    with pytest.raises(DataError) as caught:
+        run(SplitParams(rule=rule), given_too)
+    assert str(caught.value) == (
+        f"split.rule: found {rule}, but the raw files give a split for 16 of 17 interactions; "
+        "set split.rule: given to keep it, or split.redraw: true to replace it"
+    )
+    assert not given_too.interactions.exists()
+    run(SplitParams(rule=rule, redraw=True), given_too)
     assert SPLIT_INTERACTIONS.read(given_too.interactions).equals(SPLIT_INTERACTIONS.read(without.interactions))
+
+
+def test_the_permission_to_redraw_changes_no_byte(tmp_path: Path) -> None:
+    layout = filtered(tmp_path, [12, 5])
+    written = []
+    for redraw in (False, True):
+        run(SplitParams(redraw=redraw), layout)
+        written.append(layout.interactions.read_bytes())
+    assert written[0] == written[1]
 
 
 @pytest.mark.parametrize("rule", BY_TIME)
