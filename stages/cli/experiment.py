@@ -6,6 +6,7 @@ import click
 
 from mmprep.pipeline.errors import DataError
 from mmprep.stages.cli.console import bar, show_experiment, show_experiment_file
+from mmprep.stages.cli.group import option
 
 # Experiments are imported inside the commands, so that `mmprep --help` answers at once.
 
@@ -28,7 +29,7 @@ def experiments() -> None:
 @click.argument("file")
 @click.option("--rows", "labels", multiple=True, help="Run only the row with this label; repeatable.")
 @click.option("--seeds", help="Number of seeds, counting up from train.seed, or a list: 3, or 0,1,2.")
-@click.option("--dataset", help="Dataset folder under data/raw, instead of the one in params.yaml.")
+@option("--dataset")
 @click.option("--like", help="The paper's dataset that this one corresponds to, if the names differ.")
 @click.option("--as-published", is_flag=True, help="Start from defaults and use the paper's settings.")
 @click.option("--no-picture", "picture", is_flag=True, flag_value=False, default=True, help="Draw no figure.")

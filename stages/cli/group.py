@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from mmprep.pipeline.errors import DataError, MissingInputError, MmprepError, ParamsError, WeightsError
 
@@ -15,10 +16,33 @@ if TYPE_CHECKING:
 
 EXIT_CODES: dict[type[Exception], int] = {ParamsError: 2, MissingInputError: 3, DataError: 4, WeightsError: 5}
 F = TypeVar("F", bound=Callable[..., Any])
+BEFORE = "mmprep.stages.cli.before"  # key of click's context: values of options given before the command, by flag
+PLACES: dict[str, tuple[str, dict[str, Any]]] = {
+    "--data": ("root", {"type": click.Path(path_type=Path), "help": "Data folder."}),
+    "--params": ("file", {"type": click.Path(path_type=Path), "help": "File to use instead of params.yaml."}),
+    "--dataset": ("dataset", {"help": "Dataset folder under data/raw, instead of the one in params.yaml."}),
+}
+"""Name and settings of the options that may be given before the command, too."""
 
 
 class Commands(click.Group):
     """Command group that turns mmprep's errors into exit codes and lists commands in the order of the pipeline."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, and check that it takes the options given before it.
+
+        Raises:
+            ParamsError: it does not.
+        """
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not isinstance(command, click.Group):
+            flags = {flag for parameter in command.params for flag in parameter.opts}
+            for flag in ctx.meta.get(BEFORE, {}):
+                if flag not in flags:
+                    raise ParamsError(f"{flag}: found before `{name}`, which has no such option; leave it out")
+        return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
         """Run the command."""
@@ -37,14 +61,38 @@ class Commands(click.Group):
         return list(self.commands)
 
 
+def option_before(flag: str) -> Callable[[F], F]:
+    """Decorate the outermost group with an option that stands before the command."""
+
+    def remember(ctx: click.Context, parameter: click.Parameter, value: object) -> None:
+        del parameter
+        if value is not None:
+            ctx.meta.setdefault(BEFORE, {})[flag] = value
+
+    name, settings = PLACES[flag]
+    return click.option(flag, name, expose_value=False, callback=remember, **settings)
+
+
+def option(flag: str, default: object = None) -> Callable[[F], F]:
+    """Decorate a command with an option that may stand before the command, too."""
+
+    def merge(ctx: click.Context, parameter: click.Parameter, value: object) -> object:
+        before = ctx.meta.get(BEFORE, {}).get(flag)
+        if before is None:
+            return value
+        after = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if after and value != before:
+            raise ParamsError(f"{flag}: found {before} before the command and {value} after it, expected one of them")
+        return before
+
+    name, settings = PLACES[flag]
+    return click.option(flag, name, default=default, callback=merge, **settings)
+
+
 def stage_options(command: F) -> F:
     """Add the options that every stage has."""
-    for option in (
-        click.option("--data", "root", type=click.Path(path_type=Path), default=Path("data"), help="Data folder."),
-        click.option("--params", "file", type=click.Path(path_type=Path), help="File to use instead of params.yaml."),
-        click.option("--dataset", help="Dataset folder under data/raw, instead of the one in params.yaml."),
-    ):
-        command = option(command)
+    for flag, default in (("--data", Path("data")), ("--params", None), ("--dataset", None)):
+        command = option(flag, default)(command)
     return command
 
 

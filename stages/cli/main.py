@@ -12,7 +12,7 @@ from mmprep.pipeline.errors import ParamsError
 from mmprep.stages.cli.cache import cache_
 from mmprep.stages.cli.console import bar, changed_keys, show, show_doubts, timed, warn_conflicts
 from mmprep.stages.cli.experiment import experiment, experiments
-from mmprep.stages.cli.group import Commands, prepare, require_current_code, stage_options
+from mmprep.stages.cli.group import Commands, option_before, prepare, require_current_code, stage_options
 from mmprep.stages.cli.views import encoders, graphs, inspect, neighbors, recommend, recommenders, report, tsne, verify
 
 if TYPE_CHECKING:
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mmprep", prog_name="mmprep")
+@option_before("--data")
+@option_before("--params")
+@option_before("--dataset")
 def main() -> None:
     """Turn raw Amazon reviews and product photos into evaluated multimodal recommenders.
 
     Each stage reads params.yaml and the files of the stages before it. `dvc repro` runs every stage whose inputs have
-    changed.
+    changed. The options below may also be given after the command.
     """
     # By default torch's waiting threads spin, which makes training several times slower on a busy machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -231,6 +234,7 @@ def train(root: Path, file: Path | None, dataset: str | None, recommender: str |
     settings = {name: params.recommender_settings(name) for name in names}
     from mmprep.models.recommenders.catalogue import CATALOGUE
     from mmprep.stages.config.dvc_deps import require_listed
+    from mmprep.stages.prepare.split import split_of
     from mmprep.stages.training import seeds as several_seeds
     from mmprep.stages.training import train as stage
 
@@ -247,7 +251,8 @@ def train(root: Path, file: Path | None, dataset: str | None, recommender: str |
                 done(stage.run(name, section, own, layout, bar))
             else:
                 summary = several_seeds.run(name, chosen, section, own, params.sections.evaluate, layout, bar)
-                done({key: f"{value['mean']:.4f} +- {value['std']:.4f}" for key, value in summary.items()})
+                shown = {key: f"{value['mean']:.4f} +- {value['std']:.4f}" for key, value in summary.items()}
+                done({"split": split_of(layout), **shown})
 
 
 @main.command()
@@ -263,12 +268,14 @@ def search(root: Path, file: Path | None, dataset: str | None, recommender: str,
     """
     params, layout = prepare(root, file, dataset)
     section, own = params.sections.train, params.recommender(recommender)
+    from mmprep.stages.prepare.split import split_of
     from mmprep.stages.training import search as verb
     from mmprep.stages.training.search_space import parse_over
 
     ranges = parse_over(over) if over else params.ranges(recommender)
     with timed(f"search {recommender}") as done:
-        done(verb.run(recommender, ranges, section, own, params.sections.evaluate, layout, bar))
+        found = verb.run(recommender, ranges, section, own, params.sections.evaluate, layout, bar)
+        done({"split": split_of(layout), **found})
 
 
 @main.command()
@@ -281,12 +288,14 @@ def evaluate(root: Path, file: Path | None, dataset: str | None, recommender: st
     """
     params, layout = prepare(root, file, dataset)
     section = params.sections.train
+    from mmprep.stages.prepare.split import split_of
     from mmprep.stages.training import evaluate as stage
 
     for name in [recommender] if recommender else section.recommenders:
         require_current_code(root, "evaluate", params)
         with timed(f"evaluate {name}") as done:
-            done(stage.run(name, params.sections.evaluate, layout, bar))
+            metrics = stage.run(name, params.sections.evaluate, layout, bar)
+            done({"split": split_of(layout), **metrics})
 
 
 main.add_command(recommend)

@@ -19,13 +19,13 @@ from mmprep.stages.cli.console import (
     show_recommender_keys,
     timed,
 )
-from mmprep.stages.cli.group import prepare, stage_options
+from mmprep.stages.cli.group import option, prepare, stage_options
 
 # Stages are imported inside the commands, so that `mmprep --help` answers at once.
 
 
 @click.command()
-@click.option("--params", "file", type=click.Path(path_type=Path), help="File to use instead of params.yaml.")
+@option("--params")
 def encoders(file: Path | None) -> None:
     """List the encoders of mmprep and params.yaml, with licences.
 
@@ -143,7 +143,8 @@ def report(root: Path, file: Path | None, dataset: str | None) -> None:
 
     _, layout = prepare(root, file, dataset)
     results = collect(layout)
-    table = new_table("recommender", *METRICS, title=f"{layout.dataset}: test split, all items ranked")
+    title = f"{layout.dataset}: test split ({results.split}), all items ranked"
+    table = new_table("recommender", *METRICS, title=title)
     for name, metrics in results.metrics.items():
         table.add_row(name, *(f"{metrics[key]:.4f}" for key in METRICS))
     print_table(table)

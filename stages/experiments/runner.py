@@ -19,6 +19,7 @@ from mmprep.stages.experiments.settings import AppliedSetting, PointParameters, 
 from mmprep.stages.experiments.spec import COSTS, ExperimentPoint, PaperDataset
 from mmprep.stages.experiments.workspace import Experiment, ExperimentError
 from mmprep.stages.explore.report import pseudo_tokens, random_weights
+from mmprep.stages.prepare.split import describe_split
 
 # Keys of section `train` that name the encoders read by the recommenders of a group.
 ENCODERS = {
@@ -77,6 +78,7 @@ class Result:
         failed: why a run failed; empty if none did.
         warnings: caveats on the numbers.
         settings: the parameters that it ran with; none for a row that does not run.
+        split: the rule and the seed of the split; empty without a recommender.
     """
 
     point: ExperimentPoint
@@ -84,6 +86,7 @@ class Result:
     failed: str = ""
     warnings: tuple[str, ...] = ()
     settings: tuple[AppliedSetting, ...] = ()
+    split: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,7 @@ def run_points(
                 *differing_counts(layout.dataset, counts.get(point.label, {}), request.described),
             ),
             resolved[point.label].settings,
+            split_of(point, resolved[point.label].parameters),
         )
         if point.recommender
         else Result(point)
@@ -243,6 +247,12 @@ def read_cost(path: Path) -> dict[str, float]:
         return {key: float(costs[key]) for key in COSTS}
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path}: damaged ({error}); remove it") from error
+
+
+def split_of(point: ExperimentPoint, parameters: Parameters) -> str:
+    """The rule and the seed of a point's split."""
+    params = parameters.sections.split
+    return describe_split(params.rule, None if "split.seed" in point.seeded else params.seed)
 
 
 def plan(point: ExperimentPoint, seed: int, resolved: PointParameters) -> PlannedRun:

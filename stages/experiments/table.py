@@ -28,6 +28,7 @@ class TableRow:
         deviations: sample standard deviations over seeds; None for one seed and for published numbers.
         seeds: the number of seeds.
         remark: why there are no numbers.
+        split: the rule and the seed of our split; empty for published numbers.
     """
 
     label: str
@@ -39,6 +40,7 @@ class TableRow:
     deviations: Numbers
     seeds: int = 0
     remark: str = ""
+    split: str = ""
 
 
 def lines(file: ExperimentSpec, results: Sequence[Result], dataset: str, like: str | None) -> list[TableRow]:
@@ -55,12 +57,13 @@ def ours(file: ExperimentSpec, result: Result, dataset: str) -> TableRow:
     point, none = result.point, (None,) * len(file.metrics)
     if not result.runs:
         remark = result.failed if point.recommender else NOT_BUILT
-        return TableRow(point.label, point.row.label, point.x, dataset, False, none, none, 0, remark)
+        return TableRow(point.label, point.row.label, point.x, dataset, False, none, none, 0, remark, result.split)
     # Training cost is known only where a training ran; DVC's run cache may have had the result.
     values = [[run[metric] for run in result.runs if metric in run] for metric in file.metrics]
     deviations = tuple(stdev(each) if len(each) > 1 else None for each in values)
     means = tuple(mean(each) if each else None for each in values)
-    return TableRow(point.label, point.row.label, point.x, dataset, False, means, deviations, len(result.runs))
+    seeds = len(result.runs)
+    return TableRow(point.label, point.row.label, point.x, dataset, False, means, deviations, seeds, split=result.split)
 
 
 def theirs(file: ExperimentSpec, result: Result, datasets: Sequence[str]) -> list[TableRow]:
@@ -79,7 +82,9 @@ def notes(file: ExperimentSpec, results: Sequence[Result]) -> list[str]:
     cautions = [caution for result in results for caution in result.warnings]
     single = any(len(result.runs) == 1 for result in results)
     seeds = ["one seed: small differences are noise, give --seeds 3"] if single else []
-    return list(dict.fromkeys([*cautions, *seeds, *file.notes, *of_rows]))
+    splits = list(dict.fromkeys(result.split for result in results if result.split))
+    rules = [f"split of our numbers: {'; '.join(splits)}"] if splits else []
+    return list(dict.fromkeys([*rules, *cautions, *seeds, *file.notes, *of_rows]))
 
 
 def write_settings(results: Sequence[Result], path: Path) -> None:
@@ -95,12 +100,12 @@ def write_settings(results: Sequence[Result], path: Path) -> None:
 def write_table(file: ExperimentSpec, table: Sequence[TableRow], path: Path) -> None:
     """Write one CSV row per line, with a standard deviation beside each mean."""
     columns = [part for metric in file.metrics for part in (metric, f"{metric}_std")]
-    header = ["row", file.x.name if file.x else "x", "numbers", "dataset", "seeds", *columns, "remark"]
+    header = ["row", file.x.name if file.x else "x", "numbers", "dataset", "split", "seeds", *columns, "remark"]
     with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
         rows = csv.writer(out, lineterminator="\n")
         rows.writerow(header)
         for line in table:
             pairs = zip(line.means, line.deviations, strict=True)
             numbers = "published" if line.published else "ours"
-            start = [line.row, line.x, numbers, line.dataset, line.seeds or None]
+            start = [line.row, line.x, numbers, line.dataset, line.split or None, line.seeds or None]
             rows.writerow([*start, *(number for pair in pairs for number in pair), line.remark])

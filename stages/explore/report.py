@@ -7,7 +7,9 @@ from pathlib import Path
 from mmprep.pipeline.errors import MissingInputError
 from mmprep.pipeline.features.reader import FeatureSet
 from mmprep.pipeline.layout import Layout
-from mmprep.stages.training.run import TrainedRun, read_metrics
+from mmprep.pipeline.tables.freshness import InputDigests
+from mmprep.stages.prepare.split import split_of
+from mmprep.stages.training.run import TrainedRun, read_metrics, train_command
 
 METRICS = ("recall@10", "recall@20", "ndcg@10", "ndcg@20", "precision@20")
 
@@ -20,11 +22,13 @@ class Report:
         metrics: the test metrics of each evaluated recommender, by name.
         places: outputs, as (kind, path).
         warnings: caveats on the numbers.
+        split: the rule and the seed of the split.
     """
 
     metrics: dict[str, dict[str, float]]
     places: list[tuple[str, Path]]
     warnings: list[str]
+    split: str
 
 
 def collect(layout: Layout) -> Report:
@@ -32,7 +36,7 @@ def collect(layout: Layout) -> Report:
 
     Raises:
         MissingInputError: none has been evaluated.
-        DataError: a file of metrics or features, or a run's config, is damaged.
+        DataError: a file of metrics, features or interactions, or a run's config, is damaged.
     """
     runs = layout.root / "runs" / layout.dataset
     names = [path.parent.name for path in sorted(runs.glob("*/metrics.json"))]
@@ -44,9 +48,9 @@ def collect(layout: Layout) -> Report:
     places += [("graph", path) for path in sorted(layout.graph_folder("").rglob("[!.]*.parquet"))]
     places += [("recommendations", layout.run(name).recommendations) for name in metrics]
     warnings = [caution for path in features for caution in warnings_for(path)]
-    return Report(
-        metrics, places, warnings + [caution for name in metrics for caution in cautions_of_run(layout, name)]
-    )
+    current = InputDigests(layout)
+    warnings += [caution for name in metrics for caution in cautions_of_run(layout, name, current)]
+    return Report(metrics, places, warnings, split_of(layout))
 
 
 def warnings_for(features: Path) -> list[str]:
@@ -55,13 +59,17 @@ def warnings_for(features: Path) -> list[str]:
     return [] if encoder["pretrained"] else [random_weights(features.name, encoder["seed"])]
 
 
-def cautions_of_run(layout: Layout, recommender: str) -> list[str]:
+def cautions_of_run(layout: Layout, recommender: str, current: InputDigests) -> list[str]:
     """Warnings about an evaluated recommender; none if its run's config.json is not on this machine."""
     files = layout.run(recommender)
     if not files.config.exists():
         return []
-    cut = TrainedRun.open(files, recommender).config.pseudo_tokens
-    return [pseudo_tokens(recommender, cut)] if cut else []
+    config = TrainedRun.open(files, recommender).config
+    cautions = [pseudo_tokens(recommender, config.pseudo_tokens)] if config.pseudo_tokens else []
+    if layout.interactions.exists() and current.difference(config.inputs, [layout.interactions]):
+        again = f"run `{train_command(recommender)}` and `mmprep evaluate --recommender {recommender}`"
+        cautions.append(f"{recommender} was trained on another split than the current one; {again}")
+    return cautions
 
 
 def pseudo_tokens(recommender: str, encoders: Sequence[str]) -> str:

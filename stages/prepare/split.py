@@ -12,7 +12,7 @@ from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.params import Params
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.storage.files import require_exists, write_json
-from mmprep.pipeline.tables.provenance import record
+from mmprep.pipeline.tables.provenance import read_provenance, record
 from mmprep.pipeline.tables.schemas import ITEMS, KCORE, SPLIT_INTERACTIONS, SPLITS, USERS
 from mmprep.stages.prepare.noise import NoiseParams, disturb_feedback
 
@@ -24,6 +24,8 @@ FEW = 10  # users with fewer interactions give one to val and one to test
 TENTH = 10  # of `ratio`, which is 8:1:1
 IN_TRAIN, IN_VAL, IN_TEST = range(3)  # positions in SPLITS
 TRAIN_QUANTILE, VAL_QUANTILE = 0.8, 0.9
+DRAWING: tuple[Rule, ...] = ("mmrec", "lattice", "ratio")
+NOT_KNOWN = "rule not known"
 
 
 class SplitParams(Params):
@@ -70,6 +72,24 @@ def run(
     metrics = summarise(interactions)
     write_json(layout.metrics("split"), metrics)
     return metrics
+
+
+def describe_split(rule: str, seed: int | None) -> str:
+    """The rule of a split, and the seed of a rule that draws, for tables of results; None if each run has its own."""
+    drawn = "one seed per run" if seed is None else f"seed {seed}"
+    return f"{rule}, {drawn}" if rule in DRAWING else rule
+
+
+def split_of(layout: Layout) -> str:
+    """The rule and the seed of a dataset's current split, from its provenance.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not layout.interactions.exists():  # results may be on this machine without the data
+        return NOT_KNOWN
+    params = read_provenance(layout.interactions).get("params", {})
+    return describe_split(params["rule"], params["seed"]) if {"rule", "seed"} <= params.keys() else NOT_KNOWN
 
 
 def require_no_given_split(params: SplitParams, layout: Layout) -> None:

@@ -113,6 +113,47 @@ def test_data_params_and_dataset_may_lie_elsewhere(project: Path) -> None:
     assert not (project / "data").exists()
 
 
+def test_they_may_be_given_before_the_command_too(project: Path) -> None:
+    (project / "other.yaml").write_text("dataset: nothing\n")
+    (project / "data").rename(project / "elsewhere")
+    result = mmprep("--data", "elsewhere", "--params", "other.yaml", "--dataset", "toys", "ingest")
+    assert result.exit_code == 0
+    assert Layout(Path("elsewhere"), "toys").raw_interactions.exists()
+    assert not (project / "data").exists()
+    assert mmprep("--data", "elsewhere", "--dataset", "toys", "filter", "--data", "./elsewhere").exit_code == 0
+    for before, after in (("p.yaml", ()), ("./p.yaml", ("--params", "p.yaml"))):
+        assert failure(3, "--params", before, "filter", *after).startswith("p.yaml: no such parameter file")
+    assert failure(2, "--params", "params.yaml", "ingest", "--params", "other.yaml") == (
+        "--params: found params.yaml before the command and other.yaml after it, expected one of them"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, command in COMMANDS.items() if "--params" in {each.opts[0] for each in command.params}]
+)
+def test_every_command_with_params_takes_them_before_it(in_folder: Path, name: str) -> None:
+    del in_folder
+    required = {
+        "download": ["--photos"],
+        "export": ["out", "--to", "numpy"],
+        "neighbors": ["item"],
+        "recommend": ["user"],
+        "search": ["--recommender", "bpr"],
+        "tsne": ["--recommender", "bpr"],
+    }
+    arguments = ["--params", "p.yaml", *name.split(), *required.get(name, [])]
+    assert failure(3, *arguments).startswith("p.yaml: no such parameter file")
+
+
+@pytest.mark.parametrize("command", [["sample", "shop"], ["inspect", "file"], ["experiments"], ["cache", "stats"]])
+def test_an_option_before_a_command_that_lacks_it_is_refused(in_folder: Path, command: list[str]) -> None:
+    assert failure(2, "--params", "p.yaml", *command) == (
+        f"--params: found before `{command[-1] if command[0] == 'cache' else command[0]}`, "
+        "which has no such option; leave it out"
+    )
+    assert not list(in_folder.iterdir())
+
+
 @pytest.mark.parametrize("command", STAGES)
 def test_a_missing_parameter_file_is_named(in_folder: Path, command: str) -> None:
     assert not list(in_folder.iterdir())
@@ -323,7 +364,7 @@ def test_report_prints_every_recommender_and_place(project: Path) -> None:
     path.write_text(json.dumps(dict.fromkeys(names, 0.12345)))
     result = mmprep("report")
     assert result.exit_code == 0
-    assert "toys: test split, all items ranked" in result.stdout
+    assert "toys: test split (rule not known), all items ranked" in result.stdout
     row = next(line for line in result.stdout.splitlines() if "bpr" in line)
     assert row.count("0.1235") + row.count("0.1234") == 5
     assert f"recommendations  {TOYS.run('bpr').recommendations}" in result.stdout

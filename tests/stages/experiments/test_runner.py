@@ -167,7 +167,8 @@ def test_a_dataset_like_one_of_the_papers_has_its_numbers_alone(layout: Layout) 
 def test_notes_tell_random_weights_doubts_and_single_seeds(layout: Layout) -> None:
     caution = "vgg16 has random weights (seed 3): its features carry no learned meaning"
     seeds = "one seed: small differences are noise, give --seeds 3"
-    assert notes(VALID, run(FakePlace(), layout)) == [caution, seeds, "all are toys", "MICRO: not ours"]
+    split = "split of our numbers: mmrec, seed 0"
+    assert notes(VALID, run(FakePlace(), layout)) == [split, caution, seeds, "all are toys", "MICRO: not ours"]
     assert seeds not in notes(VALID, run(FakePlace(), layout, 1, 2))
 
 
@@ -184,21 +185,32 @@ def test_notes_tell_pieces_of_vectors(layout: Layout) -> None:
         }
     )
     told = notes(VALID, run(FakePlace(), layout, file=VALID.model_copy(update={"rows": (row,)})))
-    assert told[1] == (
+    assert told[2] == (
         "mdr_chca read pieces of the vectors of vgg16 and minilm for patches or tokens: a trial, not the model"
     )
+
+
+def test_the_split_is_that_of_each_row(layout: Layout) -> None:
+    given = VALID.rows[0].model_copy(update={"set": {"split.rule": "given"}})
+    drawn = VALID.rows[1].model_copy(update={"set": {"split.rule": "ratio", "split.seed": 7}})
+    file = VALID.model_copy(update={"rows": (given, drawn, VALID.rows[2])})
+    results = run(FakePlace(), layout, file=file)
+    assert [result.split for result in results] == ["given", "ratio, seed 7", ""]
+    assert notes(file, results)[0] == "split of our numbers: given; ratio, seed 7"
+    results = run(FakePlace(), layout, 1, 2, file=file.model_copy(update={"seeded": ("train.seed", "split.seed")}))
+    assert notes(file, results)[0] == "split of our numbers: given; ratio, one seed per run"
 
 
 def test_the_csv_has_a_row_a_line_and_a_deviation_a_metric(layout: Layout) -> None:
     path = layout.experiment("p-table1").table
     write_table(VALID, lines(VALID, run(FakePlace(), layout, 1), "toys", "baby"), path)
     assert path.read_text().splitlines() == [
-        "row,x,numbers,dataset,seeds,recall@20,recall@20_std,ndcg@20,ndcg@20_std,remark",
-        "BPR,,ours,toys,1,0.01,,0.005,,",
-        "BPR,,published,baby,,0.05,,0.02,,",
-        '"VBPR, k = 1",,ours,toys,1,0.01,,0.005,,',
-        "MICRO,,ours,toys,,,,,,not built",
-        "MICRO,,published,baby,,0.08,,0.04,,",
+        "row,x,numbers,dataset,split,seeds,recall@20,recall@20_std,ndcg@20,ndcg@20_std,remark",
+        'BPR,,ours,toys,"mmrec, seed 0",1,0.01,,0.005,,',
+        "BPR,,published,baby,,,0.05,,0.02,,",
+        '"VBPR, k = 1",,ours,toys,"mmrec, seed 0",1,0.01,,0.005,,',
+        "MICRO,,ours,toys,,,,,,,not built",
+        "MICRO,,published,baby,,,0.08,,0.04,,",
     ]
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 from configs import CONFIG, DAMAGES
 
@@ -10,7 +11,9 @@ from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.features.vectors import FeatureSpec
 from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import Provenance
+from mmprep.pipeline.tables.schemas import SPLIT_INTERACTIONS
 from mmprep.stages.explore.report import METRICS, collect
 
 NUMBERS = {name: place / 10 for place, name in enumerate(METRICS)}
@@ -27,6 +30,12 @@ def write_encoder(layout: Layout, name: str, pretrained: bool) -> None:
     provenance = Provenance("extract", {}, {}, {}, {"encoder": encoder})
     with write_features(layout.features(name), FeatureSpec("vector", 4), provenance):
         pass
+
+
+def write_split(layout: Layout, params: dict[str, object]) -> None:
+    provenance = Provenance("split", params, {}, {}, {})
+    empty = pl.DataFrame(SPLIT_INTERACTIONS.schema.empty_table())
+    SPLIT_INTERACTIONS.write(empty, layout.interactions, provenance)
 
 
 def test_the_metrics_of_every_evaluated_recommender_are_collected_by_name(tmp_path: Path) -> None:
@@ -103,6 +112,38 @@ def test_without_an_evaluated_recommender_the_command_is_named(tmp_path: Path) -
     assert str(caught.value) == (
         f"{tmp_path}/runs/toys: no evaluated recommender; run `dvc repro` or `mmprep evaluate` first"
     )
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"rule": "lattice", "seed": 7}, "lattice, seed 7"),
+        ({"rule": "given", "seed": 7}, "given"),
+        ({"rule": "temporal", "seed": 7}, "temporal"),
+        ({}, "rule not known"),
+    ],
+)
+def test_the_rule_and_the_seed_of_the_split_are_named(tmp_path: Path, params: dict[str, object], expected: str) -> None:
+    layout = Layout(tmp_path, "toys")
+    write_run(layout, "bpr", NUMBERS)
+    assert collect(layout).split == "rule not known"
+    write_split(layout, params)
+    assert collect(layout).split == expected
+
+
+def test_a_run_on_another_split_is_cautioned_against(tmp_path: Path) -> None:
+    layout = Layout(tmp_path, "toys")
+    write_split(layout, {"rule": "mmrec", "seed": 0})
+    for name in ("bpr", "vbpr"):
+        write_run(layout, name, NUMBERS)
+        inputs = {layout.relative(layout.interactions): sha256(layout.interactions)}
+        layout.run(name).config.write_text(json.dumps(CONFIG | {"inputs": inputs}))
+        write_split(layout, {"rule": "mmrec", "seed": 1})
+    assert collect(layout).split == "mmrec, seed 1"
+    assert collect(layout).warnings == [
+        "bpr was trained on another split than the current one; "
+        "run `mmprep train --recommender bpr` and `mmprep evaluate --recommender bpr`"
+    ]
 
 
 DEEP = pytest.param("[" * 100_000, id="too deep")
