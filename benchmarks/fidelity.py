@@ -2,8 +2,9 @@
 
     python benchmarks/fidelity.py --split ../baby_2014_split --work ../fidelity
 
-The split is the published one of LATTICE's script (train.json, val.json, test.json); the papers' own are other random
-splits of the same reviews, whose results differ by a few per cent. Settings are chosen by validation Recall@20 with one
+The split is a published one in LATTICE's file format (train.json, val.json, test.json), with the sizes of rule `ratio`:
+max(1, floor(n / 10)) of a user's n interactions each in val and test. The papers' own are random splits of the same
+reviews by rule `mmrec`, whose results differ by a few per cent. Settings are chosen by validation Recall@20 with one
 seed, from the ranges below; then three seeds are trained with them and tested. Results are kept under --work and not
 computed again. Without --split nothing runs, since we may not distribute the data.
 """
@@ -25,7 +26,7 @@ from mmprep.stages.prepare import filter as filter_stage
 from mmprep.stages.prepare import split
 from mmprep.stages.training import search, seeds
 
-# Test Recall@20 and NDCG@20 of random 8:1:1 splits of Baby, as published by MGCN and DA-MRS.
+# Test Recall@20 and NDCG@20 on splits of Baby by rule `mmrec`, as published by MGCN and DA-MRS.
 PUBLISHED = {
     "bpr": (0.0575, 0.0249),
     "lightgcn": (0.0754, 0.0328),
@@ -51,7 +52,8 @@ def prepare(source: Path, layout: Layout) -> None:
     ingest.run(ingest.IngestParams(), layout)
     filter_stage.run(filter_stage.FilterParams(k_core=1), layout)
     counts = split.run(split.SplitParams(rule="given"), layout)
-    print(f"train, val, test: {counts['train']:,}, {counts['val']:,}, {counts['test']:,}", flush=True)
+    sizes = f"train, val, test: {counts['train']:,}, {counts['val']:,}, {counts['test']:,}"
+    print(f"split: {split.split_of(layout)} by {source}; {sizes}", flush=True)
     graph.run("interaction", GraphsParams(), {}, layout)
 
 
