@@ -28,19 +28,28 @@ DRAWING: tuple[Rule, ...] = ("mmrec", "lattice", "ratio")
 NOT_KNOWN = "rule not known"
 
 
-class SplitParams(Params):
+class SplitRule(Params):
+    """Keys of section `split` that determine the result, as provenance records them.
+
+    Attributes:
+        rule: see `assign`.
+        seed: random seed of the rules that draw.
+    """
+
+    rule: Rule = "mmrec"
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class SplitParams(SplitRule):
     """Section `split` of params.yaml.
 
     Attributes:
         rule: see `assign`.
         seed: random seed of the rules that draw.
-        redraw: whether another rule than `given` may replace a split of the raw files. No part of the provenance, as it
-            changes no result.
+        redraw: bool = False
     """
 
-    rule: Rule = "mmrec"
-    seed: Annotated[int, Field(ge=0)] = 0
-    redraw: Annotated[bool, Field(exclude=True)] = False
+    redraw: bool = False
 
 
 def run(
@@ -65,8 +74,9 @@ def run(
     if noise.added or noise.removed:
         n_users, n_items = USERS.count(layout.users), ITEMS.count(layout.items)
         interactions = disturb_feedback(interactions, noise, n_users, n_items)
+    determining = SplitRule(rule=params.rule, seed=params.seed)
     provenance = record(
-        "split", layout, params, made_with, noise=noise.model_dump(include={"added", "removed", "seed"})
+        "split", layout, determining, made_with, noise=noise.model_dump(include={"added", "removed", "seed"})
     )
     SPLIT_INTERACTIONS.write(interactions, layout.interactions, provenance)
     metrics = summarise(interactions)

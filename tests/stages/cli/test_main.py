@@ -374,21 +374,16 @@ def test_report_prints_every_recommender_and_place(project: Path) -> None:
 
 
 def test_test_metrics_are_printed_with_the_rule_and_the_seed_of_the_split(project: Path) -> None:
-    text = (
-        "split: {rule: ratio, seed: 3}\ntrain: {collaborative: [bpr], multimodal: [], item_graphs: [], max_epochs: 1}"
-    )
-    (project / "params.yaml").write_text(f"{PARAMS}{text}\n")
+    train = "train: {collaborative: [bpr], multimodal: [], item_graphs: [], max_epochs: 1}"
+    (project / "params.yaml").write_text(f"{PARAMS}split: {{rule: ratio, seed: 3}}\n{train}\n")
     for command in (["ingest"], ["filter"], ["split"], ["train"], ["evaluate"], ["report"]):
         shown = mmprep(*command)
         assert shown.exit_code == 0, shown.stderr
     assert "toys: test split (ratio, seed 3), all items ranked" in shown.stdout
-    for command in (
-        ["evaluate"],
-        ["train", "--seeds", "2"],
-        ["search", "--recommender", "bpr", "--over", "embedding_size=8"],
-    ):
-        _, first, *_ = mmprep(*command).stdout.splitlines()
-        assert first.split(maxsplit=1) == ["split", "ratio, seed 3"]
+    search = ["search", "--recommender", "bpr", "--over", "embedding_size=8"]
+    for command in (["evaluate"], ["train", "--seeds", "2"], search):
+        lines = [line.split(maxsplit=1) for line in mmprep(*command).stdout.splitlines()]
+        assert ["split", "ratio, seed 3"] in lines
 
 
 def test_inspect_takes_a_folder_of_features(project: Path) -> None:

@@ -57,6 +57,7 @@ def test_an_edit_changes_the_keys_that_it_means_and_no_others() -> None:
     assert changed({"recommenders": {"bm3": {**bm3, "layers": 1}}}) == {"recommenders.bm3.layers"}
     assert changed({"train": {"batch_size": 2048}}) == set(), "a default may be written"
     assert changed({"train": {"batch_size": 8}}) == {"train.batch_size"}
+    assert changed({"split": {"redraw": True}}) == {"split.redraw"}
     assert changed({"download": {"retries": 1}, "search": {"bpr": {"embedding_size": [8]}}}) == set()
     overlay = {"books": {**VALUES["overlays"]["books"], "split": {"seed": 1}}}
     assert changed({"overlays": overlay}) == set()
