@@ -120,6 +120,15 @@ class Table:
         self.check(path)
         return int(pq.read_metadata(path).num_rows)
 
+    def count_values(self, path: Path, column: str) -> int:
+        """Number of values of a column that are not null, from the footer; raises the errors of `read`."""
+        self.check(path)
+        footer, place = pq.read_metadata(path), self.schema.get_field_index(column)
+        statistics = [footer.row_group(number).column(place).statistics for number in range(footer.num_row_groups)]
+        if any(group is None for group in statistics):  # another program wrote the file
+            return int(self.read(path, [column])[column].count())
+        return sum(int(group.num_values) for group in statistics)
+
     def check(self, path: Path) -> None:
         """Check that a file exists and has this table's columns, without reading its rows.
 

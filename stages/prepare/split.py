@@ -111,11 +111,11 @@ def require_no_given_split(params: SplitParams, layout: Layout) -> None:
     """
     if params.rule == "given" or params.redraw:
         return
-    labels = KCORE.read(layout.core, ["split"])["split"]
-    if given := len(labels) - labels.null_count():
+    given, rows = KCORE.count_values(layout.core, "split"), KCORE.count(layout.core)
+    if given:
         raise DataError(
-            f"split.rule: found {params.rule}, but the raw files give a split for {given} of {len(labels)} "
-            "interactions; set split.rule: given to keep it, or split.redraw: true to replace it"
+            f"split.rule: found {params.rule}, but the raw files give a split for {given} of {rows} interactions; "
+            "set split.rule: given to keep it, or split.redraw: true to replace it"
         )
 
 

@@ -223,3 +223,17 @@ def test_rows_come_back_in_pieces_as_they_were_written(
     pieces = list(table.iter_batches(tmp_path / "t.parquet"))
     assert [len(piece) for piece in pieces] == [2, 2, 1]
     assert_frame_equal(pl.concat(pieces), rows_of(table), check_exact=True)
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_values_that_are_not_null_are_counted_over_row_groups(tmp_path: Path, statistics: bool) -> None:
+    frame = pl.concat([rows_of(KCORE)] * 3).with_columns(split=pl.Series(["val", None, None] * 5))
+    path = tmp_path / "core.parquet"
+    rows = frame.to_arrow().cast(KCORE.schema)
+    pq.write_table(rows, path, row_group_size=4, write_statistics=statistics)
+    assert KCORE.count_values(path, "split") == 5
+    assert KCORE.count_values(path, "user") == 15
+    KCORE.write(frame.with_columns(split=pl.lit(None, pl.String)), path, PROVENANCE)
+    assert KCORE.count_values(path, "split") == 0
+    KCORE.write(frame.clear(), path, PROVENANCE)
+    assert KCORE.count_values(path, "split") == 0
