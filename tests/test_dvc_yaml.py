@@ -1,5 +1,6 @@
 """dvc.yaml against the code: every stage lists the modules that it imports and the keys that it reads."""
 
+import json
 import re
 from collections.abc import Iterator
 from itertools import product
@@ -100,6 +101,13 @@ def test_stages_read_the_effective_parameters_and_only_their_writer_and_that_of_
     assert set(DVC["parameters"]["params"]) == PARAMS.keys() - {"dataset", "download", "search"}
 
 
+@pytest.mark.parametrize("name", DVC)
+def test_training_reads_of_section_evaluate_when_to_validate_alone(name: str) -> None:
+    verb = name.partition("-")[0]
+    listed = [key for key in DVC[name].get("params", []) if key.partition(".")[0] == "evaluate"]
+    assert listed == {"train": ["evaluate.every"], "evaluate": ["evaluate"]}.get(verb, [])
+
+
 def test_every_section_of_params_is_read_by_a_stage() -> None:
     read = {key.split(".")[0] for stage in DVC.values() for key, values in keys_read(stage) if values is EFFECTIVE}
     # `dataset` is in every path; `extract.encoders` and the lists of recommenders make the matrices. `download` is no
@@ -129,6 +137,15 @@ def test_every_recommender_that_is_trained_has_its_curve_in_the_common_plot() ->
     assert (ROOT / ".dvc" / "plots" / f"{shown['template']}.json").is_file()
     trained = [name for group in ("collaborative", "multimodal", "item_graphs") for name in PARAMS["train"][group]]
     assert list(shown["y"].items()) == [(f"data/runs/${{dataset}}/{name}/history.csv", "recall@20") for name in trained]
+
+
+@pytest.mark.parametrize("name", [name for name in DVC if name.partition("-")[0] == "train"])
+def test_curves_leave_out_epochs_without_validation(name: str) -> None:
+    # The default template of DVC draws an empty cell as 0.
+    (plot,) = DVC[name]["plots"]
+    (shown,) = plot.values()
+    template = json.loads((ROOT / ".dvc" / "plots" / f"{shown['template']}.json").read_text())
+    assert template["transform"][0] == {"filter": "datum['<DVC_METRIC_Y>'] !== ''"}
 
 
 def test_python_caches_are_no_dependency() -> None:

@@ -29,9 +29,9 @@ class TrainingState:
     Attributes:
         history: one row an epoch, as in `FitResult`.
         seconds: duration of each epoch, without validation.
-        best_epoch: the epoch with the best validation metric, counted from 1.
+        best_epoch: the epoch with the best validation metric, counted from 1; 0 before the first validation.
         model: the recommender's parameters.
-        best: the recommender's parameters after the best epoch.
+        best: the recommender's parameters after the best epoch; empty before the first validation.
         adam: the optimiser's moments, named `PARAMETER/MOMENT`.
     """
 
@@ -129,7 +129,7 @@ def require_like(state: TrainingState, model: Mapping[str, Tensor]) -> None:
         UnusableStateError: a tensor differs, as after a change of the recommender's code.
     """
     expected = {name: signature(value) for name, value in model.items()}
-    for parameters in (state.model, state.best):
+    for parameters in (state.model, state.best) if state.best_epoch else (state.model,):
         if {name: signature(value) for name, value in parameters.items()} != expected:
             raise UnusableStateError("left by a recommender with other parameters")
     for name, moment in state.adam.items():

@@ -25,7 +25,7 @@ class TrainParams(Params):
         token_memory: largest size in bytes of patches, and of tokens, held in memory; beyond it a scratch file is used.
         batch_size: positives a step, each with one negative.
         max_epochs: maximum number of passes over the train interactions.
-        patience: epochs without a better validation Recall@20 after which training stops.
+        patience: epochs without a better validation Recall@20 that are tolerated; the next one ends training.
         seed: seed of initial values, order, negatives and dropout.
         checkpoint_every: number of epochs between checkpoints, from which a killed training resumes.
     """
@@ -76,9 +76,11 @@ class EvaluateParams(Params):
     """Section `evaluate` of params.yaml.
 
     Attributes:
+        every: number of epochs of training between validations; the last epoch is always validated.
         mask_val: whether val items are masked in addition to train items when the test split is ranked.
         user_groups: numbers of train items at which a new group of users begins; metrics are reported for each group.
     """
 
+    every: Annotated[int, Field(ge=1)] = 1
     mask_val: bool = False
     user_groups: Annotated[tuple[Annotated[int, Field(ge=2)], ...], AfterValidator(ascending)] = (6, 10, 50)

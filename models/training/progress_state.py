@@ -56,15 +56,31 @@ class TrainingProgress:
     @property
     def progress_text(self) -> str:
         """Text next to the progress bar."""
-        return f"best recall@20 {self._best_value:.4f} in epoch {self.best_epoch}"
+        if not self.best_epoch:
+            return "not validated yet"
+        return f"best recall@20 {self.best_value:.4f} in epoch {self.best_epoch}"
 
     @property
-    def _best_value(self) -> float:
-        return self.history[self.best_epoch - 1][STOPPING_METRIC] if self.history else -1.0
+    def best_value(self) -> float:
+        """The best epoch's validation Recall@20; -1 before the first validation."""
+        return self.history[self.best_epoch - 1][STOPPING_METRIC] if self.best_epoch else -1.0
+
+    def validates_next(self, params: TrainParams, validate_every: int) -> bool:
+        """Whether the next epoch is validated: each `validate_every`-th one, and the last of `max_epochs`."""
+        return (self.epoch + 1) % validate_every == 0 or self.epoch + 1 >= params.max_epochs
 
     def should_stop(self, params: TrainParams) -> bool:
         """Whether early stopping or `max_epochs` ends training now."""
-        return self.epoch >= params.max_epochs or self.epoch - self.best_epoch >= params.patience
+        return self.epoch >= params.max_epochs or self.out_of_patience(params)
+
+    def out_of_patience(self, params: TrainParams) -> bool:
+        """Whether the last epoch was validated and is more than `patience` epochs after the best one.
+
+        Source: docs/papers/conventions.md#early-stopping.
+        """
+        # An epoch without validation never ends training, since it may be better than the best one.
+        validated = bool(self.history) and STOPPING_METRIC in self.history[-1]
+        return validated and self.epoch - self.best_epoch > params.patience
 
     def next_optimiser(self) -> torch.optim.Adam:
         """Adam with the learning rate of the next epoch."""
@@ -73,8 +89,14 @@ class TrainingProgress:
         return self._adam
 
     def add(self, terms: dict[str, float], metrics: dict[str, float], seconds: float) -> None:
-        """Record an epoch's loss terms, validation metrics and seconds, and keep its parameters if it is the best."""
-        better = metrics[STOPPING_METRIC] > self._best_value
+        """Record an epoch, and keep its parameters if it is the best.
+
+        Args:
+            terms: loss terms and diagnostics.
+            metrics: validation metrics; empty if the epoch is not validated.
+            seconds: duration without validation.
+        """
+        better = metrics.get(STOPPING_METRIC, -1.0) > self.best_value
         self.history.append({"epoch": self.epoch + 1, **terms, **metrics})
         self.seconds.append(seconds)
         if better:

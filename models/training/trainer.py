@@ -1,5 +1,6 @@
-"""Training loop: batches, Adam, validation after each epoch, early stopping, checkpointing and resuming."""
+"""Training loop: batches, Adam, validation, early stopping, checkpointing and resuming."""
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,13 @@ from mmprep.models.training.evaluator import evaluate
 from mmprep.models.training.params import TrainParams
 from mmprep.models.training.progress_state import LearningRateDecay, TrainingProgress
 from mmprep.models.training.resource_usage import TrainingCost
+from mmprep.models.training.validation_noise import doubt
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.progress import Progress, silent
 
 VALIDATION_CUTOFFS = (10, 20)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class FitResult:
     """Result of a training.
 
     Attributes:
-        history: one row an epoch: its number, the means of loss terms and of the recommender's diagnostics, and the
-            validation metrics.
+        history: one row an epoch: its number, the means of loss terms and of the recommender's diagnostics, and, if it
+            was validated, the validation metrics.
         best_epoch: the epoch whose parameters the recommender now has.
         cost: time and memory used.
     """
@@ -59,10 +63,12 @@ def fit(
     learning_rate: LearningRateDecay,
     progress: Progress = silent,
     resume_file: ResumeFile | None = None,
+    validate_every: int = 1,
 ) -> FitResult:
-    """Train until validation Recall@20 has not risen for `patience` epochs, and restore the best epoch's parameters.
+    """Train until validation Recall@20 has not risen for more than `patience` epochs; restore the best parameters.
 
-    Each epoch's order and negatives depend only on the seed and the epoch number.
+    Each epoch's order and negatives depend only on the seed and the epoch number. If patience ends training although
+    validation is too small for it, a warning is logged.
 
     Args:
         recommender: the recommender to train, from `build`.
@@ -72,6 +78,7 @@ def fit(
         progress: displays the epochs.
         resume_file: checkpoint written every `checkpoint_every` epochs and resumed from if it exists. The caller
             removes it after writing the result.
+        validate_every: number of epochs between validations; the last epoch is always validated.
 
     Raises:
         DivergedError: a loss, a gradient or an embedding is NaN or infinite.
@@ -95,11 +102,16 @@ def fit(
             start = time.perf_counter()
             terms = train_epoch(recommender, training.next_optimiser(), batches, training.epoch + 1)
             seconds = time.perf_counter() - start
-            training.add(terms, validate(recommender, data), seconds)
+            metrics = validate(recommender, data) if training.validates_next(params, validate_every) else {}
+            training.add(terms, metrics, seconds)
             advance(1, training.progress_text)
             if resume_file and training.epoch % params.checkpoint_every == 0 and not training.should_stop(params):
                 resume_file.write(training.state())
     recommender.load_state_dict(training.best)
+    if training.out_of_patience(params):
+        warning = doubt(training.best_value, data.val, data.train, params.patience)
+        if warning:
+            logger.warning(warning)
     return FitResult(training.history, training.best_epoch, TrainingCost.of(training.seconds, device))
 
 

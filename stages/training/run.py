@@ -43,6 +43,12 @@ class TrainSettings(Record):
     seed: Annotated[int, Field(ge=0)]
 
 
+class ValidationSettings(Record):
+    """The key of section `evaluate` that determines a run; see `EvaluateParams`."""
+
+    every: Annotated[int, Field(ge=1)] = 1
+
+
 class RunConfig(Record):
     """config.json: the provenance of a run, and the digests of its weights.
 
@@ -56,6 +62,7 @@ class RunConfig(Record):
         features: the encoder of each modality, or of patches and words.
         pseudo_tokens: encoders whose vectors were cut into pieces in place of patches or tokens.
         train: the keys of section `train` that determine the run.
+        evaluate: the key of section `evaluate` that determines it.
         outputs: the SHA-256 of checkpoint and embeddings, by file name.
     """
 
@@ -68,6 +75,7 @@ class RunConfig(Record):
     features: dict[str, str]
     pseudo_tokens: list[str] = []
     train: TrainSettings
+    evaluate: ValidationSettings = ValidationSettings()
     outputs: dict[str, str]
 
 

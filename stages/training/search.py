@@ -84,7 +84,7 @@ def run(
         DataError: every combination diverged, or there is nothing to validate or test on.
     """
     grid = combinations(ranges, recommender_params)
-    training, files = prepare(name, params, recommender_params, layout), layout.search(name)
+    training, files = prepare(name, params, recommender_params, layout, evaluation.every), layout.search(name)
     trials: list[TrialResult] = []
     for number, (combination, combined) in enumerate(grid, start=1):
         title = f"{described(combination)} ({number} of {len(grid)})"

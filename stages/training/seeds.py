@@ -72,7 +72,8 @@ def run(
     """
     if len(seeds) < 2:
         raise ParamsError(f"seeds: found {len(seeds)}, expected at least two, as one has no spread")
-    training, splits, files = prepare(name, params, recommender_params, layout), read_splits(layout), layout.seeds(name)
+    training, splits = prepare(name, params, recommender_params, layout, evaluation.every), read_splits(layout)
+    files = layout.seeds(name)
     runs = []
     for number, seed in enumerate(seeds, start=1):
         seeded = replace(training, params=params.model_copy(update={"seed": seed}))

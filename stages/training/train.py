@@ -25,17 +25,19 @@ def run(
     recommender_params: RecommenderParams,
     layout: Layout,
     progress: Progress = silent,
+    validate_every: int = 1,
 ) -> dict[str, Any]:
     """Train one recommender and write its best epoch: checkpoint, embeddings, config and history.
 
-    An interrupted training resumes from its last saved epoch and writes the same bytes.
+    An interrupted training resumes from its last saved epoch and writes the same bytes. `validate_every` is the number
+    of epochs between validations, `evaluate.every`.
 
     Raises:
         ParamsError: there is no such recommender.
         MissingInputError: the split interactions or the features are missing.
         DataError: training diverged, or there is nothing to validate on.
     """
-    return prepare(name, params, recommender_params, layout).run(layout.run(name), progress)
+    return prepare(name, params, recommender_params, layout, validate_every).run(layout.run(name), progress)
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Training:
         description: of the recommender.
         params: section `train`.
         recommender_params: the recommender's own section.
+        validate_every: number of epochs between validations.
         data: training and validation data.
         origin: the provenance of its outputs, without what `provenance` adds.
     """
@@ -53,6 +56,7 @@ class Training:
     description: RecommenderDescription
     params: TrainParams
     recommender_params: RecommenderParams
+    validate_every: int
     data: TrainingData
     origin: Provenance
 
@@ -63,7 +67,7 @@ class Training:
         return replace(
             self.origin,
             params=self.recommender_params.model_dump(mode="json"),
-            notes={**self.origin.notes, "train": used},
+            notes={**self.origin.notes, "train": used, "evaluate": {"every": self.validate_every}},
         ).to_dict()
 
     def run(self, files: RunLayout, progress: Progress = silent) -> dict[str, Any]:
@@ -77,7 +81,7 @@ class Training:
         recommender = build(self.description.load(), self.data, self.recommender_params, self.params.seed)
         try:
             learning_rate = LearningRateDecay.of(self.recommender_params)
-            result = fit(recommender, self.data, self.params, learning_rate, progress, resume_file)
+            result = fit(recommender, self.data, self.params, learning_rate, progress, resume_file, self.validate_every)
         except DivergedError:
             resume_file.remove()
             raise
@@ -94,7 +98,13 @@ class Training:
             return None
 
 
-def prepare(name: str, params: TrainParams, recommender_params: RecommenderParams, layout: Layout) -> Training:
+def prepare(
+    name: str,
+    params: TrainParams,
+    recommender_params: RecommenderParams,
+    layout: Layout,
+    validate_every: int = 1,
+) -> Training:
     """Read and check everything that a recommender's training needs.
 
     Raises:
@@ -109,4 +119,4 @@ def prepare(name: str, params: TrainParams, recommender_params: RecommenderParam
     if loaded.pseudo_tokens:
         notes["pseudo_tokens"] = loaded.pseudo_tokens
     origin = record("train", layout, recommender_params, loaded.inputs, ("torch",), **notes)
-    return Training(description, params, recommender_params, loaded.data, origin)
+    return Training(description, params, recommender_params, validate_every, loaded.data, origin)

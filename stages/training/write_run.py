@@ -45,8 +45,9 @@ def write_weights(recommender: Recommender, files: RunLayout) -> None:
 
 
 def write_history(result: FitResult, files: RunLayout) -> None:
-    """Write one CSV row per epoch, for `dvc plots show`."""
+    """Write one CSV row per epoch, for `dvc plots show`; without validation metrics if it was not validated."""
+    columns = dict.fromkeys(column for row in result.history for column in row)
     with atomic_file(files.history) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.DictWriter(file, fieldnames=list(result.history[0]), lineterminator="\n")
+        rows = csv.DictWriter(file, fieldnames=list(columns), lineterminator="\n")
         rows.writeheader()
         rows.writerows(result.history)

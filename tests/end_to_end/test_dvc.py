@@ -88,6 +88,13 @@ def test_touching_one_encoder_reruns_only_what_depends_on_it(project: Path) -> N
     assert stages_run(run(project, "dvc", "repro")) == {"code", "extract@minilm"}
 
 
+def test_changing_when_to_validate_concerns_training_and_what_follows_alone(project: Path) -> None:
+    change(project, "  every: 1\n", "  every: 2\n")
+    status = json.loads(run(project, "dvc", "status", "--json"))
+    assert set(status) == {stage for stage in STAGES if stage.startswith(("train", "evaluate"))}
+    change(project, "  every: 2\n", "  every: 1\n")
+
+
 @pytest.mark.long  # half of all stages run again
 def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_more(project: Path) -> None:
     change(project, "template: all", 'template: "{title}"')

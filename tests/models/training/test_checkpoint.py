@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save, save_file
 from worlds import training_data, two_groups
 
-from mmprep.models.recommenders.base import Recommender, RecommenderParams
+from mmprep.models.recommenders.base import Recommender, RecommenderParams, TrainingData
+from mmprep.models.recommenders.bpr import BPR, BPRParams
 from mmprep.models.recommenders.catalogue import CATALOGUE, describe
 from mmprep.models.training.checkpoint import ResumeFile, TrainingState, write_tensors
 from mmprep.models.training.params import TrainParams
@@ -74,6 +75,75 @@ def test_training_that_is_taken_up_again_equals_an_unbroken_one(resume_file: Res
         train(name, resume_file, stop_in=epoch)
     again, found = train(name, resume_file)
     assert (save(again.state_dict()), found) == unbroken(name)
+
+
+class Scripted(BPR):
+    """Counts its epochs in its state, from which `script` looks up the validation metric."""
+
+    script: Sequence[float] = ()
+    kill_in = 0
+
+    def __init__(self, data: TrainingData, params: BPRParams) -> None:
+        super().__init__(data, params)
+        self.register_buffer("epochs", torch.tensor(0))
+
+    def begin_epoch(self) -> None:
+        self.epochs += 1
+        if int(self.epochs) == self.kill_in:
+            raise Killed
+
+
+def train_scripted(
+    monkeypatch: pytest.MonkeyPatch, script: Sequence[float], every: int, file: ResumeFile | None, kill_in: int = 0
+) -> tuple[bytes, FitResult]:
+    """Train BPR with a patience of 4 and these validation metrics, one per epoch; 0 after them."""
+
+    def scripted(recommender: Recommender, _: TrainingData) -> dict[str, float]:
+        epoch = int(recommender.epochs)  # type: ignore[arg-type]
+        return {"recall@20": script[epoch - 1] if epoch <= len(script) else 0.0}
+
+    monkeypatch.setattr("mmprep.models.training.trainer.validate", scripted)
+    world = two_groups()
+    data = training_data("bpr", world.train, world.val, world.features)
+    recommender = build(Scripted, data, BPRParams(embedding_size=8), PARAMS.seed)
+    assert isinstance(recommender, Scripted)
+    recommender.kill_in = kill_in
+    params = PARAMS.model_copy(update={"patience": 4, "max_epochs": 30})
+    result = fit(recommender, data, params, STEPS, resume_file=file, validate_every=every)
+    return save(recommender.state_dict()), result
+
+
+@pytest.mark.parametrize(
+    ("every", "epochs", "best"),
+    [
+        (1, 12, 7),  # 8 to 11 are tolerated, 12 ends it
+        (2, 16, 10),  # 10 is the best; after 14 patience is used up, after 16 exceeded
+        (3, 12, 6),  # patience remains after 9
+        (5, 15, 10),  # 4 epochs are saved before the first validation
+    ],
+)
+def test_training_stops_in_the_same_epoch_wherever_it_was_killed(
+    resume_file: ResumeFile, monkeypatch: pytest.MonkeyPatch, every: int, epochs: int, best: int
+) -> None:
+    script = [0.1, 0.1, 0.2, 0.4, 0.3, 0.25, 0.5, 0.3, 0.2, 0.5, 0.4, 0.1]
+    whole = train_scripted(monkeypatch, script, every, None)
+    assert (len(whole[1].history), whole[1].best_epoch) == (epochs, best)
+    for killed in range(2, epochs + 1):
+        with pytest.raises(Killed):
+            train_scripted(monkeypatch, script, every, resume_file, killed)
+        assert resume_file.path.exists() == (killed > 2)
+        assert train_scripted(monkeypatch, script, every, resume_file) == whole
+        resume_file.remove()
+
+
+def test_state_without_the_parameters_of_its_best_epoch_is_refused(
+    resume_file: ResumeFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    before_validation = a_state(best_epoch=0, best={})
+    resume_file.write(before_validation)
+    assert resume_file.read(before_validation.model) is not None
+    resume_file.write(a_state(best={}))
+    assert read_refused(resume_file, a_state(), caplog) == "left by a recommender with other parameters"
 
 
 def test_epochs_before_the_saved_one_are_not_trained_again(resume_file: ResumeFile) -> None:

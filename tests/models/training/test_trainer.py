@@ -28,10 +28,13 @@ def toy_data() -> TrainingData:
     return TrainingData(world.train, world.val)
 
 
-def train(params: TrainParams = PARAMS, learning_rate: float = 0.02) -> tuple[Recommender, FitResult]:
+def train(
+    params: TrainParams = PARAMS, learning_rate: float = 0.02, validate_every: int = 1
+) -> tuple[Recommender, FitResult]:
     data = toy_data()
     recommender = build(BPR, data, BPRParams(embedding_size=8), params.seed)
-    return recommender, fit(recommender, data, params, LearningRateDecay(learning_rate))
+    rate = LearningRateDecay(learning_rate)
+    return recommender, fit(recommender, data, params, rate, validate_every=validate_every)
 
 
 class Noisy(Recommender):
@@ -154,19 +157,74 @@ def test_initial_values_depend_on_the_seed_alone() -> None:
 @pytest.mark.parametrize(
     ("recalls", "epochs", "best"),
     [
-        ([0.1, 0.3, 0.2, 0.3, 0.25], 5, 2),  # an equal value is no better one
-        ([0.0, 0.0, 0.0, 0.0], 4, 1),  # the first epoch is better than none
-        ([0.1, 0.0, 0.0, 0.2, 0.1, 0.1, 0.1], 7, 4),  # a better one in the last moment starts the count again
-        ([0.1, 0.10001, 0.1, 0.1, 0.1], 5, 2),  # values are compared unrounded
+        ([0.1, 0.3, 0.2, 0.3, 0.25, 0.2], 6, 2),  # an equal value is no better one
+        ([0.0, 0.0, 0.0, 0.0, 0.0], 5, 1),  # the first epoch is better than none
+        ([0.1, 0.0, 0.0, 0.0, 0.2, 0.1, 0.1, 0.1, 0.1], 9, 5),  # a better one in the last moment starts the count again
+        ([0.1, 0.10001, 0.1, 0.1, 0.1, 0.1], 6, 2),  # values are compared unrounded
     ],
 )
-def test_training_stops_after_exactly_patience_epochs_without_a_better_one(
+def test_training_tolerates_exactly_patience_epochs_without_a_better_one(
     monkeypatch: pytest.MonkeyPatch, recalls: list[float], epochs: int, best: int
 ) -> None:
     script_validation(monkeypatch, recalls)
     _, result = train(PARAMS.model_copy(update={"max_epochs": 50}))
     assert (len(result.history), result.best_epoch) == (epochs, best)
     assert result.best["recall@20"] == recalls[best - 1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_training_stops_when_the_count_of_epochs_without_a_gain_exceeds_patience(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    recalls = np.random.default_rng(seed).integers(8, size=50) / 10
+    best, without_gain, last = -1.0, 0, 0
+    while without_gain <= PARAMS.patience:
+        value = recalls[last]
+        best, without_gain, last = (value, 0, last + 1) if value > best else (best, without_gain + 1, last + 1)
+    script_validation(monkeypatch, list(recalls))
+    _, result = train(PARAMS.model_copy(update={"max_epochs": 50}))
+    assert (len(result.history), result.best["recall@20"]) == (last, best)
+
+
+@pytest.mark.parametrize(
+    ("recalls", "every", "patience", "validated", "best"),
+    [
+        ([0.1, 0.3, 0.2, 0.1], 3, 4, [3, 6, 9, 12], 6),  # after 3 epochs patience remains, after 6 none
+        ([0.3, 0.2, 0.1, 0.1], 2, 4, [2, 4, 6, 8], 2),  # after 4 epochs patience is used up, not exceeded
+        ([0.3, 0.2, 0.4, 0.1, 0.1], 2, 3, [2, 4, 6, 8, 10], 6),  # a better one starts the count again
+        ([0.3, 0.2], 5, 1, [5, 10], 5),  # nothing ends a training before its first validation
+        ([0.3, 0.4, 0.5], 5, 3, [5, 10, 15], 15),  # nor between two, although more than 3 epochs pass
+    ],
+)
+def test_patience_counts_epochs_however_many_are_validated(
+    monkeypatch: pytest.MonkeyPatch, recalls: list[float], every: int, patience: int, validated: list[int], best: int
+) -> None:
+    script_validation(monkeypatch, recalls)
+    params = PARAMS.model_copy(update={"max_epochs": max(validated) if best == max(validated) else 50})
+    _, result = train(params.model_copy(update={"patience": patience}), validate_every=every)
+    assert [row["epoch"] for row in result.history if "recall@20" in row] == validated
+    assert (len(result.history), result.best_epoch) == (validated[-1], best)
+    assert result.best["recall@20"] == max(recalls)
+
+
+@pytest.mark.parametrize(("every", "validated"), [(1, [1, 2, 3, 4, 5, 6]), (4, [4, 6]), (6, [6]), (7, [6])])
+def test_last_epoch_is_always_validated_and_may_be_the_best(
+    monkeypatch: pytest.MonkeyPatch, every: int, validated: list[int]
+) -> None:
+    states = script_validation(monkeypatch, [0.1 * number for number in range(1, 7)])
+    recommender, result = train(validate_every=every)
+    assert [row["epoch"] for row in result.history] == [1, 2, 3, 4, 5, 6]
+    assert [row["epoch"] for row in result.history if "recall@20" in row] == validated
+    assert result.best_epoch == 6
+    assert all(torch.equal(value, states[-1][name]) for name, value in recommender.state_dict().items())
+
+
+def test_epochs_without_validation_train_alike() -> None:
+    patient = PARAMS.model_copy(update={"patience": 6})
+    (_, each), (_, some) = train(patient), train(patient, validate_every=4)
+    for row, other in zip(each.history, some.history, strict=True):
+        shared = row if row["epoch"] in (4, 6) else {key: row[key] for key in ("epoch", "loss_bpr", "loss_norm")}
+        assert other == shared
 
 
 def test_training_ends_after_max_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,11 +235,11 @@ def test_training_ends_after_max_epochs(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_best_epochs_parameters_are_restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    states = script_validation(monkeypatch, [0.1, 0.3, 0.2, 0.1, 0.0])
+    states = script_validation(monkeypatch, [0.1, 0.3, 0.2, 0.1, 0.0, 0.0])
     recommender, _ = train()
-    assert len(states) == 5
+    assert len(states) == 6
     assert all(torch.equal(value, states[1][name]) for name, value in recommender.state_dict().items())
-    assert not torch.equal(recommender.state_dict()["users"], states[4]["users"])
+    assert not torch.equal(recommender.state_dict()["users"], states[5]["users"])
 
 
 def test_history_has_the_mean_of_each_loss_term_and_the_validation_metrics() -> None:
@@ -315,6 +373,10 @@ def test_progress_advances_by_one_an_epoch_and_tells_the_best() -> None:
     result = fit(build(BPR, data, BPRParams(), 0), data, PARAMS, LearningRateDecay(0.02), progress)
     assert [units for units, _ in seen] == [1] * len(result.history)
     assert seen[-1][1] == f"best recall@20 {result.best['recall@20']:.4f} in epoch {result.best_epoch}"
+    seen.clear()
+    fit(build(BPR, data, BPRParams(), 0), data, PARAMS, LearningRateDecay(0.02), progress, validate_every=2)
+    assert seen[0] == (1, "not validated yet")
+    assert seen[1][1].endswith("in epoch 2")
 
 
 class Rooted(Noisy):

@@ -58,6 +58,15 @@ def test_keys_of_another_version_are_kept(files: RunLayout) -> None:
     assert (run.values["later"], run.values["train"]["later"], run.config.train.patience) == ([1], 2, 2)
 
 
+@pytest.mark.parametrize(("recorded", "every"), [({}, 1), ({"evaluate": {"every": 5}}, 5)])
+def test_run_of_a_version_that_validated_every_epoch_is_read(
+    files: RunLayout, recorded: dict[str, object], every: int
+) -> None:
+    config = {key: value for key, value in json.loads(files.config.read_text()).items() if key != "evaluate"}
+    files.config.write_text(json.dumps(config | recorded))
+    assert opened(files).config.evaluate.every == every
+
+
 def test_run_without_a_config_is_not_trained(files: RunLayout) -> None:
     files.config.unlink()
     with pytest.raises(MissingInputError) as caught:

@@ -30,6 +30,7 @@ from mmprep.pipeline.storage.files import sha256
 from mmprep.pipeline.tables.provenance import digest_of
 from mmprep.stages.graphs import graph
 from mmprep.stages.training.read_graphs import graph_files
+from mmprep.stages.training.run import TrainedRun
 from mmprep.stages.training.train import prepare, run
 
 PARAMS = TrainParams(batch_size=128, max_epochs=4, patience=2, seed=1)
@@ -88,6 +89,7 @@ def test_config_tells_what_made_the_run(layout: Layout, name: str) -> None:
     assert config["recommender"] == name
     assert config["params"] == params_of(name).model_dump()
     assert config["train"] == {"batch_size": 128, "max_epochs": 4, "patience": 2, "seed": 1}
+    assert config["evaluate"] == {"every": 1}
     assert config["features"] == encoders
     assert config["inputs"].keys() == {*PROCESSED, *(layout.relative(path) for path in parts)}
     assert all(digest == digest_of(layout.root / path) for path, digest in config["inputs"].items())
@@ -113,6 +115,32 @@ def test_history_and_training_tell_the_best_epoch(layout: Layout) -> None:
     assert metrics["epochs"] == len(rows)
     assert metrics["best_epoch"] == 1 + recalls.index(max(recalls))
     assert metrics["val_recall@20"] == max(recalls)
+
+
+def test_epochs_without_validation_have_no_metrics_in_the_history(layout: Layout) -> None:
+    params = PARAMS.model_copy(update={"max_epochs": 7, "patience": 7})
+    metrics = run("bpr", params, params_of("bpr"), layout, validate_every=3)
+    files = layout.run("bpr")
+    with files.history.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert list(rows[0])[:4] == ["epoch", "loss_bpr", "loss_norm", "recall@10"]
+    assert all(row["loss_bpr"] for row in rows)
+    assert [row["epoch"] for row in rows if row["recall@20"]] == ["3", "6", "7"]
+    assert {row["ndcg@10"] for row in rows if not row["recall@20"]} == {""}
+    recalls = {row["epoch"]: float(row["recall@20"] or -1) for row in rows}
+    assert metrics["val_recall@20"] == max(recalls.values()) == recalls[str(metrics["best_epoch"])]
+    assert json.loads(files.config.read_text())["evaluate"] == {"every": 3}
+    TrainedRun.open(files, "bpr").require_whole()
+
+
+def test_training_that_was_left_with_other_validations_is_not_continued(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed(layout, monkeypatch)
+    run("bpr", SLOW_PARAMS, params_of("bpr"), layout, validate_every=2)
+    path = layout.run("bpr").resume_file
+    assert anew(layout, caplog) == [f"{path}: left by a training with other evaluate; training starts anew"]
 
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_others(layout: Layout) -> None:
