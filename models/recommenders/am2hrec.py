@@ -39,7 +39,13 @@ class AM2HRecParams(FusedViewsParams):
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "paper": {"ui_conv": "gcn", "gate": "behaviour", "fuse_scale": "paper", "lr_decay": 1.0},
-        "ancestor": {"ui_conv": "lightgcn", "gate": "purifier", "fuse_scale": "ancestor", "lr_decay": 0.96},
+        "ancestor": {
+            "ui_conv": "lightgcn",
+            "gate": "purifier",
+            "fuse_scale": "ancestor",
+            "cl_unique_ids": False,
+            "lr_decay": 0.96,
+        },
     }
 
     ui_conv: Literal["gcn", "lightgcn"] = "gcn"

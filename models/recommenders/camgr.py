@@ -69,6 +69,7 @@ class CAmgrParams(MultimodalParams):
             "item_norm": "sym_out",
             "user_norm": "sym_out",
             "fusion": "shared",
+            "cl_unique_ids": False,
             "lr_decay": 0.96,
         },
         "cpu_small": {"attn_scope": "neigh"},

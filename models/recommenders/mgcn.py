@@ -13,8 +13,9 @@ from mmprep.models.recommenders.fused_views import BehaviourPlusModalities, Fuse
 
 
 class MGCNParams(FusedViewsParams):
-    """Section `recommenders.mgcn`."""
+    """Section `recommenders.mgcn`; the defaults are the authors' code (docs/papers/baselines.md#mgcn)."""
 
+    cl_unique_ids: bool = False
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.96
 
 

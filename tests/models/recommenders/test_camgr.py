@@ -324,12 +324,14 @@ def test_ancestor_is_mgcn(once: bool) -> None:
     given = features(*BOTH)
     data = training_data("mgcn", TRAIN, binary([], TRAIN.shape), given, k=K)
     same = {"embedding_size": SIZE, "cl_unique_ids": once}
-    ancestor = build(CAmgr, data, CAmgrParams(**same, **CAmgrParams.presets["ancestor"]), 0)
+    ancestor = build(CAmgr, data, CAmgrParams(**CAmgrParams.presets["ancestor"] | same), 0)
     mgcn = build(MGCN, data, MGCNParams(**same), 1)
     mgcn.load_state_dict(ancestor.state_dict())
     torch.testing.assert_close(ancestor.embeddings(), mgcn.embeddings(), rtol=0, atol=1e-6)
     torch.testing.assert_close(ancestor.losses(*BATCH), mgcn.losses(*BATCH), rtol=0, atol=1e-6)
-    assert CAmgrParams(**CAmgrParams.presets["ancestor"]).lr_decay == MGCNParams().lr_decay
+
+    ancestral, own = CAmgrParams(**CAmgrParams.presets["ancestor"]), MGCNParams()
+    assert (ancestral.lr_decay, ancestral.cl_unique_ids) == (own.lr_decay, own.cl_unique_ids)
 
 
 def test_paper_is_the_default() -> None:

@@ -110,9 +110,9 @@ def test_items_alike_in_features_lend_a_new_item_their_behaviour() -> None:
     assert not torch.count_nonzero(gradient[3])
 
 
-def test_defaults_are_mgcns_own_but_for_trained_features_and_repeated_ids() -> None:
+def test_defaults_are_mgcns_own_but_for_trained_features() -> None:
     usual = {"layers": 2, "item_layers": 1, "temperature": 0.2, "regularisation": 1e-4, "lr_decay": 0.96}
-    assert MGCNParams(**usual, cl_weight=1e-2, cl_unique_ids=True, finetune_features=False) == MGCNParams()
+    assert MGCNParams(**usual, cl_weight=1e-2, cl_unique_ids=False, finetune_features=False) == MGCNParams()
 
 
 def test_learning_rate_falls_by_four_per_cent_in_fifty_epochs() -> None:
