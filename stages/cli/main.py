@@ -248,7 +248,7 @@ def train(root: Path, file: Path | None, dataset: str | None, recommender: str |
         with timed(f"train {name}") as done:
             done({"parameters": changed_keys(setting)})
             if chosen is None:
-                done(stage.run(name, section, own, layout, bar))
+                done(stage.run(name, section, own, layout, bar, params.sections.evaluate.every))
             else:
                 summary = several_seeds.run(name, chosen, section, own, params.sections.evaluate, layout, bar)
                 shown = {key: f"{value['mean']:.4f} +- {value['std']:.4f}" for key, value in summary.items()}
@@ -332,6 +332,13 @@ main.add_command(experiment)
 @click.option("--image", help="Encoder of photos, instead of train.image; '' for none.")
 @click.option("--text", help="Encoder of texts, instead of train.text; '' for none.")
 @click.option("--audio", help="Encoder of recordings, instead of train.audio; '' for none.")
+@click.option(
+    "--as",
+    "written_as",
+    multiple=True,
+    metavar="MODALITY=ENCODER",
+    help="For mmrec: write this encoder as MMRec's image or text features, such as text=acoustic; repeatable.",
+)
 def export(
     root: Path,
     file: Path | None,
@@ -341,6 +348,7 @@ def export(
     image: str | None,
     text: str | None,
     audio: str | None,
+    written_as: tuple[str, ...],
 ) -> None:
     """Export data and features to OUT for MMRec, Ducho or NumPy.
 
@@ -349,11 +357,13 @@ def export(
     params, layout = prepare(root, file, dataset)
     section = params.sections.train
     from mmprep.stages.export import export as verb
+    from mmprep.stages.export.mmrec import parse_written_as
 
+    replaced = parse_written_as(written_as)
     options = ((image, section.image), (text, section.text), (audio, section.audio))
     photos, texts, recordings = (usual if encoder is None else encoder for encoder, usual in options)
     with timed(f"export to {out}") as done:
-        done(verb.run(target, layout, out, photos, texts, recordings, bar))
+        done(verb.run(target, layout, out, photos, texts, recordings, bar, replaced))
 
 
 main.add_command(verify)

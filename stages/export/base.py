@@ -1,7 +1,7 @@
 """Input of every export: a dataset's split interactions, its ids and its features."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,8 +87,13 @@ class Dataset:
     encoded: Mapping[Modality, Encoded]
 
 
-def read_dataset(layout: Layout, encoders: Mapping[Modality, str]) -> Dataset:
+def read_dataset(layout: Layout, encoders: Mapping[Modality, str], replaced: Collection[Modality] = ()) -> Dataset:
     """Read everything that is exported.
+
+    Args:
+        layout: the dataset's paths.
+        encoders: the encoder of each exported modality.
+        replaced: modalities in whose place the features of any other are written.
 
     Raises:
         ParamsError: an encoder is of another modality.
@@ -98,15 +103,18 @@ def read_dataset(layout: Layout, encoders: Mapping[Modality, str]) -> Dataset:
     interactions = SPLIT_INTERACTIONS.read(layout.interactions).sort("user", "item")
     users, items = USERS.read(layout.users).sort("user"), ITEMS.read(layout.items, ["item", "item_id"]).sort("item")
     require_split_is_fresh(layout)
-    encoded = {modality: read_encoded(layout, modality, name, len(items)) for modality, name in encoders.items()}
+    encoded = {
+        modality: read_encoded(layout, modality, name, len(items), any_modality=modality in replaced)
+        for modality, name in encoders.items()
+    }
     return Dataset(layout, interactions, users["user_id"], items["item_id"], encoded)
 
 
-def read_encoded(layout: Layout, modality: Modality, name: str, n_items: int) -> Encoded:
+def read_encoded(layout: Layout, modality: Modality, name: str, n_items: int, *, any_modality: bool = False) -> Encoded:
     """Read one encoder's features; raises as `read_dataset` does."""
     if not DATASET_NAME.fullmatch(name):
         raise ParamsError(f"{modality}: found {name!r}, expected an encoder's name")
-    if name in CATALOGUE and CATALOGUE[name].modality != modality:
+    if not any_modality and name in CATALOGUE and CATALOGUE[name].modality != modality:
         raise ParamsError(f"{modality}: found {name}, which is an encoder of {CATALOGUE[name].modality}")
     feature_set = FeatureSet.of(layout, name)
     features = feature_set.vectors()

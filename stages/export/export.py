@@ -1,6 +1,6 @@
 """Verb `export`: write a dataset's splits, ids and features in file formats of other projects."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +51,7 @@ def run(
     text: str | None = None,
     audio: str | None = None,
     progress: Progress = silent,
+    written_as: Mapping[Modality, str] | None = None,
 ) -> dict[str, Any]:
     """Export a dataset to a folder, which appears whole or not at all.
 
@@ -62,6 +63,7 @@ def run(
         text: the encoder of texts; the same.
         audio: the encoder of recordings; the same.
         progress: for the command line.
+        written_as: for `mmrec`, encoders of any modality to write in place of those of photos or texts.
 
     Raises:
         ParamsError: there is no such target, or an encoder is of another modality, or the target reads no audio.
@@ -73,16 +75,31 @@ def run(
     require_replaceable(out)
     names: dict[Modality, str | None] = {"image": image, "text": text, "audio": audio}
     encoders = {modality: name for modality, name in names.items() if name}
-    dataset = read_dataset(layout, encoders)
+    replaced = written_as or {}
+    files: dict[str, str] = {}
+    if target == "mmrec":
+        files = {mmrec.FEATURE_FILES[place]: described(name, encoders.get(place)) for place, name in replaced.items()}
+        encoders = mmrec.feature_encoders(encoders, replaced, out)
+    elif replaced:
+        raise ParamsError(f"as: found with --to {target}, which has a place for every modality; leave it out")
+    dataset = read_dataset(layout, encoders, replaced.keys())
     with atomic_folder(out) as folder:
         metrics = WRITERS[target](dataset, folder, progress)
         params = ExportParams(target=target, image=image or None, text=text or None, audio=audio or None)
         inputs = inputs_of(dataset, user_graph=metrics.get("user_graph", False))
         encoded = {modality: tell(features, target) for modality, features in dataset.encoded.items()}
-        provenance = record("export", layout, params, inputs, dataset=layout.dataset, encoded=encoded)
+        notes: dict[str, Any] = {"dataset": layout.dataset, "encoded": encoded}
+        if replaced:
+            notes["written_as"] = dict(replaced)
+        provenance = record("export", layout, params, inputs, **notes)
         write_json(folder / PROVENANCE, provenance.to_dict())
         write_contents(folder)
-    return {**summarise(dataset), **metrics}
+    return {**summarise(dataset), **metrics, **files}
+
+
+def described(name: str, usual: str | None) -> str:
+    """The encoder of a file, and the one that it replaces."""
+    return f"{name}, in place of {usual}" if usual not in (None, name) else name
 
 
 def tell(encoded: Encoded, target: Target) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Export for MMRec: the folder that it reads as `data/NAME`, and the dataset's yaml for its `configs/dataset`."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,8 @@ def write(dataset: Dataset, folder: Path, progress: Progress) -> dict[str, Any]:
     """Write interactions, id tables, features, yaml and, if the graph `user_user` exists, the user graph.
 
     Raises:
-        ParamsError: there are audio features.
         DataError: MMRec would count too few users or items, or the graph is of other interactions.
     """
-    if "audio" in dataset.encoded:
-        raise ParamsError("audio: MMRec reads features of images and texts alone; leave it out by --audio ''")
     require_countable(dataset)
     name = dataset.layout.dataset
     rows, left_out = interaction_rows(dataset.interactions)
@@ -50,6 +48,48 @@ def write(dataset: Dataset, folder: Path, progress: Progress) -> dict[str, Any]:
         advance(1, "yaml")
     counted = {f"{modality}_filled": encoded.without_vector for modality, encoded in dataset.encoded.items()}
     return {**counted, "columns_left_out": ", ".join(left_out) or "none", "user_graph": has_graph}
+
+
+def parse_written_as(options: Sequence[str]) -> dict[Modality, str]:
+    """Parse options `as`: `text=acoustic` writes the features of encoder `acoustic` as MMRec's features of texts.
+
+    Raises:
+        ParamsError: an option has another form, or names a file twice.
+    """
+    written_as: dict[Modality, str] = {}
+    for option in options:
+        name, _, encoder = option.partition("=")
+        modality = next((modality for modality in FEATURE_FILES if modality == name), None)
+        if modality is None or not encoder:
+            raise ParamsError(f"as: found {option!r}, expected image=ENCODER or text=ENCODER")
+        if modality in written_as:
+            raise ParamsError(f"as: found {modality} twice, expected one encoder for {FEATURE_FILES[modality]}")
+        written_as[modality] = encoder
+    return written_as
+
+
+def feature_encoders(
+    encoders: Mapping[Modality, str], written_as: Mapping[Modality, str], out: Path
+) -> dict[Modality, str]:
+    """The encoder whose features each of MMRec's two files gets.
+
+    Args:
+        encoders: of the exported modalities.
+        written_as: encoders to write in place of those, by the modality of the file.
+        out: the folder of the export, for the message.
+
+    Raises:
+        ParamsError: features of audio would get no file.
+    """
+    audio = encoders.get("audio")
+    if audio is not None and audio not in written_as.values():
+        free = next((modality for modality in FEATURE_FILES if modality not in {**encoders, **written_as}), "text")
+        others = "".join(f" --as {modality}={name}" for modality, name in written_as.items() if modality != free)
+        raise ParamsError(
+            f"audio: found {audio}, but MMRec reads features of images and texts alone; write it as its {free} "
+            f"features by `mmprep export --to mmrec {out}{others} --as {free}={audio}`, or leave it out by --audio ''"
+        )
+    return {modality: name for modality, name in {**encoders, **written_as}.items() if modality != "audio"}
 
 
 def require_countable(dataset: Dataset) -> None:

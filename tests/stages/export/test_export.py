@@ -15,13 +15,14 @@ import pytest
 from ruamel.yaml import YAML
 from worlds import made_by_hand, two_groups, write_items, write_users, write_vectors, write_world
 
+from mmprep.models.encoders.catalogue import Modality
 from mmprep.pipeline.errors import DataError, MissingInputError, MmprepError, ParamsError
 from mmprep.pipeline.features.external import open_foreign
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.photos.names import item_of_photo
 from mmprep.pipeline.tables.provenance import digest_of, record
 from mmprep.pipeline.tables.schemas import EDGES, INTERACTIONS, ITEMS, SPLIT_INTERACTIONS, SPLITS, USERS
-from mmprep.stages.export import export
+from mmprep.stages.export import export, mmrec
 from mmprep.stages.ingest import ingest
 from mmprep.stages.ingest.ingest import IngestParams
 from mmprep.stages.prepare import filter as filter_stage
@@ -442,6 +443,63 @@ def test_stages_that_have_not_run_are_named(toy: Layout, tmp_path: Path) -> None
 def test_the_same_encoder_for_both_modalities_cannot_be(toy: Layout, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"text: found vgg16, which is an encoder of image"):
         export.run("numpy", toy, tmp_path / "out", "vgg16", "vgg16")
+
+
+def test_mmrec_gets_features_of_any_modality_in_place_of_those_of_photos_or_texts(toy: Layout, tmp_path: Path) -> None:
+    told = export.run("mmrec", toy, tmp_path / "out", "vgg16", written_as={"text": "vgg16", "image": "minilm"})
+    found = read_as_mmrec(tmp_path / "out")["features"]
+    export.run("mmrec", toy, tmp_path / "usual", "vgg16", "minilm")
+    usual = read_as_mmrec(tmp_path / "usual")["features"]
+    assert np.array_equal(found["text"], usual["image"])
+    assert np.array_equal(found["image"], usual["text"])
+    assert (told["image_feat.npy"], told["text_feat.npy"]) == ("minilm, in place of vgg16", "vgg16")
+    assert (told["image_filled"], told["text_filled"]) == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("encoders", "written_as", "advice"),
+    [
+        (
+            {"image": "vgg16", "text": "minilm"},
+            {},
+            "text features by `mmprep export --to mmrec o --as text=acoustic`",
+        ),
+        ({"text": "minilm"}, {}, "image features by `mmprep export --to mmrec o --as image=acoustic`"),
+        ({}, {"image": "x"}, "text features by `mmprep export --to mmrec o --as image=x --as text=acoustic`"),
+    ],
+)
+def test_mmrec_refuses_audio_without_a_file_and_names_the_command(
+    encoders: dict[Modality, str], written_as: dict[Modality, str], advice: str
+) -> None:
+    with pytest.raises(ParamsError) as raised:
+        mmrec.feature_encoders({**encoders, "audio": "acoustic"}, written_as, Path("o"))
+    assert str(raised.value) == (
+        "audio: found acoustic, but MMRec reads features of images and texts alone; write it as its "
+        f"{advice}, or leave it out by --audio ''"
+    )
+
+
+@pytest.mark.parametrize("target", ["ducho", "numpy"])
+def test_features_take_the_place_of_others_for_mmrec_alone(toy: Layout, tmp_path: Path, target: export.Target) -> None:
+    with pytest.raises(ParamsError, match=f"^as: found with --to {target}, which has a place for every modality; leav"):
+        export.run(target, toy, tmp_path / "out", written_as={"text": "vgg16"})
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["acoustic"], "as: found 'acoustic', expected image=ENCODER or text=ENCODER"),
+        (["audio=acoustic"], "as: found 'audio=acoustic', expected image=ENCODER or text=ENCODER"),
+        (["text="], "as: found 'text=', expected image=ENCODER or text=ENCODER"),
+        (["text=a", "text=b"], "as: found text twice, expected one encoder for text_feat.npy"),
+    ],
+)
+def test_place_of_features_is_a_modality_and_an_encoder(options: list[str], message: str) -> None:
+    with pytest.raises(ParamsError) as raised:
+        mmrec.parse_written_as(options)
+    assert str(raised.value) == message
+    assert mmrec.parse_written_as(["text=a=b", "image=c"]) == {"text": "a=b", "image": "c"}
 
 
 @pytest.mark.parametrize(("target", "place"), [("mmrec", "image_feat.npy"), ("ducho", "image")])

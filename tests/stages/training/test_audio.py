@@ -181,9 +181,23 @@ def test_export_writes_audio_where_the_form_has_a_place_for_it() -> None:
     assert len(list(Path("ducho/audio").iterdir())) == 59
     asked = json.loads(Path("ducho/provenance.json").read_text())["params"]
     assert asked == {"target": "ducho", "image": "vgg16", "text": "minilm", "audio": "acoustic"}
-    message = "audio: MMRec reads features of images and texts alone; leave it out by --audio ''"
+    message = (
+        "audio: found acoustic, but MMRec reads features of images and texts alone; write it as its text features "
+        "by `mmprep export --to mmrec mmrec --as text=acoustic`, or leave it out by --audio ''"
+    )
     assert refusal("export", "--to", "mmrec", "mmrec") == message
     assert not Path("mmrec").exists()
+    command = message.partition("`mmprep ")[2].partition("`")[0]
+    assert "acoustic, in place of minilm" in done(*command.split())
+    np.testing.assert_array_equal(np.load("mmrec/text_feat.npy"), np.load("numpy/acoustic.npy"))
+    np.testing.assert_array_equal(np.load("mmrec/image_feat.npy"), np.load("numpy/vgg16.npy"))
+    provenance = json.loads(Path("mmrec/provenance.json").read_text())
+    assert provenance["written_as"] == {"text": "acoustic"}
+    assert provenance["params"] == asked | {"target": "mmrec"}
+    assert {modality: told["encoder"] for modality, told in provenance["encoded"].items()} == {
+        "image": "vgg16",
+        "text": "acoustic",
+    }
     done("export", "--to", "mmrec", "mmrec", "--audio", "")
     assert {path.name for path in Path("mmrec").glob("*_feat.npy")} == {"image_feat.npy", "text_feat.npy"}
 
