@@ -57,7 +57,7 @@ class CAmgrParams(MultimodalParams):
         share_qkv: whether the common and the distinct part share queries, keys and values.
         alpha1: weight of the contrast of fused and behaviour embeddings; 0.001 to 0.1 in the paper's own search.
         alpha2: weight of the squared final embeddings in the loss; not stated in the paper.
-        cl_unique_ids: whether each user and item of a batch occurs only once in the contrast.
+        cl_unique_ids: whether each user and item of a batch occurs only once in the contrast; not in MGCN's own code.
         temperature: tau of the contrast.
     """
 
@@ -88,7 +88,7 @@ class CAmgrParams(MultimodalParams):
     share_qkv: bool = True
     alpha1: Annotated[float, Field(ge=0)] = 1e-2
     alpha2: Annotated[float, Field(ge=0)] = 1e-4
-    cl_unique_ids: bool = True
+    cl_unique_ids: bool = False
     temperature: Annotated[float, Field(gt=0)] = 0.2
 
 

@@ -25,8 +25,8 @@ class FusedViewsParams(MultimodalParams):
         layers: hops of the free embeddings over the user-item graph.
         item_layers: hops of a modality's embeddings over its item graph.
         cl_weight: weight of the contrast of fused and behaviour embeddings; 0.001, 0.01 or 0.1 in the papers' search.
-        cl_unique_ids: whether each user and item of a batch occurs only once in the contrast. In MGCN's own code they
-            occur as often as in the batch, so that some are their own negatives.
+        cl_unique_ids: whether each user and item of a batch occurs only once in the contrast. If not, they occur as
+            often as in the batch, so that some are their own negatives, as in MGCN's own code.
         temperature: tau of the contrast.
         regularisation: weight of the squared final embeddings in the loss.
     """
@@ -34,7 +34,7 @@ class FusedViewsParams(MultimodalParams):
     layers: Annotated[int, Field(ge=0)] = 2
     item_layers: Annotated[int, Field(ge=0)] = 1
     cl_weight: Annotated[float, Field(ge=0)] = 1e-2
-    cl_unique_ids: bool = True
+    cl_unique_ids: bool = False
     temperature: Annotated[float, Field(gt=0)] = 0.2
     regularisation: Annotated[float, Field(ge=0)] = 1e-4
 

@@ -15,7 +15,6 @@ from mmprep.models.recommenders.fused_views import BehaviourPlusModalities, Fuse
 class MGCNParams(FusedViewsParams):
     """Section `recommenders.mgcn`; the defaults are the authors' code (docs/papers/baselines.md#mgcn)."""
 
-    cl_unique_ids: bool = False
     lr_decay: Annotated[float, Field(gt=0, le=1)] = 0.96
 
 

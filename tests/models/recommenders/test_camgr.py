@@ -208,7 +208,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"ui_conv": "lightgcn"},
     {"gat_act": "none", "layers": 1},
     {"gat_act": "elu"},
-    {"cl_unique_ids": False},
+    {"cl_unique_ids": True},
     {"finetune_features": True},
     {"layers": 0},
 ]
@@ -336,7 +336,8 @@ def test_ancestor_is_mgcn(once: bool) -> None:
 
 def test_paper_is_the_default() -> None:
     assert CAmgrParams(**CAmgrParams.presets["paper"]) == CAmgrParams()
-    assert CAmgrParams(alpha1=0.01, temperature=0.2, alpha2=1e-4, layers=2, attn_scope="all") == CAmgrParams()
+    assert CAmgrParams(alpha1=0.01, temperature=0.2, alpha2=1e-4, cl_unique_ids=False) == CAmgrParams()
+    assert CAmgrParams(layers=2, attn_scope="all") == CAmgrParams()
 
 
 def test_asking_modality_has_to_be_there_where_there_are_several() -> None:
