@@ -104,7 +104,7 @@ def test_stages_read_the_effective_parameters_and_only_their_writer_and_that_of_
 @pytest.mark.parametrize("name", DVC)
 def test_training_reads_of_section_evaluate_when_to_validate_alone(name: str) -> None:
     verb = name.partition("-")[0]
-    listed = [key for key in DVC[name].get("params", []) if key.partition(".")[0] == "evaluate"]
+    listed = [key for key, values in keys_read(DVC[name]) if values is EFFECTIVE and key.startswith("evaluate")]
     assert listed == {"train": ["evaluate.every"], "evaluate": ["evaluate"]}.get(verb, [])
 
 
