@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -10,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from mmprep.pipeline.errors import MissingInputError
-from mmprep.pipeline.storage.temporary import remove_leftovers, temporary_name
+from mmprep.pipeline.storage.temporary import (
+    abandoned_replacements,
+    remove_leftovers,
+    replaced_name,
+    temporary_name,
+)
 
 TRIES = 10
 
@@ -19,11 +25,12 @@ TRIES = 10
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` if the block raises nothing.
 
-    A killed block leaves the old file or none. Leftovers of killed processes are removed.
+    A killed block or a power cut leaves the old file or none. Leftovers of killed processes are removed.
     """
     temporary = temporary_beside(path)
     try:
         yield temporary
+        sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -31,9 +38,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; replace `path` by it if the block raises nothing."""
+    """Yield an empty folder beside `path`; replace `path` by it if the block raises nothing.
+
+    A killed block leaves the old folder or the new one, possibly under a hidden name from which `restore` takes it.
+    """
     with temporary_folder(path) as temporary:
         yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                sync(file)
         replace_folder(temporary, path)
 
 
@@ -51,24 +64,52 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 def replace_folder(temporary: Path, path: Path) -> None:
     """Rename a folder to `path`, replacing a folder of that name.
 
-    A folder cannot be renamed over a non-empty one, so `path` is removed first; as another process may create it in
-    between, the renaming is retried.
+    A folder cannot be renamed over a non-empty one, so `path` is renamed aside first and removed at the end. As another
+    process may create it in between, the renaming is retried.
     """
+    aside = path.parent / replaced_name(path.name)
     for tries_left in reversed(range(TRIES)):
-        with suppress(FileNotFoundError):  # another process removes it, too
-            remove(path)
+        with suppress(FileNotFoundError):  # there is none, or another process renames it, too
+            path.rename(aside)
         try:
             temporary.rename(path)
         except OSError as error:
-            if error.errno != errno.ENOTEMPTY or not tries_left:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not tries_left:
+                if aside.exists() and not path.exists():
+                    aside.rename(path)
                 raise
         else:
+            remove(aside)
             return
+        remove(aside)  # the other process's folder stands in its place
+
+
+def restore(path: Path) -> None:
+    """Give a folder its name back if a process was killed while it replaced the folder, and remove what it left."""
+    for aside in abandoned_replacements(path.parent, path.name):
+        if path.exists():
+            remove(aside)
+        else:
+            with suppress(OSError):  # another process does the same
+                aside.rename(path)
+
+
+def sync(path: Path) -> None:
+    """Write a file's content to the disk, on file systems that can."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EROFS):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def temporary_beside(path: Path) -> Path:
     """A temporary path to rename to `path` later; creates the parent folder and removes leftovers of `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    restore(path)
     remove_leftovers(path.parent, path.name)
     return path.parent / temporary_name(path.name)
 

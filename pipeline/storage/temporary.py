@@ -7,6 +7,8 @@ A temporary file is `.NAME.HOST.PROCESS.STARTED.RANDOM.partial`:
 - PROCESS and STARTED: the writer's PID and start time. PIDs alone are reused: each container has a PID 1, which would
   take the files of an earlier PID 1 for its own;
 - RANDOM: since threads of one process may write the same file.
+
+A folder that is being replaced is renamed to such a name with the ending `.replaced`, until the new one has its place.
 """
 
 import hashlib
@@ -24,12 +26,13 @@ from functools import partial
 from pathlib import Path
 
 SUFFIX = ".partial"
+REPLACED = ".replaced"
 LEFTOVER_SECONDS = 24 * 3600
 REPEATED_BYTES = 190  # of NAME; file systems allow 255 bytes in all
 
 # Row caches of earlier versions have neither NAME nor STARTED. RANDOM has 16 characters, or the 8 of `tempfile`.
 TEMPORARY = re.compile(
-    r"\.(?:(?P<name>.+)\.)?(?P<host>[0-9a-f]{12})\.(?P<process>\d+)(?:\.(?P<started>\d+))?\.[0-9a-z_]{8,16}\.partial",
+    r"\.(?:(?P<name>.+)\.)?(?P<host>[0-9a-f]{12})\.(?P<process>\d+)(?:\.(?P<started>\d+))?\.[0-9a-z_]{8,16}\.(?:partial|replaced)",
     re.DOTALL,
 )
 # Temporary files beside their targets, by earlier versions.
@@ -61,6 +64,26 @@ class Writer:
 def temporary_name(name: str) -> str:
     """A hidden name for the file that becomes `name`, unique among all calls, processes and machines."""
     return f"{temporary_prefix(name)}{os.urandom(8).hex()}{SUFFIX}"
+
+
+def replaced_name(name: str) -> str:
+    """A hidden name for the folder `name` while another takes its place, unique as those of `temporary_name`."""
+    return f"{temporary_name(name).removesuffix(SUFFIX)}{REPLACED}"
+
+
+def abandoned_replacements(folder: Path, name: str) -> list[Path]:
+    """Folders in `folder` that had the name `name`, and whose writers died before another folder had taken their place.
+
+    Or after it, before they were removed.
+    """
+    matches = {path: TEMPORARY.fullmatch(path.name) for path in sorted(folder.glob(f".*{REPLACED}"))}
+    return [
+        path
+        for path, match in matches.items()
+        if match
+        and match["name"] in (name, repeated(name))
+        and is_abandoned(writer_of(match), partial(last_change, path))
+    ]
 
 
 def temporary_prefix(name: str) -> str:

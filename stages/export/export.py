@@ -9,7 +9,7 @@ from mmprep.pipeline.errors import DataError, ParamsError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.params import Params
 from mmprep.pipeline.progress import Progress, silent
-from mmprep.pipeline.storage.files import atomic_folder, write_json
+from mmprep.pipeline.storage.files import atomic_folder, restore, write_json
 from mmprep.pipeline.tables.provenance import record
 from mmprep.pipeline.tables.schemas import SPLITS
 from mmprep.stages.export import arrays, ducho, mmrec
@@ -72,6 +72,7 @@ def run(
     """
     if target not in WRITERS:
         raise ParamsError(f"to: found {target!r}, expected {', '.join(WRITERS)}")
+    restore(out)
     require_replaceable(out)
     names: dict[Modality, str | None] = {"image": image, "text": text, "audio": audio}
     encoders = {modality: name for modality, name in names.items() if name}

@@ -1,10 +1,13 @@
 """Files appear whole or not at all, whatever kills the process that writes them."""
 
+import errno
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from mmprep.pipeline.storage.files import (
     read_json,
     remove,
     require_exists,
+    restore,
     sha256,
     temporary_folder,
     write_json,
@@ -128,6 +132,83 @@ def test_killed_write_of_a_folder_leaves_the_old_one_and_is_swept_up_by_the_next
     assert names(tmp_path) == ["folder"]
 
 
+KILLED_WHILE_REPLACING = """
+import os, signal, sys
+from pathlib import Path
+from mmprep.pipeline.storage import files
+meant, when = Path.rename, sys.argv[2]
+
+def rename(self, target):
+    if when == "before" and self.name.endswith(".partial"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    meant(self, target)
+
+def remove(path):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Path.rename, files.remove = rename, remove
+with files.atomic_folder(Path(sys.argv[1])) as temporary:
+    (temporary / "new.txt").touch()
+"""
+
+
+@pytest.mark.parametrize(("when", "left"), [("before", "old.txt"), ("after", "new.txt")])
+def test_process_killed_while_it_replaces_a_folder_leaves_one_of_both(tmp_path: Path, when: str, left: str) -> None:
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old.txt").touch()
+    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_REPLACING, str(path), when], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert path.exists() == (when == "after")
+    restore(path)
+    assert names(path) == [left]
+    with atomic_folder(path) as temporary:
+        assert names(path) == [left]
+        (temporary / "newer.txt").touch()
+    assert (names(path), names(tmp_path)) == (["newer.txt"], ["folder"])
+
+
+def test_folder_that_cannot_be_replaced_has_its_name_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, meant = tmp_path / "folder", Path.rename
+    path.mkdir()
+    (path / "old.txt").touch()
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial"):
+            raise PermissionError(errno.EACCES, "no")
+        return meant(self, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(PermissionError), atomic_folder(path):
+        pass
+    assert (names(path), names(tmp_path)) == (["old.txt"], ["folder"])
+
+
+def test_content_is_on_the_disk_before_the_name_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    synced: list[str] = []
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").read_text())
+        assert path.read_text() == "old"
+        if len(synced) == 2:
+            raise OSError(errno.EIO, "disk")
+        if len(synced) == 3:
+            raise OSError(errno.EINVAL, "a file system without it")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with atomic_file(path) as temporary:
+        temporary.write_text("old")
+    with pytest.raises(OSError, match="disk"), atomic_file(path) as temporary:
+        temporary.write_text("lost")
+    assert path.read_text() == "old"
+    with atomic_file(path) as temporary:
+        temporary.write_text("new")
+    assert (path.read_text(), synced) == ("new", ["old", "lost", "new"])
+    assert names(tmp_path) == ["file.txt"]
+
+
 def test_threads_that_write_one_file_at_once_have_a_name_each(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "folder") as one, atomic_folder(tmp_path / "folder") as other:
         (one / "part").touch()
@@ -213,7 +294,7 @@ def test_a_folder_that_two_processes_write_at_once_is_one_of_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, meant = tmp_path / "vgg16", Path.rename
-    meddled = iter([True, True, False])
+    meddled = chain([True, True], repeat(False))
 
     def rename_after_another(self: Path, target: Path) -> Path:
         if next(meddled):
