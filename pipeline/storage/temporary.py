@@ -72,18 +72,10 @@ def replaced_name(name: str) -> str:
 
 
 def abandoned_replacements(folder: Path, name: str) -> list[Path]:
-    """Folders in `folder` that had the name `name`, and whose writers died before another folder had taken their place.
-
-    Or after it, before they were removed.
-    """
+    """Folders in `folder` that had the name `name`, and whose writers died while another folder took their place."""
     matches = {path: TEMPORARY.fullmatch(path.name) for path in sorted(folder.glob(f".*{REPLACED}"))}
-    return [
-        path
-        for path, match in matches.items()
-        if match
-        and match["name"] in (name, repeated(name))
-        and is_abandoned(writer_of(match), partial(last_change, path))
-    ]
+    of_name = {path: match for path, match in matches.items() if match and match["name"] in (name, repeated(name))}
+    return [path for path, match in of_name.items() if is_abandoned(writer_of(match), partial(last_change, path))]
 
 
 def temporary_prefix(name: str) -> str:
