@@ -113,6 +113,16 @@ class Recommender(nn.Module, ABC):
         do not depend on earlier epochs.
         """
 
+    def epoch_warning(self, means: Mapping[str, float]) -> str | None:  # noqa: ARG002
+        """One line about an epoch in which a part of the recommender was idle; None, as by default, otherwise.
+
+        The trainer logs that of the first such epoch, and none after it.
+
+        Args:
+            means: the epoch's row of the history: means of loss terms and diagnostics, and metrics if it was validated.
+        """
+        return None
+
     @abstractmethod
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The named, weighted loss terms of a batch; training minimises their sum.

@@ -17,7 +17,7 @@ from mmprep.models.layers.fusion import Mixture
 from mmprep.models.layers.losses import bpr, l2_batch
 from mmprep.models.layers.mdr_chca.alignment import Aligned, AlignmentSettings, HierarchicalAlignment
 from mmprep.models.layers.mdr_chca.confidence import Confidences
-from mmprep.models.layers.mdr_chca.token_contrast import ContrastParams, TokenContrast
+from mmprep.models.layers.mdr_chca.token_contrast import ContrastParams, ContrastResult, TokenContrast
 from mmprep.models.layers.mdr_chca.token_encoder import TokenEncoder
 from mmprep.models.layers.mdr_chca.token_store import TokenStore
 from mmprep.models.layers.propagation import SparseOperator, lightgcn
@@ -31,6 +31,7 @@ from mmprep.models.recommenders.base import (
 )
 
 CHUNK_ITEMS = 1024  # number of items encoded at once for ranking
+LEAST_POSITIVE_SHARE = 0.01  # mean share of an epoch below which the contrast has too few positives to train anything
 
 
 class MDRCHCAParams(RecommenderParams, ContrastParams):
@@ -192,8 +193,20 @@ class MDRCHCA(Recommender):
             self.observe(f"theta_{name}", threshold.clone())
 
     def contrast_term(self, aligned: Aligned) -> dict[str, Tensor]:
-        """The weighted contrast of the batch's items."""
-        return {"contrast": self.params.lambda_cc * self.contrast(aligned)}
+        """The weighted contrast of the batch's items; the shares of its pairs are recorded."""
+        contrast: ContrastResult = self.contrast(aligned)
+        for name, share in contrast.shares.items():
+            self.observe(name, share)
+        return {"contrast": self.params.lambda_cc * contrast.loss}
+
+    def epoch_warning(self, means: Mapping[str, float]) -> str | None:
+        """Warning of an epoch in which the contrast had hardly any positive pairs; None otherwise."""
+        share = means.get("positive_share", 1.0)
+        if share >= LEAST_POSITIVE_SHARE:
+            return None
+        expected = f"expected at least {LEAST_POSITIVE_SHARE:.0%}, or the contrast trains nothing"
+        remedy = "set threshold_mode: quantile in recommenders.mdr_chca, or lower theta_plus"
+        return f"found {share:.2%} of the pairs of words and regions positive, {expected}; {remedy}"
 
     def ranking_terms(self, batch: BatchNodes, content: Tensor) -> dict[str, Tensor]:
         """The ranking loss and the final embeddings' squares, from the content [b, d] of the batch's items."""
@@ -220,7 +233,7 @@ class MDRCHCA(Recommender):
         """Pooled and fused words and regions of items, [n, d] (docs/papers/mdr_chca.md#pooling)."""
         shares = Confidences(aligned.words_there.to(aligned.words), aligned.patches_there.to(aligned.words))
         if self.params.pool == "conf":
-            shares = self.contrast.confidences(aligned)
+            shares = self.contrast.pooling_confidences(aligned)
         text = weighted_mean(aligned.seen_by_words, shares.words)
         photo = weighted_mean(aligned.seen_by_patches, shares.regions)
         fused: Tensor = self.fusion(text, photo)

@@ -104,6 +104,7 @@ def fit(
             seconds = time.perf_counter() - start
             metrics = validate(recommender, data) if training.validates_next(params, validate_every) else {}
             training.add(terms, metrics, seconds)
+            warn_once(recommender, training.history)
             advance(1, training.progress_text)
             if resume_file and training.epoch % params.checkpoint_every == 0 and not training.should_stop(params):
                 resume_file.write(training.state())
@@ -113,6 +114,17 @@ def fit(
         if warning:
             logger.warning(warning)
     return FitResult(training.history, training.best_epoch, TrainingCost.of(training.seconds, device))
+
+
+def warn_once(recommender: Recommender, history: list[dict[str, float]]) -> None:
+    """Log the recommender's warning of the latest epoch, unless an earlier epoch had one.
+
+    Earlier epochs are read from the history, so that a resumed training does not repeat a warning.
+    """
+    *earlier, latest = history
+    warning = recommender.epoch_warning(latest)
+    if warning and not any(recommender.epoch_warning(row) for row in earlier):
+        logger.warning("epoch %d: %s", len(history), warning)
 
 
 @contextmanager

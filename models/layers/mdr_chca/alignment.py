@@ -77,6 +77,16 @@ class Aligned:
         empty = torch.zeros(*self.regions.shape[:2], self.patches.shape[1], dtype=torch.bool)
         return empty.to(self.regions.device).scatter_(2, self.regions, True)
 
+    @property
+    def n_connections(self) -> Tensor:
+        """Number of pairs of a word and a region with an attention weight, a scalar."""
+        return ((self.weights > 0) & self.words_there[:, :, None]).sum()
+
+    @property
+    def covers_photos(self) -> bool:
+        """Whether every word may attend to every region of its photo, so that no region is unrelated."""
+        return self.regions.shape[2] >= self.patches.shape[1]
+
 
 def rows(table: Tensor, index: Tensor) -> Tensor:
     """The rows of a tensor [n, ...]; see mmprep.models.recommenders.base.look_up."""

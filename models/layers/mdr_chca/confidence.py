@@ -85,19 +85,19 @@ class Thresholds(nn.Module):
         self.register_buffer("negative", torch.tensor(negative))
 
     @torch.no_grad()
-    def follow(self, weights: Tensor, noise: Tensor, positive_rate: float, negative_rate: float) -> None:
+    def follow(self, confidence: Tensor, noise: Tensor, positive_rate: float, negative_rate: float) -> None:
         """Update the thresholds from the pairs of a step.
 
         Args:
-            weights: weights of the pairs, [m]; without pairs, nothing changes.
+            confidence: confidence of the pairs, [m]; without pairs, nothing changes.
             noise: whether their confidence was below the negative threshold, [m].
-            positive_rate: eta1, step of the positive threshold towards the mean weight.
+            positive_rate: eta1, step of the positive threshold towards the mean confidence.
             negative_rate: eta2, step of the negative threshold away from the share of noise.
         """
-        if len(weights) == 0:
+        if len(confidence) == 0:
             return
         positive, negative = self.get_buffer("positive"), self.get_buffer("negative")
-        positive += positive_rate * (weights.mean() - positive)
+        positive += positive_rate * (confidence.mean() - positive)
         positive.clamp_(LEAST, MOST)
         negative -= negative_rate * (noise.to(negative).mean() - negative)
         negative.copy_(negative.clamp(min=LEAST).minimum(positive))

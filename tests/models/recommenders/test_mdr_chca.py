@@ -1,5 +1,7 @@
 """MDR-CHCA against its equations, step by step and pair by pair (docs/papers/mdr_chca.md)."""
 
+import logging
+from dataclasses import dataclass
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -118,7 +120,8 @@ def kept_weights(attention: Any, seeing: Tensor, seen: Tensor, params: MDRCHCAPa
         power = torch.exp(keys[:, part] @ query[part] / size**0.5)
         heads.append(power / power.sum())
     mean = sum(heads[1:], heads[0]) / params.heads
-    order = sorted(range(len(mean)), key=lambda place: -float(mean[place].detach()))[: params.k_s]
+    most = len(mean) if params.align == "full" else params.k_s
+    order = sorted(range(len(mean)), key=lambda place: -float(mean[place].detach()))[:most]
     kept = torch.stack([mean[place] if place in order else mean[place] * 0 for place in range(len(mean))])
     return kept / kept.sum()
 
@@ -139,8 +142,9 @@ class Item:
             [torch.stack([cosine_similarity(mean, patch, dim=0) for patch in patches]) for mean in means]
         ).detach()
         self.best = cosines.max(dim=0).values
-        regions = [row.argsort(descending=True)[: params.k_r].tolist() for row in cosines]
-        of_regions = [column.argsort(descending=True)[: params.k_p].tolist() for column in cosines.T]
+        k_r, k_p = (len(patches), len(means)) if params.align == "full" else (params.k_r, params.k_p)
+        regions = [row.argsort(descending=True)[:k_r].tolist() for row in cosines]
+        of_regions = [column.argsort(descending=True)[:k_p].tolist() for column in cosines.T]
         self.related = torch.zeros(len(words), len(patches), dtype=torch.bool)
         self.weights = torch.zeros(len(words), len(patches)).double()
         attention = recommender.alignment.of_words
@@ -165,35 +169,96 @@ class Item:
         self.content = share * self.seen_by_words.mean(dim=0) + (1 - share) * self.seen_by_patches.mean(dim=0)
 
 
-def contrast(recommender: MDRCHCA, items: list[Item]) -> Tensor:
-    """L_cc of some items, pair by pair; without training a word's random negatives are the first regions."""
+def ranks(values: list[list[float]]) -> list[list[float]]:
+    """Share of all values that are not larger."""
+    known = [value for row in values for value in row]
+    return [[sum(other <= value for other in known) / len(known) for value in row] for row in values]
+
+
+def confidence_of(params: MDRCHCAParams, items: list[Item], mode: str) -> tuple[list[list[float]], list[list[float]]]:
+    """Confidences of some items' words and regions."""
+    words = [[1 / (1 + exp(-float(row.max()))) for row in item.weights] for item in items]
+    powers = [torch.exp(item.best / params.tau_conf) for item in items]
+    regions = [(power / power.sum()).tolist() for power in powers]
+    if mode == "rescaled":
+        words = [[(word - 0.5) / (1 / (1 + exp(-1)) - 0.5) for word in row] for row in words]
+        regions = [[region / max(row) for region in row] for row in regions]
+    if mode == "quantile":
+        words, regions = ranks(words), ranks(regions)
+    return words, regions
+
+
+@dataclass
+class Pair:
+    """A word and a region that have an attention weight."""
+
+    item: int
+    word: int
+    region: int
+    weight: float
+    positive: bool
+    hard: bool
+    least: float
+
+
+def pairs_of(recommender: MDRCHCA, items: list[Item]) -> list[Pair]:
     params = recommender.params
     above, below = float(recommender.contrast.thresholds.positive), float(recommender.contrast.thresholds.negative)
+    words, regions = confidence_of(params, items, params.threshold_mode)
+    pairs = []
+    for number, item in enumerate(items):
+        for w, p in item.weights.nonzero().tolist():
+            word, region = words[number][w], regions[number][p]
+            both, either = word > above and region > above, word < below or region < below
+            if params.confidence == "none":
+                pairs.append(Pair(number, w, p, 1.0, positive=True, hard=False, least=1.0))
+            else:
+                pairs.append(Pair(number, w, p, (word * region) ** 0.5, both, either, min(word, region)))
+    return pairs
+
+
+def random_regions(params: MDRCHCAParams, items: list[Item], number: int, word: int) -> list[tuple[int, int]]:
+    """Item and region of a word's random negatives, which without training are the first ones, or spread evenly."""
+    if params.rand_scope == "item" and params.align != "full":
+        unrelated = (~items[number].related[word]).nonzero()[:, 0].tolist()
+        return [(number, region) for region in unrelated[: params.n_r]]
+    spread = [(turn + 0.5) / params.n_r for turn in range(params.n_r)]
+    others = [(number + 1 + int(part * (len(items) - 1))) % len(items) for part in spread]
+    return [(other, int(part * len(items[other].patches))) for part, other in zip(spread, others, strict=True)]
+
+
+def contrast(recommender: MDRCHCA, items: list[Item]) -> tuple[Tensor, dict[str, float]]:
+    """L_cc of some items, pair by pair, and the shares of their pairs."""
+    params = recommender.params
     total, weight_of_all = torch.zeros(()).double(), 0.0
-    for item in items:
-        n_words, n_patches = item.weights.shape
-        sure_words = [(1 / (1 + exp(-float(row.max()))) - 0.5) / (1 / (1 + exp(-1)) - 0.5) for row in item.weights]
-        powers = torch.exp(item.best / params.tau_conf)
-        sure_regions = (powers / powers.sum()) / (powers / powers.sum()).max()
-        pairs = [(w, p) for w in range(n_words) for p in range(n_patches) if item.weights[w, p] > 0]
-        weight = {(w, p): (sure_words[w] * float(sure_regions[p])) ** 0.5 for w, p in pairs}
-        least = {(w, p): min(sure_words[w], float(sure_regions[p])) for w, p in pairs}
-        hard = [pair for pair in pairs if least[pair] < below]
+    pairs = pairs_of(recommender, items)
 
-        def power(w: int, p: int, item: Item = item) -> Tensor:
-            compared = item.seen_by_words if params.cl_on_aligned else item.words
-            return torch.exp(cosine_similarity(compared[w], item.patches[p], dim=0) / params.tau_cl)
+    def power(item: int, word: int, of: int, region: int) -> Tensor:
+        compared = items[item].seen_by_words if params.cl_on_aligned else items[item].words
+        return torch.exp(cosine_similarity(compared[word], items[of].patches[region], dim=0) / params.tau_cl)
 
-        for w, p in pairs:
-            if not (sure_words[w] > above and sure_regions[p] > above):
-                continue
-            against = [weight[pair] * power(*pair) for pair in hard if pair[0] == w or pair[1] == p]
-            others = [q for q in range(n_patches) if not item.related[w, q]][: params.n_r]
-            against += [power(w, q) for q in others]
-            own = power(w, p)
-            total = total - weight[w, p] * torch.log(own / (own + sum(against)))
-            weight_of_all += weight[w, p]
-    return total / weight_of_all
+    for pair in pairs:
+        if not pair.positive:
+            continue
+        against = [
+            hard.weight * power(hard.item, hard.word, hard.item, hard.region)
+            for hard in pairs
+            if hard.hard and hard.item == pair.item and (hard.word == pair.word or hard.region == pair.region)
+        ]
+        others = random_regions(params, items, pair.item, pair.word)
+        against += [power(pair.item, pair.word, *other) for other in others]
+        own = power(pair.item, pair.word, pair.item, pair.region)
+        inside, outside = (pair.weight, 1.0) if params.weights_inside_log else (1.0, pair.weight)
+        total = total - outside * torch.log(inside * own / (inside * own + sum(against)))
+        weight_of_all += outside
+    words = [(number, word) for number, item in enumerate(items) for word in range(len(item.words))]
+    drawn = sum(len(random_regions(params, items, *word)) for word in words)
+    shares = {
+        "positive_share": sum(pair.positive for pair in pairs) / len(pairs),
+        "hard_share": sum(pair.hard for pair in pairs) / len(pairs),
+        "random_share": drawn / (params.n_r * len(words)),
+    }
+    return total / weight_of_all, shares
 
 
 def dense_losses(recommender: MDRCHCA) -> dict[str, Tensor]:
@@ -207,7 +272,7 @@ def dense_losses(recommender: MDRCHCA) -> dict[str, Tensor]:
     return {
         "bpr": torch.stack(ranking).mean(),
         "norm": recommender.params.regularisation * torch.stack(norm).sum() / len(ranking),
-        "contrast": recommender.params.lambda_cc * contrast(recommender, items),
+        "contrast": recommender.params.lambda_cc * contrast(recommender, items)[0],
     }
 
 
@@ -233,21 +298,45 @@ def test_embeddings_are_those_of_the_equations(params: dict[str, object]) -> Non
 
 # Thresholds at which some pairs are positive and others hard.
 MIXED = {"theta_plus": 0.6, "theta_minus": 0.55, "regularisation": 0.3, "lambda_cc": 0.7}
+RESCALED = {"threshold_mode": "rescaled"}
+# On which single words have all the confidence: raw confidences are no more than .73.
+RAW_SCALE = {"threshold_mode": "raw", "theta_plus": 0.6, "theta_minus": 0.3}
 
 
-@pytest.mark.parametrize("params", [{}, {"cl_on_aligned": False}, {"tau_cl": 0.3, "tau_conf": 0.8, "n_r": 2}], ids=str)
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"cl_on_aligned": False},
+        {"tau_cl": 0.3, "tau_conf": 0.8, "n_r": 2},
+        {"weights_inside_log": True},
+        {"rand_scope": "batch", "n_r": 5},
+        {"align": "full", "n_r": 3},
+        {"confidence": "none"},
+        RESCALED,
+        {**RESCALED, "cl_on_aligned": False},
+        {**RESCALED, "tau_cl": 0.3, "tau_conf": 0.8, "n_r": 2},
+        {**RESCALED, "weights_inside_log": True, "rand_scope": "batch"},
+        RAW_SCALE,
+    ],
+    ids=str,
+)
 def test_losses_and_gradients_are_those_of_the_equations(params: dict[str, object]) -> None:
-    recommender = made(**MIXED, **params)
+    recommender = made(**(MIXED | params))
     found, expected = recommender.losses(*BATCH), dense_losses(recommender)
     torch.testing.assert_close(found, expected, **EXACT)
     gradients = [
         torch.autograd.grad(sum(terms.values()), list(recommender.parameters())) for terms in (found, expected)
     ]
     torch.testing.assert_close(*gradients, **EXACT)
+    _, shares = contrast(recommender, [Item(recommender, item) for item in range(ITEMS)])
+    assert {name: float(recommender.observed[name]) for name in shares} == pytest.approx(shares, abs=1e-6)
+    assert shares["positive_share"] > 0
 
 
-def test_toy_has_positive_pairs_hard_ones_and_others() -> None:
-    pairs = (recommender := made(**MIXED)).contrast.pairs(recommender.aligned(torch.arange(ITEMS)))
+@pytest.mark.parametrize("params", [{}, RESCALED])
+def test_toy_has_positive_pairs_hard_ones_and_others(params: dict[str, object]) -> None:
+    pairs = (recommender := made(**MIXED, **params)).contrast.pairs(recommender.aligned(torch.arange(ITEMS)))
     assert pairs.positive.any()
     assert pairs.hard.any()
     assert not (pairs.positive & pairs.hard).any()
@@ -284,8 +373,9 @@ def test_without_contrast_and_content_it_is_lightgcn() -> None:
     torch.testing.assert_close(recommender.losses(*BATCH)["bpr"], other.losses(*BATCH)["bpr"], **EXACT)
 
 
-def test_items_of_a_batch_are_encoded_as_among_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    recommender = made()
+@pytest.mark.parametrize("pool", ["mean", "conf"])
+def test_items_of_a_batch_are_encoded_as_among_all(pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    recommender = made(pool=pool)
     expected = recommender.embeddings()
     for chunk in (1, 2):
         monkeypatch.setattr("mmprep.models.recommenders.mdr_chca.CHUNK_ITEMS", chunk)
@@ -359,18 +449,21 @@ def test_text_and_photo_are_mixed_by_a_number_a_vector_or_a_gate(fusion: str, sh
     torch.testing.assert_close(recommender.embeddings()[1], share * text + (1 - share) * photo, **EXACT)
 
 
-def test_pooling_by_confidence_weights_words_and_regions() -> None:
-    recommender = made(pool="conf", use_item_id=False)
+@pytest.mark.parametrize(
+    ("mode", "scale"), [("quantile", "rescaled"), ("rescaled", "rescaled"), ("raw", "raw")], ids=lambda name: name
+)
+def test_pooling_by_confidence_weights_words_and_regions(mode: str, scale: str) -> None:
+    recommender = made(pool="conf", use_item_id=False, threshold_mode=mode)
     _, found = recommender.embeddings()
-    aligned = recommender.aligned(torch.arange(ITEMS))
-    sure = recommender.contrast.confidences(aligned)
+    items = [Item(recommender, item) for item in range(ITEMS)]
+    words, regions = confidence_of(recommender.params, items, scale)
     share = torch.sigmoid(recommender.fusion.logit)
-    for number in range(ITEMS):
-        means = [
-            sum(w * row for w, row in zip(weights[number], rows[number], strict=True)) / weights[number].sum()
-            for weights, rows in ((sure.words, aligned.seen_by_words), (sure.regions, aligned.seen_by_patches))
-        ]
-        torch.testing.assert_close(found[number], share * means[0] + (1 - share) * means[1], **EXACT)
+    for number, item in enumerate(items):
+        text, photo = (
+            torch.tensor(weights[number], dtype=torch.float64) @ rows / sum(weights[number])
+            for weights, rows in ((words, item.seen_by_words), (regions, item.seen_by_patches))
+        )
+        torch.testing.assert_close(found[number], share * text + (1 - share) * photo, **EXACT)
 
 
 def test_residual_keeps_a_words_own_vector() -> None:
@@ -413,17 +506,18 @@ def test_graph_of_items_adds_what_similar_items_have_in_common() -> None:
         torch.testing.assert_close(found[item][there[item]], own + common[item], rtol=0, atol=1e-6)
 
 
-def test_thresholds_move_in_training_alone_and_belong_to_the_state() -> None:
-    recommender = made(**MIXED)
+@pytest.mark.parametrize("mode", ["quantile", "rescaled"])
+@pytest.mark.parametrize("follows", ["least", "weight"])
+def test_thresholds_move_in_training_alone_and_belong_to_the_state(mode: str, follows: str) -> None:
+    recommender = made(**MIXED, threshold_mode=mode, theta_follows=follows)
     names = ("contrast.thresholds.positive", "contrast.thresholds.negative")
     recommender.losses(*BATCH)
     assert [float(recommender.state_dict()[name]) for name in names] == pytest.approx([0.6, 0.55])
-    aligned = recommender.aligned(torch.unique(torch.cat(BATCH[1:])))
-    pairs = recommender.contrast.pairs(aligned)
-    considered = (aligned.dense_weights > 0) & aligned.words_there[:, :, None]
-    mean, noise = pairs.weights[considered].mean(), pairs.hard[considered].double().mean()
+    pairs = pairs_of(recommender, [Item(recommender, item) for item in range(ITEMS)])
+    mean = sum(getattr(pair, follows) for pair in pairs) / len(pairs)
+    noise = sum(pair.hard for pair in pairs) / len(pairs)
     recommender.train().losses(*BATCH)
-    expected = [float(0.6 + 0.01 * (mean - 0.6)), float(0.55 - 0.01 * (noise - 0.55))]
+    expected = [0.6 + 0.01 * (mean - 0.6), 0.55 - 0.01 * (noise - 0.55)]
     assert [float(recommender.state_dict()[name]) for name in names] == pytest.approx(expected, abs=1e-7)
 
 
@@ -487,7 +581,8 @@ def test_training_observes_how_sharp_attention_is_and_where_the_thresholds_stand
         row.max() for item, there in zip(aligned.weights, aligned.words_there, strict=True) for row in item[there]
     ]
     torch.testing.assert_close(first["largest_attention"], torch.stack(largest).mean().detach(), **EXACT)
-    assert first.keys() == {"largest_attention", "theta_positive", "theta_negative"}
+    shares = {"positive_share", "hard_share", "random_share"}
+    assert first.keys() == {"largest_attention", "theta_positive", "theta_negative"} | shares
     given = recommender.params.theta_plus, recommender.params.theta_minus
     assert (float(first["theta_positive"]), float(first["theta_negative"])) == pytest.approx(given)
     recommender.losses(*BATCH)
@@ -541,3 +636,83 @@ def test_patches_that_do_not_pool_are_refused() -> None:
     with pytest.raises(DataError, match="found 4 patches a photo, which can be pooled to 4, 1, not to 49"):
         made(n_patches=49)
     assert made(n_patches=1).patches(torch.arange(ITEMS))[0].shape == (ITEMS, 1, SIZE)
+
+
+# At the token counts of MiniLM (59 is about the median of the sample's texts) and the patches of ViT.
+
+
+def realistic(tokens: int, patches: int, items: int = 12) -> TrainingData:
+    """Tokens of a text and patches of a photo that resemble each other, as encoders' do."""
+    rng = np.random.default_rng(tokens * patches)
+
+    def alike(length: int, dimension: int) -> list[Floats]:
+        common = rng.normal(size=(items, 1, dimension))
+        return list((common + 0.5 * rng.normal(size=(items, length, dimension))).astype(np.float32))
+
+    train = binary([(user, item) for user in range(8) for item in range(items) if (user + item) % 3], (8, items))
+    graphs = {f"interaction/{part}": graph for part, graph in interaction_graphs(train).items()}
+    raw = {"words": alike(tokens, 384), "patches": alike(patches, 768)}
+    sources = {part: token_source(each, k=8) for part, each in raw.items()}
+    return TrainingData(train, binary([], train.shape), graphs=graphs, tokens=sources)
+
+
+def shares_of_steps(data: TrainingData, steps: int, **params: object) -> list[dict[str, float]]:
+    """Shares of pairs in the first steps of a training."""
+    recommender = build(MDRCHCA, data, MDRCHCAParams(**params), 0).train()
+    adam = torch.optim.Adam(recommender.parameters(), lr=1e-3)
+    users, positives = (torch.from_numpy(each).long() for each in data.train.nonzero())
+    shares = []
+    for step in range(steps):
+        torch.manual_seed(step)
+        adam.zero_grad()
+        torch.stack(list(recommender.losses(users, positives, positives.roll(1)).values())).sum().backward()
+        adam.step()
+        shares.append({name: float(value) for name, value in recommender.observed.items() if name.endswith("_share")})
+    return shares
+
+
+@pytest.mark.parametrize("align", ["hierarchical", "full"])
+@pytest.mark.parametrize("patches", [49, 196])
+@pytest.mark.parametrize("tokens", [32, 59])
+def test_contrast_has_pairs_of_all_kinds_from_the_first_step(tokens: int, patches: int, align: str) -> None:
+    steps = shares_of_steps(realistic(tokens, patches), 8, n_tokens=tokens, align=align)
+    for shares in steps:
+        assert 0.2 < shares["positive_share"] < 0.7
+        assert 0.02 < shares["hard_share"] < 0.7
+        assert shares["random_share"] == 1
+
+
+@pytest.mark.parametrize("patches", [49, 196])
+def test_contrast_on_the_printed_scale_selects_nothing_at_first(patches: int) -> None:
+    printed = {"threshold_mode": "rescaled", "theta_follows": "weight"}
+    assert all(shares["positive_share"] < 0.01 for shares in shares_of_steps(realistic(32, patches), 6, **printed))
+
+
+def test_threshold_of_a_rescaled_confidence_may_follow_what_is_compared_with_it() -> None:
+    data, printed = realistic(32, 49), {"threshold_mode": "rescaled", "eta_plus": 0.5}
+    assert shares_of_steps(data, 7, **printed)[-1]["positive_share"] > 0.1
+    assert shares_of_steps(data, 7, **printed, theta_follows="weight")[-1]["positive_share"] < 0.01
+
+
+def test_contrast_without_positives_is_warned_of_once(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    world = two_groups()
+    data = training_data("mdr_chca", world.train, world.val, world.features)
+
+    def warnings(epochs: int, file: ResumeFile | None = None, **params: object) -> list[str]:
+        caplog.clear()
+        recommender = build(MDRCHCA, data, MDRCHCAParams(embedding_size=8, k_r=2, **params), 0)
+        train = TrainParams(batch_size=200, max_epochs=epochs, checkpoint_every=1)
+        with caplog.at_level(logging.WARNING):
+            fit(recommender, data, train, LearningRateDecay(0.01), resume_file=file)
+        return caplog.messages
+
+    fixed = {"eta_plus": 0.0, "theta_plus": 0.95, "threshold_mode": "raw"}
+    (warning,) = warnings(4, **fixed)
+    expected = "found 0.00% of the pairs of words and regions positive, expected at least 1%"
+    assert warning.startswith(f"epoch 1: {expected}")
+    assert "threshold_mode: quantile" in warning
+    file = ResumeFile(tmp_path / "state", {})
+    assert len(warnings(2, file, **fixed)) == 1
+    assert warnings(4, file, **fixed) == []
+    assert warnings(4) == []
+    assert warnings(2, lambda_cc=0.0, **fixed) == []

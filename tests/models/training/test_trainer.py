@@ -1,4 +1,5 @@
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from itertools import chain, repeat
@@ -19,6 +20,7 @@ from mmprep.models.training.params import TrainParams
 from mmprep.models.training.progress_state import LearningRateDecay, make_adam
 from mmprep.models.training.trainer import DivergedError, FitResult, build, fit, require_finite_steps, train_epoch
 from mmprep.pipeline.errors import DataError
+from mmprep.pipeline.progress import silent
 
 PARAMS = TrainParams(batch_size=64, max_epochs=6, patience=3, seed=1)
 
@@ -290,6 +292,32 @@ def test_what_is_observed_may_be_no_number() -> None:
     data = toy_data()
     result = fit(build(Doubting, data, RecommenderParams(), 0), data, PARAMS, LearningRateDecay(0.01))
     assert np.isnan([row["nothing"] for row in result.history]).all()
+
+
+class Idle(Noisy):
+    """Warns of every epoch from the second on."""
+
+    def epoch_warning(self, means: Mapping[str, float]) -> str | None:
+        return f"loss {means['loss_noisy']:.4f}, recall {means['recall@20']:.4f}" if means["epoch"] > 1 else None
+
+
+def test_warning_of_an_epoch_is_logged_once_also_after_resuming(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    data = toy_data()
+    file = ResumeFile(tmp_path / "state", {})
+
+    def warnings(epochs: int) -> tuple[list[str], list[dict[str, float]]]:
+        caplog.clear()
+        params = PARAMS.model_copy(update={"max_epochs": epochs, "checkpoint_every": 1})
+        with caplog.at_level(logging.WARNING):
+            result = fit(build(Idle, data, RecommenderParams(), 0), data, params, LearningRateDecay(0.01), silent, file)
+        return caplog.messages, result.history
+
+    found, history = warnings(3)
+    second = history[1]
+    assert found == [f"epoch 2: loss {second['loss_noisy']:.4f}, recall {second['recall@20']:.4f}"]
+    assert warnings(5)[0] == []
 
 
 @pytest.mark.filterwarnings("error")
