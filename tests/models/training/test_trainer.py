@@ -309,7 +309,7 @@ def test_warning_of_an_epoch_is_logged_once_also_after_resuming(
 
     def warnings(epochs: int) -> tuple[list[str], list[dict[str, float]]]:
         caplog.clear()
-        params = PARAMS.model_copy(update={"max_epochs": epochs, "checkpoint_every": 1})
+        params = PARAMS.model_copy(update={"max_epochs": epochs, "patience": 10, "checkpoint_every": 1})
         with caplog.at_level(logging.WARNING):
             result = fit(build(Idle, data, RecommenderParams(), 0), data, params, LearningRateDecay(0.01), silent, file)
         return caplog.messages, result.history
