@@ -55,7 +55,7 @@ def expected_code(stage: dict[str, Any], item: dict[str, str]) -> str:
     match = re.fullmatch(r"mmprep (\w+)(?: --\w+ (\S+))?", fill(stage["cmd"], item))
     assert match
     verb, chosen = match.groups()
-    part = "" if verb == "evaluate" or chosen is None else f"/{chosen.partition('/')[0]}"
+    part = "" if verb in ("evaluate", "modalities") or chosen is None else f"/{chosen.partition('/')[0]}"
     return f"data/code/{verb}{part}.txt"
 
 

@@ -214,9 +214,10 @@ main.add_command(graphs)
 @stage_options
 @click.option("--of", "kind", type=click.Choice(["features", "knn"]), help="Only these files. [default: both]")
 def modalities(root: Path, file: Path | None, dataset: str | None, kind: "Kind | None") -> None:
-    """Write digests of the features and graphs of train.image, train.text and train.audio.
+    """Write digests of the features and graphs that training reads.
 
-    DVC compares them, so that features of other encoders re-run no training.
+    They are those of train.image, train.text and train.audio. DVC compares them, so that features of other encoders
+    re-run no training.
 
     Example: mmprep modalities --of features
     """

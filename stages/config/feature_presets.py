@@ -168,9 +168,7 @@ def keys_of(preset: FeaturePreset, values: Mapping[str, Any], layout: Layout) ->
         keys |= {f"train.{part}": encoder for part, encoder in preset.tokens.items()}
     for encoder, section in preset.sections.items():
         located = dict(located_section(section, layout))
-        if (
-            "library" in located or look_up(values, f"encoders.{encoder}") is MISSING
-        ):  # a section of its own, written as a whole
+        if "library" in located or look_up(values, f"encoders.{encoder}") is MISSING:
             keys[f"encoders.{encoder}"] = located
         else:
             keys |= {f"encoders.{encoder}.{key}": value for key, value in located.items()}

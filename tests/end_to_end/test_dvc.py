@@ -6,7 +6,7 @@ import resource
 from pathlib import Path
 
 import pytest
-from checkout import add_tiny, assert_second_clone_runs_nothing, change, check_out, copy, run, share
+from checkout import add_tiny, assert_second_clone_runs_nothing, change, check_out, copy, fail, run, share
 
 STAGES = {
     "code",
@@ -15,8 +15,10 @@ STAGES = {
     "split",
     "extract@alexnet",
     "extract@minilm",
+    "modalities-features",
     "graph@alexnet",
     "graph@minilm",
+    "modalities-knn",
     "graph-mixed",
     "graph-consistent",
     "graph-cooccurrence",
@@ -100,10 +102,39 @@ def test_changing_when_to_validate_concerns_training_and_what_follows_alone(proj
 @pytest.mark.long  # half of all stages run again
 def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_more(project: Path) -> None:
     change(project, "template: all", 'template: "{title}"')
-    graphs = {"graph@minilm", "graph-mixed", "graph-consistent", "homophily"}
+    graphs = {"graph@minilm", "graph-mixed", "graph-consistent", "homophily", "modalities-features", "modalities-knn"}
     names = ("multimodal@vbpr", "item_graphs@freedom", "item_graphs@da_mrs")
     multimodal = {f"{verb}-{name}" for verb in ("train", "evaluate") for name in names}
     assert stages_run(run(project, "dvc", "repro")) == {"code", "extract@minilm", *graphs, *multimodal}
+
+
+def test_another_encoder_reruns_no_training(project: Path) -> None:
+    # Twice: of extract.encoders and of graphs.encoders.
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("encoders: [alexnet, minilm]", "encoders: [alexnet, minilm, resnet50]"))
+    change(project, "encoders:\n  alexnet:", "encoders:\n  resnet50: {weights: random:0}\n  alexnet:")
+    of_it = {"extract@resnet50", "graph@resnet50"}
+    digests = {"modalities-features", "modalities-knn"}
+    # What is between items of graphs that no recommender reads is measured, too.
+    assert stages_run(run(project, "dvc", "repro")) == {"code", "homophily", *of_it, *digests}
+
+
+def test_audio_that_is_missing_is_named_before_the_first_stage(project: Path, tmp_path: Path) -> None:
+    project = copy(project, tmp_path / "project")
+    before = (project / "dvc.yaml").read_bytes()
+    change(project, 'audio: ""', "audio: sounds")
+    output = fail(project, "dvc", "repro")
+    message = "error: params.yaml: train.audio: found 'sounds', expected an encoder"
+    assert message in output
+    assert stages_run(output) == {"code"}  # in which it stopped
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("encoders: [alexnet", "encoders: [sounds, alexnet"))
+    sounds = "  sounds: {library: file, path: audio_feat.npy, modality: audio}\n"
+    change(project, "\nencoders:\n", f"\nencoders:\n{sounds}")
+    output = fail(project, "dvc", "repro")
+    assert "error: data/raw/tiny/audio_feat.npy: not found, expected the features of sounds" in output
+    assert stages_run(output) == {"code"}
+    assert (project / "dvc.yaml").read_bytes() == before
 
 
 @pytest.mark.long  # a quarter of all stages runs again
