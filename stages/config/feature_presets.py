@@ -4,24 +4,21 @@ Written keys, rather than a key that stands for others, as DVC reads the lists o
 nothing then depends on a value that the file does not show.
 """
 
-import io
 from collections.abc import Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.nodes import ScalarNode
-from ruamel.yaml.representer import RoundTripRepresenter
-
+from mmprep.models.encoders.params import ExtractParams
 from mmprep.pipeline.errors import MissingInputError, ParamsError
 from mmprep.pipeline.features.external import MAPPING
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.params import read_yaml, suggestion
-from mmprep.pipeline.storage.files import atomic_file
-from mmprep.stages.config.load import overridden, parse
+from mmprep.stages.config.load import parse
+from mmprep.stages.config.rewrite import in_yaml, rewrite
+
+Key = tuple[str, ...]
+"""A key of params.yaml and the sections around it."""
 
 MISSING = object()
 RELEASED = "image_features_*.b*"  # one a category; .b or .b.gz
@@ -40,7 +37,7 @@ class FeaturePreset:
         modalities: encoder of each modality; None leaves train.image, train.text and train.audio.
         tokens: encoder of patches and of tokens (`patches`, `text_tokens`); None leaves them.
         sections: keys of each encoder's section.
-        others: other keys, dotted, that data published in this form need.
+        others: other keys that data published in this form need, for the dataset alone.
     """
 
     name: str
@@ -49,7 +46,7 @@ class FeaturePreset:
     modalities: Mapping[str, str] | None = None
     tokens: Mapping[str, str] | None = None
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    others: Mapping[str, Any] = field(default_factory=dict)
+    others: Mapping[Key, Any] = field(default_factory=dict)
 
 
 def external(modality: str) -> dict[str, str]:
@@ -90,7 +87,7 @@ PRESETS = {
             "MMSSL, DiffMM, and DA-MRS on TikTok",
             {"image": "image_feat", "text": "text_feat", "audio": "audio_feat"},
             sections={f"{modality}_feat": {**external(modality), "rows": "number"} for modality in MODALITIES},
-            others={"split.rule": "given", "filter.k_core": 1},
+            others={("split", "rule"): "given", ("filter", "k_core"): 1},
         ),
         FeaturePreset(
             "patches_tokens",
@@ -111,14 +108,19 @@ class Change:
     """A key of params.yaml that a preset sets.
 
     Attributes:
-        key: dotted.
+        path: the key.
         before: the value in the file; MISSING for none.
         after: the preset's value.
     """
 
-    key: str
+    path: Key
     before: Any
     after: Any
+
+    @property
+    def key(self) -> str:
+        """The key, dotted."""
+        return ".".join(self.path)
 
     def __str__(self) -> str:
         before = "not set" if self.before is MISSING else in_yaml(self.before)
@@ -141,38 +143,62 @@ def apply(name: str, path: Path, layout: Layout, *, write: bool = True) -> list[
     if name not in PRESETS:
         raise ParamsError(f"features: found {name!r}, expected a preset{suggestion(name, PRESETS)}")
     values = read_yaml(path)
-    parse(values, str(path))
+    parse(values, str(path), layout.dataset)
     wanted = keys_of(PRESETS[name], values, layout)
     changes = [Change(key, before, after) for key, after in wanted.items() if (before := look_up(values, key)) != after]
-    expected = overridden(values, {change.key: change.after for change in changes}, str(path))
-    parse(expected, str(path))
+    expected = with_keys(values, changes)
+    parse(expected, str(path), layout.dataset)
     if write and changes:
-        save(path, changes, expected)
+        rewrite(path, expected)
     return changes
 
 
-def keys_of(preset: FeaturePreset, values: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
-    """All keys that a preset sets, dotted; raises as `apply` does."""
-    keys: dict[str, Any] = {}
-    joined = tuple(look_up(values, "graphs.intra_item.encoders", ()))
-    extracted = tuple(look_up(values, "extract.encoders", ("vgg16", "minilm")))
+def keys_of(preset: FeaturePreset, values: Mapping[str, Any], layout: Layout) -> dict[Key, Any]:
+    """All keys that a preset sets; raises as `apply` does.
+
+    What belongs to the dataset alone goes to its overlay, and so does a key that the overlay has already, as the
+    overlay goes before the keys elsewhere.
+    """
+    overlay = ("overlays", layout.dataset)
+    keys = {**keys_of_lists(preset, values), **keys_of_sections(preset, values, layout)}
+    placed = {
+        key if look_up(values, (*overlay, *key)) is MISSING else (*overlay, *key): value for key, value in keys.items()
+    }
+    return placed | {(*overlay, *key): value for key, value in preset.others.items()}
+
+
+def keys_of_lists(preset: FeaturePreset, values: Mapping[str, Any]) -> dict[Key, Any]:
+    """Keys that name encoders: the lists of those that run, and those of training."""
+    keys: dict[Key, Any] = {}
+    extracted, joined = (
+        [] if names is MISSING else names
+        for names in (look_up(values, ("extract", "encoders")), look_up(values, ("graphs", "intra_item", "encoders")))
+    )
     if preset.modalities is not None:
-        used = tuple(encoder for encoder in preset.modalities.values() if encoder)
-        keys["extract.encoders"] = [*used, *(encoder for encoder in extracted if encoder in joined)]
-        keys["graphs.encoders"] = list(used)
-        keys |= {f"train.{modality}": encoder for modality, encoder in preset.modalities.items()}
+        used = [encoder for encoder in preset.modalities.values() if encoder]
+        keys["extract", "encoders"] = [*used, *(encoder for encoder in extracted if encoder in joined)]
+        keys["graphs", "encoders"] = used
+        keys |= {("train", modality): encoder for modality, encoder in preset.modalities.items()}
     if preset.tokens is not None:
-        used = tuple(preset.tokens.values())
-        keys["extract.encoders"] = list(dict.fromkeys((*extracted, *used)))
-        keys["graphs.intra_item.encoders"] = list(used)
-        keys |= {f"train.{part}": encoder for part, encoder in preset.tokens.items()}
+        used = list(preset.tokens.values())
+        before = extracted or list(ExtractParams().encoders)
+        keys["extract", "encoders"] = list(dict.fromkeys((*before, *used)))
+        keys["graphs", "intra_item", "encoders"] = used
+        keys |= {("train", part): encoder for part, encoder in preset.tokens.items()}
+    return keys
+
+
+def keys_of_sections(preset: FeaturePreset, values: Mapping[str, Any], layout: Layout) -> dict[Key, Any]:
+    """Keys of the encoders' sections; a section of features from a file is written as a whole."""
+    keys: dict[Key, Any] = {}
     for encoder, section in preset.sections.items():
         located = dict(located_section(section, layout))
-        if "library" in located or look_up(values, f"encoders.{encoder}") is MISSING:
-            keys[f"encoders.{encoder}"] = located
+        place = ("encoders", encoder)
+        if "library" in located or look_up(values, place) is MISSING:
+            keys[place] = located
         else:
-            keys |= {f"encoders.{encoder}.{key}": value for key, value in located.items()}
-    return keys | dict(preset.others)
+            keys |= {(*place, key): value for key, value in located.items()}
+    return keys
 
 
 def located_section(section: Mapping[str, Any], layout: Layout) -> Iterator[tuple[str, Any]]:
@@ -197,79 +223,23 @@ def located_section(section: Mapping[str, Any], layout: Layout) -> Iterator[tupl
         yield "rows", "number"
 
 
-def look_up(values: Mapping[str, Any], key: str, default: object = MISSING) -> Any:  # noqa: ANN401 - any YAML value
-    """The value of a dotted key, or the default."""
+def look_up(values: object, key: Key) -> Any:  # noqa: ANN401 - any YAML value
+    """The value of a key; MISSING if it is not written."""
     value: Any = values
-    for part in key.split("."):
+    for part in key:
         if not isinstance(value, dict) or part not in value:
-            return default
+            return MISSING
         value = value[part]
     return value
 
 
-class Representer(RoundTripRepresenter):
-    """Writes null as params.yaml has it."""
-
-    def represent_none(self, data: None) -> ScalarNode:
-        """Write `null` and not an empty value."""
-        del data
-        node: ScalarNode = self.represent_scalar("tag:yaml.org,2002:null", "null")
-        return node
-
-
-Representer.add_representer(type(None), Representer.represent_none)
-
-
-def round_trip() -> YAML:
-    """A YAML reader and writer that keeps comments, quotes and lines."""
-    yaml = YAML()
-    yaml.width, yaml.preserve_quotes, yaml.Representer = 4096, True, Representer
-    return yaml
-
-
-def save(path: Path, changes: list[Change], expected: Mapping[str, Any]) -> None:
-    """Write changed keys into a parameter file.
-
-    Raises:
-        ParamsError: the file would say something else than expected, as with anchors; it is left as it is.
-    """
-    yaml = round_trip()
-    document = yaml.load(path.read_text(encoding="utf-8"))
+def with_keys(values: Mapping[str, Any], changes: list[Change]) -> dict[str, Any]:
+    """Copy of a parameter file's contents with keys set."""
+    changed = dict(values)
     for change in changes:
-        *sections, last = change.key.split(".")
-        section = document
-        for name in sections:
-            if not isinstance(section.get(name), dict):
-                section[name] = CommentedMap()
-            section = section[name]
-        if last in section:
-            section[last] = flow(change.after)
-        else:  # first, as a comment that precedes the next section belongs to the last key of this one
-            section.insert(0, last, flow(change.after))
-    text = io.StringIO()
-    yaml.dump(document, text)
-    if YAML(typ="safe", pure=True).load(text.getvalue()) != deepcopy(dict(expected)):
-        lines = "; ".join(f"{change.key}: {in_yaml(change.after)}" for change in changes)
-        raise ParamsError(f"{path}: cannot be changed without changing other keys, as with anchors; write {lines}")
-    with atomic_file(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-
-
-def flow(value: object) -> object:
-    """A value that is written on one line."""
-    if isinstance(value, dict):
-        mapping = CommentedMap((key, flow(inner)) for key, inner in value.items())
-        mapping.fa.set_flow_style()
-        return mapping
-    if isinstance(value, list):
-        sequence = CommentedSeq(map(flow, value))
-        sequence.fa.set_flow_style()
-        return sequence
-    return value
-
-
-def in_yaml(value: object) -> str:
-    """A value as YAML on one line."""
-    text = io.StringIO()
-    round_trip().dump(flow(value), text)
-    return text.getvalue().removesuffix("...\n").strip() or '""'
+        section = changed
+        for part in change.path[:-1]:
+            section[part] = dict(section.get(part, {}))  # a copy, as another key may share it by an anchor
+            section = section[part]
+        section[change.path[-1]] = change.after
+    return changed

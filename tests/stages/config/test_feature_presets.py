@@ -11,8 +11,9 @@ from ruamel.yaml import YAML
 from mmprep.pipeline.errors import MissingInputError, ParamsError
 from mmprep.pipeline.layout import Layout
 from mmprep.stages.cli.main import main
-from mmprep.stages.config.feature_presets import PRESETS, apply, look_up, round_trip
+from mmprep.stages.config.feature_presets import PRESETS, apply, look_up
 from mmprep.stages.config.load import load
+from mmprep.stages.config.rewrite import round_trip
 
 FILES = {
     "own": (),
@@ -47,9 +48,7 @@ def set_by(name: str, layout: Layout) -> dict[str, Any]:
     """The keys that a preset changes in the shipped file, as the file has them afterwards."""
     changes = apply(name, Path("params.yaml"), layout)
     after = values()
-    assert {change.key: change.after for change in changes} == {
-        change.key: look_up(after, change.key) for change in changes
-    }
+    assert [change.after for change in changes] == [look_up(after, change.path) for change in changes]
     load(Path("params.yaml"))
     return {change.key: change.after for change in changes}
 
@@ -95,9 +94,11 @@ def test_the_layout_of_mmssl_has_three_modalities_and_a_given_split(layout: Layo
         "graphs.encoders": names,
         **{f"train.{modality}": f"{modality}_feat" for modality in ("image", "text", "audio")},
         **{f"encoders.{modality}_feat": npy(modality, rows="number") for modality in ("image", "text", "audio")},
-        "split.rule": "given",
-        "filter.k_core": 1,
+        "overlays.sample.split.rule": "given",
+        "overlays.sample.filter.k_core": 1,
     }
+    assert load(Path("params.yaml")).sections.split.rule == "given"
+    assert load(Path("params.yaml"), "other").sections.split.rule == "mmrec"
 
 
 def test_patches_and_tokens_come_in_addition(layout: Layout) -> None:
@@ -125,7 +126,7 @@ def test_no_comment_and_no_other_line_is_lost(layout: Layout, name: str) -> None
     assert 0 < len(lost | new) <= 2 * len(changed)
     for line in new:
         key = line.strip().split(":")[0]
-        assert key in {name.split(".")[-1] for name in changed}
+        assert key in {part for name in changed for part in name.split(".")[-2:]}
     once = Path("params.yaml").read_bytes()
     assert apply(name, Path("params.yaml"), layout) == []
     assert Path("params.yaml").read_bytes() == once
@@ -220,7 +221,8 @@ def test_anchors_that_would_change_other_keys_are_refused(layout: Layout) -> Non
     put(layout, "image_features_Toys.b")
     result = mmprep("released")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "cannot be changed without changing other keys, as with anchors; write extract.encoders: " in result.stderr
+    expected = "error: params.yaml: cannot be changed without changing other keys; write anchors (&, *) out\n"
+    assert result.stderr == expected
     assert Path("params.yaml").read_text() == shared
 
 
@@ -228,6 +230,21 @@ def test_the_shipped_file_is_as_the_writer_has_it(tmp_path: Path) -> None:
     with (tmp_path / "params.yaml").open("w") as file:
         round_trip().dump(round_trip().load((ROOT / "params.yaml").read_text()), file)
     assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
+
+
+def test_a_key_of_the_datasets_overlay_is_changed_there(layout: Layout) -> None:
+    Path("params.yaml").write_text("dataset: sample\noverlays:\n  sample: {encoders: {vgg16: {weights: random:7}}}\n")
+    assert set_by("own", layout)["overlays.sample.encoders.vgg16"] == {"weights": "pretrained"}
+    assert load(Path("params.yaml")).encoder("vgg16").model_dump()["weights"] == "pretrained"
+
+
+def test_a_dataset_may_have_dots_in_its_name(layout: Layout) -> None:
+    layout = Layout(layout.root, "tik.tok")
+    layout.raw.mkdir()
+    put(layout, *FILES["mmssl"])
+    set_by("mmssl", layout)
+    assert load(Path("params.yaml"), "tik.tok").sections.filter.k_core == 1
+    assert load(Path("params.yaml")).sections.filter.k_core == 5
 
 
 def test_invalid_parameters_are_refused_before_anything_is_written(layout: Layout) -> None:

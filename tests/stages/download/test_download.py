@@ -98,7 +98,7 @@ def test_released_vectors_of_photos_are_fetched_where_the_edition_has_them(layou
             run_files(QUICK, layout, FilesWanted("2018", "Gift_Cards", image_features=True))
 
 
-@pytest.mark.parametrize("content", [b"<html>", b"B000000001" + b"\x00" * 16384 + b"B"])
+@pytest.mark.parametrize("content", [b"rubbish", b"B000000001" + b"\x00" * 16384 + b"B"])
 def test_vectors_that_are_damaged_are_not_kept(layout: Layout, content: bytes) -> None:
     pages = {
         IMAGE_FEATURES: Page(content),
