@@ -10,6 +10,7 @@ from checkout import add_tiny, assert_second_clone_runs_nothing, change, check_o
 
 STAGES = {
     "code",
+    "parameters",
     "ingest",
     "filter",
     "split",
@@ -85,9 +86,9 @@ def test_a_second_clone_pulls_features_from_a_folder_and_runs_nothing(project: P
 def test_touching_one_encoder_reruns_only_what_depends_on_it(project: Path) -> None:
     change(project, "batch_size: 32", "batch_size: 8")
     status = json.loads(run(project, "dvc", "status", "--json"))
-    assert set(status) == {"code", "extract@minilm"}  # of encoders, code reads which network each has
+    assert set(status) == {"code", "parameters", "extract@minilm"}  # of encoders, code reads which network each has
     # All comes out of the row cache, so the features are the same, and nothing follows.
-    assert stages_run(run(project, "dvc", "repro")) == {"code", "extract@minilm"}
+    assert stages_run(run(project, "dvc", "repro")) == {"code", "parameters", "extract@minilm"}
 
 
 def test_changing_when_to_validate_concerns_training_and_what_follows_alone(project: Path) -> None:
@@ -105,7 +106,7 @@ def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_mor
     graphs = {"graph@minilm", "graph-mixed", "graph-consistent", "homophily", "modalities-features", "modalities-knn"}
     names = ("multimodal@vbpr", "item_graphs@freedom", "item_graphs@da_mrs")
     multimodal = {f"{verb}-{name}" for verb in ("train", "evaluate") for name in names}
-    assert stages_run(run(project, "dvc", "repro")) == {"code", "extract@minilm", *graphs, *multimodal}
+    assert stages_run(run(project, "dvc", "repro")) == {"code", "parameters", "extract@minilm", *graphs, *multimodal}
 
 
 def test_another_encoder_reruns_no_training(project: Path) -> None:
@@ -116,7 +117,7 @@ def test_another_encoder_reruns_no_training(project: Path) -> None:
     of_it = {"extract@resnet50", "graph@resnet50"}
     digests = {"modalities-features", "modalities-knn"}
     # What is between items of graphs that no recommender reads is measured, too.
-    assert stages_run(run(project, "dvc", "repro")) == {"code", "homophily", *of_it, *digests}
+    assert stages_run(run(project, "dvc", "repro")) == {"code", "parameters", "homophily", *of_it, *digests}
 
 
 def test_audio_that_is_missing_is_named_before_the_first_stage(project: Path, tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_changing_a_graph_reruns_what_reads_it_and_no_more(project: Path) -> Non
     change(project, "image_weight: 0.1", "image_weight: 0.5")
     # da_mrs shares the deps of freedom but does not read the graph, so it becomes what it was, and nothing follows.
     trained = {f"{verb}-item_graphs@freedom" for verb in ("train", "evaluate")} | {"train-item_graphs@da_mrs"}
-    assert stages_run(run(project, "dvc", "repro")) == {"graph-mixed", "homophily", *trained}
+    assert stages_run(run(project, "dvc", "repro")) == {"parameters", "graph-mixed", "homophily", *trained}
 
 
 def test_metrics_and_plots_show(project: Path) -> None:
@@ -174,6 +175,6 @@ def test_same_parameters_give_the_same_bytes_again(project: Path) -> None:
 def test_experiment_changes_the_k_core(project: Path) -> None:
     before = json.loads((project / "data/metrics/tiny/filter.json").read_text())
     output = run(project, "dvc", "exp", "run", "-S", "filter.k_core=8", "filter")
-    assert stages_run(output) == {"filter"}
+    assert stages_run(output) == {"parameters", "filter"}
     after = json.loads((project / "data/metrics/tiny/filter.json").read_text())
     assert after["interactions"] < before["interactions"]
