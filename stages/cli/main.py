@@ -415,7 +415,8 @@ def code(root: Path, file: Path | None, dataset: str | None) -> None:
     from mmprep.stages.config.code_digests import run
     from mmprep.stages.config.load import check_modalities
 
-    check_modalities(params, graphs=True)  # DVC builds all graphs, whatever recommenders are listed
+    if "DVC_STAGE" in os.environ:  # which builds all graphs, whatever recommenders are listed
+        check_modalities(params, graphs=True)
     with timed("code") as done:
         done(run(root, params))
 
@@ -430,10 +431,13 @@ def parameters(root: Path, file: Path | None, dataset: str | None) -> None:
 
     Example: mmprep parameters
     """
-    params, layout = prepare(root, file, dataset, recorded=False)
+    params, layout = prepare_stage(root, file, dataset, recorded=False)
     params.check_recommenders()
     from mmprep.stages.config.effective import run
+    from mmprep.stages.config.load import check_modalities
 
+    if "DVC_STAGE" in os.environ:
+        check_modalities(params, graphs=True)
     with timed("parameters") as done:
         done(run(params, layout))
     settings = {name: params.recommender_settings(name) for name in params.sections.train.recommenders}

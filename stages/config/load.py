@@ -208,8 +208,8 @@ def check_external_files(parameters: Parameters, layout: Layout) -> None:
         encoder = parameters.encoder(name)
         if isinstance(encoder, FileParams) and layout.raw.is_dir() and not (layout.raw / encoder.path).exists():
             raise MissingInputError(
-                f"{layout.raw / encoder.path}: not found, expected the features of {name} in extract.encoders of "
-                f"{parameters.source}; put the file there, or take {name} out of the list"
+                f"{layout.raw / encoder.path}: not found, expected the features of {name} in extract.encoders; put the "
+                f"file there, or take {name} out of the list"
             )
 
 

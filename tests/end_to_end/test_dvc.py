@@ -127,7 +127,7 @@ def test_audio_that_is_missing_is_named_before_the_first_stage(project: Path, tm
     output = fail(project, "dvc", "repro")
     message = "error: params.yaml: train.audio: found 'sounds', expected an encoder"
     assert message in output
-    assert stages_run(output) == {"code"}  # in which it stopped
+    assert stages_run(output) == {"parameters"}  # in which it stopped
     path = project / "params.yaml"
     path.write_text(path.read_text().replace("encoders: [alexnet", "encoders: [sounds, alexnet"))
     sounds = "  sounds: {library: file, path: audio_feat.npy, modality: audio}\n"

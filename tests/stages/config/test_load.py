@@ -10,8 +10,10 @@ from mmprep.pipeline.layout import Layout
 from mmprep.stages.cli.main import main
 from mmprep.stages.config.load import check_external_files, parse
 
+STAGES = ("code", "parameters", "ingest", "filter", "split", "extract", "graph", "modalities", "train")
 
-@pytest.mark.parametrize("command", ["code", "ingest", "filter", "split", "extract", "graph", "modalities", "train"])
+
+@pytest.mark.parametrize("command", STAGES)
 def test_missing_external_features_stop_every_stage_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -26,8 +28,8 @@ def test_missing_external_features_stop_every_stage_in_one_line(
     result = CliRunner().invoke(main, [command])
     assert (result.exit_code, result.stderr) == (
         3,
-        "error: data/raw/toys/image_feat.npy: not found, expected the features of theirs in extract.encoders of "
-        "params.yaml; put the file there, or take theirs out of the list\n",
+        "error: data/raw/toys/image_feat.npy: not found, expected the features of theirs in extract.encoders; put the "
+        "file there, or take theirs out of the list\n",
     )
     assert [path.name for path in Path("data").iterdir()] == ["raw"]
 
@@ -45,13 +47,16 @@ def test_files_of_external_features_are_not_asked_for_where_there_is_no_raw_fold
     check_external_files(params, layout)
 
 
+@pytest.mark.parametrize("command", ["code", "parameters"])
 def test_under_dvc_every_modality_needs_a_graph_whatever_is_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(
         "dataset: toys\ngraphs: {encoders: [vgg16]}\ntrain: {multimodal: [], item_graphs: []}\n"
     )
-    result = CliRunner().invoke(main, ["code"])
+    assert CliRunner().invoke(main, [command]).exit_code == 0
+    monkeypatch.setenv("DVC_STAGE", command)
+    result = CliRunner().invoke(main, [command])
     message = "error: params.yaml: train.text: found 'minilm', expected one of graphs.encoders (vgg16)\n"
     assert (result.exit_code, result.stderr) == (2, message)
