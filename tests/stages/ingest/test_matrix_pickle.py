@@ -187,6 +187,23 @@ def test_protocols_of_text_are_refused(protocol: int) -> None:
         read_matrix_state(pickle.dumps(sparse.csr_matrix(DENSE), protocol))
 
 
+@pytest.mark.parametrize("protocol", [0, 1, 6])
+def test_other_protocols_are_refused(protocol: int) -> None:
+    content = pickle.dumps(sparse.csr_matrix(DENSE), 4)
+    with pytest.raises(RefusedPickleError, match=rf"^protocol {protocol}$"):
+        read_matrix_state(b"\x80" + bytes([protocol]) + content[2:])
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_an_array_that_is_longer_than_its_bytes_is_refused(protocol: int) -> None:
+    values = np.arange(99, dtype=np.int8)
+    content = pickle.dumps(sparse.coo_matrix((values, (values, values)), shape=(100, 100)), protocol)
+    longer = content.replace(b"K\x63\x85", b"K\x64\x85")
+    assert longer != content
+    with pytest.raises(RefusedPickleError, match="an array of another length than its bytes"):
+        read_matrix_state(longer)
+
+
 def test_every_truncation_is_refused() -> None:
     for protocol in range(2, 6):
         content = pickle.dumps(sparse.csr_matrix(DENSE), protocol)
