@@ -122,6 +122,8 @@ def test_no_comment_and_no_other_line_is_lost(layout: Layout, name: str) -> None
     after = Path("params.yaml").read_text().splitlines()
     assert changed
     assert [line for line in after if "#" in line] == [line for line in before if "#" in line]
+    for section in ("extract:", "encoders:", "graphs:", "train:", "overlays:"):
+        assert after[after.index(section) - 1] == before[before.index(section) - 1]  # its comment
     lost, new = set(before) - set(after), set(after) - set(before)
     assert 0 < len(lost | new) <= 2 * len(changed)
     for line in new:
