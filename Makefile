@@ -62,5 +62,5 @@ constraints: install ## write constraints.txt from the installed versions
 	mv constraints.txt.new constraints.txt
 
 clean: ## remove outputs of stages and tools, but not the raw data and .venv
-	rm -rf data/code data/parameters data/interim data/processed data/features data/graphs data/runs data/seeds data/searches data/metrics data/denoised data/experiments data/plots dvc_plots .dvc/tmp/experiments
+	rm -rf data/code data/parameters data/interim data/processed data/features data/graphs data/modalities data/runs data/seeds data/searches data/metrics data/denoised data/experiments data/plots dvc_plots .dvc/tmp/experiments
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

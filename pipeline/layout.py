@@ -108,6 +108,10 @@ class Layout:
         """Folder of a graph with several parts."""
         return self.root / "graphs" / self.dataset / kind
 
+    def modalities(self, kind: str) -> Path:
+        """Digests of the features or graphs (`knn`) of the modalities that training uses, JSON."""
+        return self.root / "modalities" / self.dataset / f"{kind}.json"
+
     @property
     def reliabilities(self) -> Path:
         """Table RELIABILITIES: one row per train interaction with its estimated reliability."""

@@ -33,6 +33,15 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
+def fail(folder: Path, *command: str) -> str:
+    """Run a command that must fail in a folder and return what it printed."""
+    done = subprocess.run(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode != 0, f"{' '.join(command)}\n{done.stdout}"
+    return done.stdout
+
+
 def check_out(target: Path) -> Path:
     """A new git repository with the working tree's files, tracked or not, less those that git ignores."""
     files = run(ROOT, "git", "ls-files", "--cached", "--others", "--exclude-standard", "-z")

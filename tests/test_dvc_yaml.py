@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from mmprep.stages.config.effective import effective
 from mmprep.stages.config.load import load as load_parameters
+from mmprep.stages.experiments.workspace import MADE
 
 
 def load(name: str) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def expected_code(stage: dict[str, Any], item: dict[str, str]) -> str:
     match = re.fullmatch(r"mmprep (\w+)(?: --\w+ (\S+))?", fill(stage["cmd"], item))
     assert match
     verb, chosen = match.groups()
-    part = "" if verb == "evaluate" or chosen is None else f"/{chosen.partition('/')[0]}"
+    part = "" if verb in ("evaluate", "modalities") or chosen is None else f"/{chosen.partition('/')[0]}"
     return f"data/code/{verb}{part}.txt"
 
 
@@ -146,6 +147,11 @@ def test_curves_leave_out_epochs_without_validation(name: str) -> None:
     (shown,) = plot.values()
     template = json.loads((ROOT / ".dvc" / "plots" / f"{shown['template']}.json").read_text())
     assert template["transform"][0] == {"filter": "datum['<DVC_METRIC_Y>'] !== ''"}
+
+
+def test_outputs_are_no_inputs_of_the_copy_in_which_experiments_run() -> None:
+    written = [out for stage in DVC.values() for key in ("outs", "metrics") for out in stage.get(key, [])]
+    assert {path.split("/")[1] for path in written} <= MADE
 
 
 def test_python_caches_are_no_dependency() -> None:

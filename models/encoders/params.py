@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from mmprep.models.encoders.catalogue import CATALOGUE, EncoderDescription, Modality
 from mmprep.models.encoders.text_templates import DEFAULT_TEMPLATE, check_template
@@ -147,11 +147,20 @@ class FileParams(EncoderParams):
         library: file.
         path: path below the dataset's raw folder; see mmprep.pipeline.features.external for the formats.
         modality: the modality of the features.
+        rows: item of an array's row: `ids` for the one in the table beside it, `number` for the item whose id is the
+            row's number from 0.
     """
 
     library: Literal["file"]
     path: Annotated[str, Field(min_length=1)]
     modality: Modality
+    rows: Literal["ids", "number"] = "ids"
+
+    @model_serializer(mode="wrap")
+    def without_default_rows(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The parameters as recorded; without `rows` for tables of ids, as features recorded before it existed."""
+        values: dict[str, Any] = serialise(self)
+        return {key: value for key, value in values.items() if (key, value) != ("rows", "ids")}
 
 
 KNOWN: dict[tuple[Modality, Form], type[NetworkParams]] = {

@@ -47,6 +47,7 @@ class ForeignFeatures:
         path: the file or folder.
         kind: its format.
         dimension: length of a vector.
+        rows: number of rows of an array; 0 for other formats.
         left_out: number of vectors that the last pass over `batches` left out, by reason; complete at its end.
     """
 
@@ -54,6 +55,7 @@ class ForeignFeatures:
     kind: Kind
     dimension: int
     _blocks: Callable[[int], Iterator[Block]] = field(repr=False)
+    rows: int = 0
     left_out: Counter[LeftOut] = field(default_factory=Counter)
 
     def batches(self, wanted: set[str], rows: int = BATCH_ROWS) -> Iterator[tuple[list[str], Vectors]]:
@@ -108,23 +110,31 @@ class ForeignFeatures:
         return finite & nonzero
 
 
-def open_foreign(path: Path) -> ForeignFeatures:
+def open_foreign(path: Path, *, by_number: bool = False) -> ForeignFeatures:
     """Open features computed elsewhere; the format is detected from the content.
 
     - MMRec's `image_feat.npy` or `text_feat.npy`: row i is the item with number i in the adjacent `i_id_mapping.csv`.
     - Amazon's `image_features_CATEGORY.b`, also `.b.gz`: records of an ASIN and 4,096 numbers.
     - Ducho's output: a folder of one `.npy` per item, named by the item's id, percent-encoded as photos are.
 
+    Args:
+        path: the file or folder.
+        by_number: row i of an array is the item with the id `i`; there must be no table of ids.
+
     Raises:
         MissingInputError: the file does not exist, or has no table of ids beside it.
-        DataError: the file is damaged or of an unknown format.
+        DataError: the file is damaged or of an unknown format, or `by_number` does not fit it.
     """
+    if by_number and path.exists() and not (path.is_file() and is_array(path)):
+        raise DataError(
+            f"{path}: found no array, expected one for rows: number; remove the key, as each vector has an id"
+        )
     if path.is_dir():
         return open_folder(path)
     if not path.is_file():
         raise MissingInputError(f"{path}: no such file or folder of features")
     if is_array(path):
-        return open_mmrec(path)
+        return open_mmrec(path, by_number=by_number)
     amazon_vectors.check_records(path)
 
     def blocks(rows: int) -> Iterator[Block]:
@@ -134,12 +144,15 @@ def open_foreign(path: Path) -> ForeignFeatures:
     return ForeignFeatures(path, "amazon", amazon_vectors.DIMENSION, blocks)
 
 
-def open_mmrec(path: Path) -> ForeignFeatures:
-    """Open an array [n, dimension] with `i_id_mapping.csv` beside it; raises the errors of `open_foreign`."""
+def open_mmrec(path: Path, *, by_number: bool) -> ForeignFeatures:
+    """Open an array [n, dimension] with `i_id_mapping.csv` beside it; see `open_foreign`."""
     shape = map_array(path).shape
     if len(shape) != 2 or 0 in shape:
         raise DataError(f"{path}: found an array of shape {shape}, expected a row an item")
-    ids = read_mapping(path.with_name(MAPPING), shape[0])
+    table = path.with_name(MAPPING)
+    if by_number and table.exists():
+        raise DataError(f"{table}: found ids of rows, expected none for rows: number; remove the key or the table")
+    ids = {row: str(row) for row in range(shape[0])} if by_number else read_mapping(table, shape[0])
 
     def blocks(rows: int) -> Iterator[Block]:
         for start in range(0, shape[0], rows):
@@ -147,7 +160,7 @@ def open_mmrec(path: Path) -> ForeignFeatures:
             # Mapped again for each block, as the pages of a mapping stay in memory until it is closed.
             yield [ids.get(row) for row in here], rows_of(map_array(path)[start : here.stop])
 
-    return ForeignFeatures(path, "mmrec", shape[1], blocks)
+    return ForeignFeatures(path, "mmrec", shape[1], blocks, shape[0])
 
 
 def read_mapping(path: Path, n_rows: int) -> Mapping[int, str]:
@@ -158,7 +171,10 @@ def read_mapping(path: Path, n_rows: int) -> Mapping[int, str]:
         DataError: it has other columns, a row number out of range, or two items for one row.
     """
     if not path.is_file():
-        raise MissingInputError(f"{path}: not found; it says which item a row is, put MMRec's own there")
+        raise MissingInputError(
+            f"{path}: not found; it says which item a row is, put MMRec's own there, or write "
+            "`rows: number` in the encoder's section if the items' ids are the numbers of rows"
+        )
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             pairs = [(int(row["itemID"]), row["asin"]) for row in csv.DictReader(file, delimiter="\t")]

@@ -104,6 +104,17 @@ def require_current_code(root: Path, key: str, params: "Parameters") -> None:
         require_current(root, key, params)
 
 
+def prepare_stage(
+    root: Path, file: Path | None, dataset: str | None, *, recorded: bool = True
+) -> tuple["Parameters", "Layout"]:
+    """Like `prepare`, and check that the files of external features exist, before any stage has run for minutes."""
+    from mmprep.stages.config.load import check_external_files
+
+    params, layout = prepare(root, file, dataset, recorded=recorded)
+    check_external_files(params, layout)
+    return params, layout
+
+
 def prepare(
     root: Path, file: Path | None, dataset: str | None, *, recorded: bool = True
 ) -> tuple["Parameters", "Layout"]:

@@ -12,12 +12,21 @@ from mmprep.pipeline.errors import ParamsError
 from mmprep.stages.cli.cache import cache_
 from mmprep.stages.cli.console import bar, changed_keys, show, show_doubts, timed, warn_conflicts
 from mmprep.stages.cli.experiment import experiment, experiments
-from mmprep.stages.cli.group import Commands, option_before, prepare, require_current_code, stage_options
+from mmprep.stages.cli.features import features
+from mmprep.stages.cli.group import (
+    Commands,
+    option_before,
+    prepare,
+    prepare_stage,
+    require_current_code,
+    stage_options,
+)
 from mmprep.stages.cli.views import encoders, graphs, inspect, neighbors, recommend, recommenders, report, tsne, verify
 
 if TYPE_CHECKING:
     from mmprep.models.encoders.catalogue import Modality
     from mmprep.stages.export.export import Target
+    from mmprep.stages.training.modalities import Kind
 
 # Stages and their libraries are imported inside the commands, so that `mmprep --help` answers at once.
 
@@ -64,6 +73,7 @@ def sample(folder: Path, seed: int, users: int, items: int, reviews: int) -> Non
 @click.option("--ratings", "extent", flag_value="ratings", help="Fetch all ratings, without reviews (2014, 2023).")
 @click.option("--last-out", "extent", flag_value="last-out", help="Fetch the 5-core, split by last items (2023).")
 @click.option("--timestamp", "extent", flag_value="timestamp", help="Fetch the 5-core, split by time (2023).")
+@click.option("--image-features", is_flag=True, help="Also fetch the released vectors of photos (2014).")
 @click.option("--base-url", help="Base URL of a mirror, instead of the edition's own.")
 @click.option("--photos", is_flag=True, help="Fetch item photos instead, of the k-core if there is one.")
 @click.option("--all-items", is_flag=True, help="Fetch photos of all items even if there is a k-core.")
@@ -95,7 +105,7 @@ def download(
             done(verb.run_photos(section, layout, selected, bar))
         else:
             extent, base_url = Extent(options["extent"]), options["base_url"]
-            files = verb.FilesWanted(edition, category, extent, base_url, allow_private)
+            files = verb.FilesWanted(edition, category, extent, base_url, allow_private, options["image_features"])
             done(verb.run_files(section, layout, files, bar))
 
 
@@ -108,7 +118,7 @@ def ingest(root: Path, file: Path | None, dataset: str | None) -> None:
     """
     from mmprep.stages.ingest import ingest as stage
 
-    params, layout = prepare(root, file, dataset)
+    params, layout = prepare_stage(root, file, dataset)
     params.check_recommenders()  # in the first stage, as a mistake would otherwise show hours later
     require_current_code(root, "ingest", params)
     with timed("ingest") as done:
@@ -124,7 +134,7 @@ def filter_(root: Path, file: Path | None, dataset: str | None) -> None:
     """
     from mmprep.stages.prepare import filter as stage
 
-    params, layout = prepare(root, file, dataset)
+    params, layout = prepare_stage(root, file, dataset)
     require_current_code(root, "filter", params)
     with timed("filter") as done:
         done(stage.run(params.sections.filter, layout, bar))
@@ -139,7 +149,7 @@ def split(root: Path, file: Path | None, dataset: str | None) -> None:
     """
     from mmprep.stages.prepare import split as stage
 
-    params, layout = prepare(root, file, dataset)
+    params, layout = prepare_stage(root, file, dataset)
     require_current_code(root, "split", params)
     with timed("split") as done:
         done(stage.run(params.sections.split, layout, bar, params.sections.noise))
@@ -158,7 +168,7 @@ def extract(
     """
     if encoder and modality:
         raise click.UsageError("give --encoder or --modality, not both")
-    params, layout = prepare(root, file, dataset)
+    params, layout = prepare_stage(root, file, dataset)
     chosen = {name: params.encoder(name) for name in ([encoder] if encoder else params.encoders_of(modality))}
     if not chosen:
         raise ParamsError(f"{params.source}: extract.encoders lists no encoder of {modality}")
@@ -171,6 +181,7 @@ def extract(
 
 
 main.add_command(encoders)
+main.add_command(features)
 
 
 @main.command()
@@ -181,21 +192,42 @@ def graph(root: Path, file: Path | None, dataset: str | None, name: str | None) 
 
     Example: mmprep graph --graph knn/minilm
     """
-    params, layout = prepare(root, file, dataset)
+    params, layout = prepare_stage(root, file, dataset)
     from mmprep.pipeline.graphs.catalogue import GraphName
-    from mmprep.stages.config.dvc_deps import require_listed
     from mmprep.stages.graphs import graph as stage
+    from mmprep.stages.training.modalities import require_current
 
     section, modalities = params.sections.graphs, params.sections.train.modalities
     for each in stage.graph_names(section) if name is None else [name]:
-        if each == "consistent":  # dvc.yaml lists the inputs of the others whatever the modalities
-            require_listed(params.sections.train.audio, layout, os.environ)
-        require_current_code(root, f"graph/{GraphName.parse(each).kind}", params)
+        kind = GraphName.parse(each).kind
+        require_current_code(root, f"graph/{kind}", params)
+        if kind in ("mixed", "consistent"):
+            require_current(("knn",) if kind == "mixed" else ("features",), modalities, layout, os.environ)
         with timed(f"graph {each}") as done:
             done(stage.run(each, section, modalities, layout, bar))
 
 
 main.add_command(graphs)
+
+
+@main.command()
+@stage_options
+@click.option("--of", "kind", type=click.Choice(["features", "knn"]), help="Only these files. [default: both]")
+def modalities(root: Path, file: Path | None, dataset: str | None, kind: "Kind | None") -> None:
+    """Write digests of the features and graphs that training reads.
+
+    They are those of train.image, train.text and train.audio. DVC compares them, so that features of other encoders
+    re-run no training.
+
+    Example: mmprep modalities --of features
+    """
+    params, layout = prepare_stage(root, file, dataset)
+    from mmprep.stages.training import modalities as stage
+
+    for each in (kind,) if kind else stage.KINDS:
+        require_current_code(root, "modalities", params)
+        with timed(f"modalities {each}") as done:
+            done(stage.run(each, params.sections.train.modalities, layout))
 
 
 @main.command()
@@ -228,23 +260,24 @@ def train(root: Path, file: Path | None, dataset: str | None, recommender: str |
 
     Example: mmprep train --recommender vbpr --seeds 3
     """
-    params, layout = prepare(root, file, dataset)
+    params, layout = prepare_stage(root, file, dataset)
     section = params.sections.train
     names = [recommender] if recommender else section.recommenders
     settings = {name: params.recommender_settings(name) for name in names}
     from mmprep.models.recommenders.catalogue import CATALOGUE
-    from mmprep.stages.config.dvc_deps import require_listed
     from mmprep.stages.prepare.split import split_of
     from mmprep.stages.training import seeds as several_seeds
     from mmprep.stages.training import train as stage
+    from mmprep.stages.training.modalities import require_current
 
-    if any(CATALOGUE[name].multimodal for name in names):
-        require_listed(section.audio, layout, os.environ)
     chosen = several_seeds.parse_seeds(seeds, section.seed) if seeds is not None else None
     for name, setting in settings.items():
         own = setting.params
         warn_conflicts(setting)
         require_current_code(root, f"train/{name}", params)
+        if CATALOGUE[name].multimodal:
+            reads: tuple[Kind, ...] = ("features", "knn") if CATALOGUE[name].group == "item_graphs" else ("features",)
+            require_current(reads, section.modalities, layout, os.environ)
         with timed(f"train {name}") as done:
             done({"parameters": changed_keys(setting)})
             if chosen is None:
@@ -378,9 +411,12 @@ def code(root: Path, file: Path | None, dataset: str | None) -> None:
 
     Example: mmprep code
     """
-    params, _ = prepare(root, file, dataset, recorded=False)
+    params, _ = prepare_stage(root, file, dataset, recorded=False)
     from mmprep.stages.config.code_digests import run
+    from mmprep.stages.config.load import check_modalities
 
+    if "DVC_STAGE" in os.environ:  # which builds all graphs, whatever recommenders are listed
+        check_modalities(params, graphs=True)
     with timed("code") as done:
         done(run(root, params))
 
@@ -395,10 +431,13 @@ def parameters(root: Path, file: Path | None, dataset: str | None) -> None:
 
     Example: mmprep parameters
     """
-    params, layout = prepare(root, file, dataset, recorded=False)
+    params, layout = prepare_stage(root, file, dataset, recorded=False)
     params.check_recommenders()
     from mmprep.stages.config.effective import run
+    from mmprep.stages.config.load import check_modalities
 
+    if "DVC_STAGE" in os.environ:
+        check_modalities(params, graphs=True)
     with timed("parameters") as done:
         done(run(params, layout))
     settings = {name: params.recommender_settings(name) for name in params.sections.train.recommenders}

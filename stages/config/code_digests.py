@@ -34,6 +34,7 @@ STAGES = {
     "extract": "mmprep.stages.extract.extract",
     "graph": "mmprep.stages.graphs.graph",
     "homophily": "mmprep.stages.graphs.homophily",
+    "modalities": "mmprep.stages.training.modalities",
     "train": "mmprep.stages.training.train",
     "evaluate": "mmprep.stages.training.evaluate",
 }
@@ -69,7 +70,7 @@ def entry_modules(parameters: Parameters) -> dict[str, tuple[str, ...]]:
     entries: dict[str, tuple[str, ...]] = {}
     # Presets lie in the recommenders' classes.
     entries["parameters"] = (STAGES["parameters"], *(recommender.module for recommender in RECOMMENDERS.values()))
-    for stage in ("ingest", "filter", "split", "homophily", "evaluate"):
+    for stage in ("ingest", "filter", "split", "modalities", "homophily", "evaluate"):
         entries[stage] = (STAGES[stage],)
     for name in sorted({*ENCODERS, *parameters.encoders}):
         entries[f"extract/{name}"] = (STAGES["extract"], *extractor_modules(parameters.describe_encoder(name)))

@@ -5,9 +5,10 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from mmprep.models.encoders.params import parse_encoder
+from mmprep.models.encoders.params import FileParams, parse_encoder
 from mmprep.models.recommenders.catalogue import describe as describe_recommender
-from mmprep.pipeline.errors import ParamsError
+from mmprep.pipeline.errors import MissingInputError, ParamsError
+from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.params import parse_section, read_yaml
 from mmprep.stages.config.parameters import Parameters, Sections
 
@@ -138,11 +139,9 @@ def check_training(parameters: Parameters) -> None:
             if group != key:
                 raise ParamsError(f"{source}: train.{key}: found {name!r}, which belongs under train.{group}")
     check_distinct("train", train.recommenders, source)
-    reading_features = (*train.multimodal, *train.item_graphs)
-    for modality, name in train.modalities.items():
-        if reading_features:
-            check_modality(name, modality, parameters)
-    if reading_features and not train.modalities:
+    if train.multimodal or train.item_graphs:
+        check_modalities(parameters, graphs=bool(train.item_graphs))
+    if (train.multimodal or train.item_graphs) and not train.modalities:
         raise ParamsError(
             f"{source}: train.image, train.text and train.audio are all empty; multimodal recommenders need features"
         )
@@ -176,6 +175,42 @@ def check_graphs(parameters: Parameters) -> None:
         for name in names:
             check_extracted(name, f"{parameters.source}: {key}", parameters)
             check(name, f"{parameters.source}: {key}", parameters)
+
+
+def check_modalities(parameters: Parameters, *, graphs: bool) -> None:
+    """Check that the encoders of train.image, train.text and train.audio are extracted and fit.
+
+    Args:
+        parameters: of the project.
+        graphs: also check that each has a graph of nearest neighbours, which other graphs of items are made of.
+
+    Raises:
+        ParamsError: the first one that does not.
+    """
+    modalities, joined = parameters.sections.train.modalities, parameters.sections.graphs.encoders
+    for modality, name in modalities.items():
+        check_modality(name, modality, parameters)
+    for modality, name in modalities.items():
+        if graphs and name not in joined:
+            raise ParamsError(
+                f"{parameters.source}: train.{modality}: found {name!r}, expected one of graphs.encoders "
+                f"({', '.join(joined) or 'empty'})"
+            )
+
+
+def check_external_files(parameters: Parameters, layout: Layout) -> None:
+    """Check that the files of external features exist, if the dataset's raw folder does.
+
+    Raises:
+        MissingInputError: the first one that does not.
+    """
+    for name in parameters.sections.extract.encoders:
+        encoder = parameters.encoder(name)
+        if isinstance(encoder, FileParams) and layout.raw.is_dir() and not (layout.raw / encoder.path).exists():
+            raise MissingInputError(
+                f"{layout.raw / encoder.path}: not found, expected the features of {name} in extract.encoders; put the "
+                f"file there, or take {name} out of the list"
+            )
 
 
 def check_modality(name: str, modality: str, parameters: Parameters) -> None:

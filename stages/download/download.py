@@ -15,11 +15,12 @@ from mmprep.pipeline.download.outcomes import GOOD, DownloadParams, Outcome, Sta
 from mmprep.pipeline.download.resumable import PartialDownload, fetch_partial, finish
 from mmprep.pipeline.download.retry import FetchError
 from mmprep.pipeline.errors import DataError, ParamsError
+from mmprep.pipeline.features.external_amazon import check_records
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Progress, silent
 from mmprep.pipeline.tables.provenance import record
 from mmprep.pipeline.tables.schemas import ITEMS, RAW_ITEMS
-from mmprep.stages.download.editions import Edition, Extent, check_category, find_edition
+from mmprep.stages.download.editions import EDITIONS, Edition, Extent, check_category, find_edition
 from mmprep.stages.download.photos import IMAGES, fetch_photos, plan_photos
 
 CATEGORY = re.compile(r"[A-Za-z0-9_]+")
@@ -35,6 +36,7 @@ class FilesWanted:
         extent: subset of the category's interactions.
         base_url: a mirror's, instead of the edition's own; a mirror may have categories that the edition lacks.
         allow_private: also connect to loopback and private networks.
+        image_features: also the vectors of photos that the edition was released with.
     """
 
     edition: str
@@ -42,6 +44,7 @@ class FilesWanted:
     extent: Extent = Extent.SMALL
     base_url: str | None = None
     allow_private: bool = False
+    image_features: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def run_files(
         for name, url in files.items():
             outcomes[name] = fetch_file(PartialDownload(layout.raw / name, url), params, wanted.allow_private, progress)
             ledger.record(outcomes[name])
+            if outcomes[name].status is Status.FETCHED and name.endswith(".b"):
+                check_features(layout.raw / name)
     failures = [explain(name, outcome, wanted) for name, outcome in outcomes.items() if outcome.status not in GOOD]
     if failures:
         raise DataError("\n".join(failures))
@@ -83,6 +88,19 @@ def run_files(
         "folder": str(layout.raw),
         **{name: f"{outcome.status.value}, {outcome.size} bytes" for name, outcome in outcomes.items()},
     }
+
+
+def check_features(path: Path) -> None:
+    """Check that fetched vectors of photos are whole, and remove them otherwise, so that the next run fetches them.
+
+    Raises:
+        DataError: they are truncated, or something else, such as a web page.
+    """
+    try:
+        check_records(path)
+    except DataError:
+        path.unlink()
+        raise
 
 
 def choose_files(wanted: FilesWanted, raw: Path) -> dict[str, str]:
@@ -99,7 +117,12 @@ def choose_files(wanted: FilesWanted, raw: Path) -> dict[str, str]:
         raise ParamsError(f"--category: found {category!r}, expected letters, digits and '_', as it names files")
     if wanted.extent not in edition.interactions:
         raise ParamsError(f"--{wanted.extent}: not in the {wanted.edition} edition{options(edition)}")
-    chosen = (*edition.interactions[wanted.extent], edition.metadata)
+    chosen = [*edition.interactions[wanted.extent], edition.metadata]
+    if wanted.image_features:
+        if edition.image_features is None:
+            having = ", ".join(name for name, other in EDITIONS.items() if other.image_features)
+            raise ParamsError(f"--image-features: not in the {wanted.edition} edition (allowed: {having})")
+        chosen.append(edition.image_features)
     files = {file.local_name(category): file.address.format(category=category) for file in chosen}
     others = {file.local_name(category) for group in edition.interactions.values() for file in group} - files.keys()
     if existing := sorted(name for name in others if (raw / name).exists()):

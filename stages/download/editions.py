@@ -50,6 +50,7 @@ class Edition:
         base_url: common prefix of the URLs of its files.
         interactions: the files of reviews or ratings, by extent.
         metadata: the file of items.
+        image_features: the file of vectors of photos, where the edition has one.
         categories: categories, spelled as in the file names.
     """
 
@@ -58,6 +59,7 @@ class Edition:
     interactions: Mapping[Extent, tuple[RawFile, ...]]
     metadata: RawFile
     categories: tuple[str, ...]
+    image_features: RawFile | None = None
 
 
 def split_files(kind: str, folder: str) -> tuple[RawFile, ...]:
@@ -118,6 +120,7 @@ EDITIONS: Mapping[str, Edition] = {
             "Beauty",
             "Health_and_Personal_Care",
         ),
+        image_features=RawFile("image_features/categoryFiles/image_features_{category}.b"),
     ),
     # Also described at nijianmo.github.io/amazon, which requires a form before the larger files are fetched. Files
     # of ratings alone are left out: in them the item comes before the user, unlike in 2014's, and no header says so.

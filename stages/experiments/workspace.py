@@ -31,7 +31,7 @@ CODE = ("dvc.yaml", "params.yaml", "mmprep", "pipeline", "models", "stages")
 # Below data/: outputs of stages and tools. Everything else is input, and is linked.
 MADE = {
     *("code", "parameters", "interim", "processed", "features", "graphs", "runs", "metrics", "seeds", "searches"),
-    *("denoised", "experiments", "plots"),
+    *("denoised", "experiments", "modalities", "plots"),
 }
 REFS = "refs/exps"
 UNFINISHED = f"{REFS}/exec"  # DVC's refs of a running experiment

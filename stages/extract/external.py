@@ -37,11 +37,13 @@ def run_foreign(
     Items that the file lacks get no row, like those without a photo in `extract`.
 
     Raises:
-        ParamsError: the path is outside the raw folder, or `reduce` is set.
+        ParamsError: the path is outside the raw folder, `reduce` is set, or `rows: number` does not fit the ids.
         MissingInputError: there is no such file.
         DataError: it cannot be read, has none of the items, or has numbers too large for `stored_as`.
     """
-    foreign = open_foreign(path_of(name, file, layout))
+    foreign = open_foreign(path_of(name, file, layout), by_number=file.rows == "number")
+    if file.rows == "number":
+        check_numbers(items["item_id"].to_list(), name, foreign)
     numbers = dict(zip(items["item_id"].to_list(), items["item"].to_list(), strict=True))
     folder = layout.features(name)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +89,22 @@ def path_of(name: str, file: FileParams, layout: Layout) -> Path:
     if not path.resolve().is_relative_to(layout.raw.resolve()):
         raise ParamsError(f"encoders.{name}.path: found {file.path!r}, expected a file or folder below {layout.raw}")
     return path
+
+
+def check_numbers(ids: list[str], name: str, foreign: ForeignFeatures) -> None:
+    """Check that ids of items are numbers of rows.
+
+    Raises:
+        ParamsError: an id is not the number of a row, as published ids are not.
+    """
+    for item_id in ids:
+        is_short_number = item_id.isascii() and item_id.isdecimal() and len(item_id) < 10
+        if not is_short_number or str(int(item_id)) != item_id or int(item_id) >= foreign.rows:
+            raise ParamsError(
+                f"encoders.{name}.rows: found number, but an item has the id {item_id!r}, which is no row of the "
+                f"{foreign.rows} in {foreign.path}; use features of this dataset, or remove the key and put the table "
+                "of ids beside the file"
+            )
 
 
 def fill(

@@ -1,17 +1,19 @@
 """Interface of raw file formats: detection and parsing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
+from mmprep.pipeline.reject_reasons import Reject
 from mmprep.stages.ingest.line_reader import LineBlock
-from mmprep.stages.ingest.records import Parse
+from mmprep.stages.ingest.records import Parse, Parsed
 
 Kind = Literal["reviews", "items"]
 ParseBlock = Callable[[LineBlock], pl.DataFrame | None]
+ReadFrames = Callable[[Path, str], Iterator[pl.DataFrame | Reject]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,15 @@ class FileHead:
     objects: tuple[dict[str, Any], ...]
 
 
+def no_lines(head: FileHead) -> Parse:
+    """Make the line parser of a format without lines, which is never called."""
+
+    def refuse(line: bytes) -> Parsed:
+        raise ValueError(f"{head.path} has no lines, found one of {len(line)} bytes")
+
+    return refuse
+
+
 @dataclass(frozen=True)
 class Format:
     """One format of raw files.
@@ -40,10 +51,13 @@ class Format:
         parser: makes the function that parses one line of a file.
         parse_block: parses a block of lines at once if all of them are valid, and returns None otherwise; None if the
             format has no such parser.
+        read_frames: for a format without lines, yields valid rows and rejects of a file, given its path and its path
+            below the raw folder; None for formats of lines.
     """
 
     name: str
     kind: Kind
     matches: Callable[[FileHead], bool]
-    parser: Callable[[FileHead], Parse]
+    parser: Callable[[FileHead], Parse] = no_lines
     parse_block: ParseBlock | None = None
+    read_frames: ReadFrames | None = None

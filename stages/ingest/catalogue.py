@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmprep.pipeline.reject_reasons import Reason, Reject
 from mmprep.pipeline.tables.schemas import SPLITS
-from mmprep.stages.ingest import amazon_2014, amazon_2018, amazon_2023, given_splits
+from mmprep.stages.ingest import amazon_2014, amazon_2018, amazon_2023, given_splits, matrices
 from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object
 from mmprep.stages.ingest.line_reader import MAX_LINE_BYTES, read_lines
@@ -23,6 +23,7 @@ FORMATS = (
     amazon_2018.ITEMS,
     amazon_2018.RATINGS,
     amazon_2014.RATINGS,
+    matrices.MATRIX,
 )
 SUFFIXES = tuple(f".{kind}{packed}" for kind in ("json", "jsonl", "csv", "inter") for packed in ("", ".gz", ".zst"))
 LINES_TO_RECOGNISE = 100
@@ -33,6 +34,8 @@ COMPANIONS = frozenset({"user2id.json", "item2id.json", "u_id_mapping.csv", "i_i
 
 def detect_format(path: Path) -> tuple[Format, FileHead] | Reason:
     """Detect a file's format; returns it with the file's head, or why no format matches."""
+    if path.name in matrices.NAMES:
+        return matrices.MATRIX, FileHead(path, (), ())
     first = list(islice(read_lines(path, path.name, longest_line(path)), LINES_TO_RECOGNISE))
     faults = [line.reason for line in first if isinstance(line, Reject)]
     lines = tuple(line[1] for line in first if not isinstance(line, Reject))

@@ -20,13 +20,15 @@ from mmprep.pipeline.tables.rejects import Rejects, by_file_and_line
 from mmprep.pipeline.tables.schemas import INTERACTIONS, RAW_ITEMS, REJECTS, TEXT_FIELDS
 from mmprep.stages.ingest.catalogue import longest_line
 from mmprep.stages.ingest.line_reader import LineBlock, prefetch, read_blocks
+from mmprep.stages.ingest.matrices import common_shape
 from mmprep.stages.ingest.photos import InputTally, with_photos
-from mmprep.stages.ingest.raw_files import RawFile, companions_of, recognise_files
+from mmprep.stages.ingest.raw_files import RawFile, companions_of, matrix_paths, recognise_files
 from mmprep.stages.ingest.records import ITEMS, REVIEWS, Item, Parsed, Review
 
 logger = logging.getLogger(__name__)
 
 FRAME_ROWS = 50_000  # at least, except in the last frame
+IDS_BY_NUMBER = "users and items are the numbers of rows and columns of matrices, from 0"
 SMALL_PIECE = 8192  # bytes; smaller blocks are parsed line by line
 
 
@@ -79,7 +81,9 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
     """
     raw = layout.require_raw()
     files, unknown = recognise_files(raw, params.files)
-    provenance = record("ingest", layout, params, [*(file.path for file in files), *companions_of(files)])
+    shape = common_shape(matrix_paths(files))
+    inputs = [*(file.path for file in files), *companions_of(files)]
+    provenance = record("ingest", layout, params, inputs, **({} if shape is None else {"ids": IDS_BY_NUMBER}))
     folder = layout.rejects.parent
     folder.mkdir(parents=True, exist_ok=True)
     tallies = reviews, items, photos = [
@@ -101,6 +105,8 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
             check_fraction(tally, params.max_reject_fraction, layout.rejects)
     RAW_ITEMS.write(table, layout.raw_items, provenance)
     metrics = summarise(users, reviewed, table, rejects)
+    if shape is not None:
+        metrics |= {"matrix_rows": shape[0], "matrix_columns": shape[1]}
     write_json(layout.metrics("ingest"), metrics)
     return metrics
 
@@ -116,19 +122,35 @@ def read_kind(files: list[RawFile], intake: InputTally, progress: Progress) -> I
         for file in files:
             if file.known.kind != intake.kind:
                 continue
-            reader = Reader(file, intake, described)
-            for piece in prefetch(read_blocks(file.path, file.source, longest_line(file.path))):
-                if isinstance(piece, Reject):
-                    refuse_part(file, piece, intake)
-                    continue
-                before = intake.seen
-                pending.extend(reader.frames(piece))
+            before = intake.seen
+            for frames in frames_of(file, intake, described):
+                pending.extend(frames)
                 if sum(map(len, pending)) >= FRAME_ROWS:
                     yield pl.concat(pending)
                     pending.clear()
                 advance(intake.seen - before, file.source)
+                before = intake.seen
     if pending:
         yield pl.concat(pending)
+
+
+def frames_of(file: RawFile, intake: InputTally, described: set[str]) -> Iterator[list[pl.DataFrame]]:
+    """Yield the valid rows of one file as frames, those of a block at a time; reject the others."""
+    if file.known.read_frames is not None:
+        for rows in file.known.read_frames(file.path, file.source):
+            if isinstance(rows, Reject):
+                intake.seen += 1
+                intake.rejects.append(rows)
+            else:
+                intake.seen += len(rows)
+                yield [rows]
+        return
+    reader = Reader(file, intake, described)
+    for piece in prefetch(read_blocks(file.path, file.source, longest_line(file.path))):
+        if isinstance(piece, Reject):
+            refuse_part(file, piece, intake)
+        else:
+            yield list(reader.frames(piece))
 
 
 def refuse_part(file: RawFile, reject: Reject, intake: InputTally) -> None:

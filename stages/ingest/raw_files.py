@@ -8,9 +8,10 @@ from mmprep.pipeline.errors import MissingInputError, ParamsError
 from mmprep.pipeline.photos.folder import IMAGES
 from mmprep.pipeline.reject_reasons import Reason, Reject
 from mmprep.pipeline.tables.rejects import Rejects
+from mmprep.stages.ingest import matrices
 from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.catalogue import COMPANIONS, FORMATS, SUFFIXES, detect_format
-from mmprep.stages.ingest.given_splits import LATTICE, MMREC
+from mmprep.stages.ingest.given_splits import LATTICE, MMREC, split_of
 from mmprep.stages.ingest.records import Parse
 
 logger = logging.getLogger(__name__)
@@ -60,17 +61,43 @@ def recognise_files(raw: Path, named: tuple[str, ...]) -> tuple[list[RawFile], R
         else:
             known, head = identified
             files.append(RawFile(source, path, known, known.parser(head)))
+    files = without_second_splits(files, unknown)
     if not any(file.known.kind == "reviews" for file in files):
         formats = "; ".join(known.name for known in FORMATS if known.kind == "reviews")
         raise MissingInputError(f"{raw}: no reviews found among {len(files) + len(unknown)} files; expected {formats}")
     return files, unknown
 
 
+def without_second_splits(files: list[RawFile], unknown: Rejects) -> list[RawFile]:
+    """Leave out matrices of a split that another file gives as well, with a warning and a reject each.
+
+    MMSSL's folders have each split twice, as lists and as a matrix. An `.npz` takes precedence over a pickle.
+    """
+    given_by = {split_of(file.path): file for file in files if file.known is LATTICE}
+    kept = [file for file in files if file.known is not matrices.MATRIX]
+    for file in sorted(files, key=lambda file: (file.path.suffix != ".npz", file.source)):
+        if file.known is not matrices.MATRIX:
+            continue
+        split = matrices.split_of(file.path)
+        if first := given_by.get(split):
+            unknown.append(Reject(file.source, None, Reason.SAME_SPLIT, ""))
+            logger.warning("%s: not read; %s gives the %s split already", file.path, first.source, split)
+        else:
+            given_by[split] = file
+            kept.append(file)
+    return kept
+
+
+def matrix_paths(files: list[RawFile]) -> list[Path]:
+    """Paths of the matrices of published splits among files."""
+    return [file.path for file in files if file.known is matrices.MATRIX]
+
+
 def identify(path: Path, named: bool) -> tuple[Format, FileHead] | Reason:
     """The format and head of any file that may be in the raw folder, or why it is not read."""
     if path.is_symlink() and not path.exists():
         return Reason.DANGLING_LINK
-    if path.is_dir() or not (named or path.name.endswith(SUFFIXES)):
+    if path.is_dir() or not (named or path.name.endswith(SUFFIXES) or path.name in matrices.NAMES):
         return Reason.OTHER_NAME
     return detect_format(path) if path.is_file() else Reason.NOT_A_FILE  # reading a pipe would block
 

@@ -6,17 +6,20 @@ import resource
 from pathlib import Path
 
 import pytest
-from checkout import add_tiny, assert_second_clone_runs_nothing, change, check_out, copy, run, share
+from checkout import add_tiny, assert_second_clone_runs_nothing, change, check_out, copy, fail, run, share
 
 STAGES = {
     "code",
+    "parameters",
     "ingest",
     "filter",
     "split",
     "extract@alexnet",
     "extract@minilm",
+    "modalities-features",
     "graph@alexnet",
     "graph@minilm",
+    "modalities-knn",
     "graph-mixed",
     "graph-consistent",
     "graph-cooccurrence",
@@ -83,9 +86,9 @@ def test_a_second_clone_pulls_features_from_a_folder_and_runs_nothing(project: P
 def test_touching_one_encoder_reruns_only_what_depends_on_it(project: Path) -> None:
     change(project, "batch_size: 32", "batch_size: 8")
     status = json.loads(run(project, "dvc", "status", "--json"))
-    assert set(status) == {"code", "extract@minilm"}  # of encoders, code reads which network each has
+    assert set(status) == {"code", "parameters"}  # of encoders, code reads which network each has
     # All comes out of the row cache, so the features are the same, and nothing follows.
-    assert stages_run(run(project, "dvc", "repro")) == {"code", "extract@minilm"}
+    assert stages_run(run(project, "dvc", "repro")) == {"code", "parameters", "extract@minilm"}
 
 
 def test_changing_when_to_validate_concerns_training_and_what_follows_alone(project: Path) -> None:
@@ -100,10 +103,39 @@ def test_changing_when_to_validate_concerns_training_and_what_follows_alone(proj
 @pytest.mark.long  # half of all stages run again
 def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_more(project: Path) -> None:
     change(project, "template: all", 'template: "{title}"')
-    graphs = {"graph@minilm", "graph-mixed", "graph-consistent", "homophily"}
+    graphs = {"graph@minilm", "graph-mixed", "graph-consistent", "homophily", "modalities-features", "modalities-knn"}
     names = ("multimodal@vbpr", "item_graphs@freedom", "item_graphs@da_mrs")
     multimodal = {f"{verb}-{name}" for verb in ("train", "evaluate") for name in names}
-    assert stages_run(run(project, "dvc", "repro")) == {"code", "extract@minilm", *graphs, *multimodal}
+    assert stages_run(run(project, "dvc", "repro")) == {"code", "parameters", "extract@minilm", *graphs, *multimodal}
+
+
+def test_another_encoder_reruns_no_training(project: Path) -> None:
+    # Twice: of extract.encoders and of graphs.encoders.
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("encoders: [alexnet, minilm]", "encoders: [alexnet, minilm, resnet50]"))
+    change(project, "encoders:\n  alexnet:", "encoders:\n  resnet50: {weights: random:0}\n  alexnet:")
+    of_it = {"extract@resnet50", "graph@resnet50"}
+    digests = {"modalities-features", "modalities-knn"}
+    # What is between items of graphs that no recommender reads is measured, too.
+    assert stages_run(run(project, "dvc", "repro")) == {"code", "parameters", "homophily", *of_it, *digests}
+
+
+def test_audio_that_is_missing_is_named_before_the_first_stage(project: Path, tmp_path: Path) -> None:
+    project = copy(project, tmp_path / "project")
+    before = (project / "dvc.yaml").read_bytes()
+    change(project, 'audio: ""', "audio: sounds")
+    output = fail(project, "dvc", "repro")
+    message = "error: params.yaml: train.audio: found 'sounds', expected an encoder"
+    assert message in output
+    assert stages_run(output) == {"parameters"}  # in which it stopped
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("encoders: [alexnet", "encoders: [sounds, alexnet"))
+    sounds = "  sounds: {library: file, path: audio_feat.npy, modality: audio}\n"
+    change(project, "\nencoders:\n", f"\nencoders:\n{sounds}")
+    output = fail(project, "dvc", "repro")
+    assert "error: data/raw/tiny/audio_feat.npy: not found, expected the features of sounds" in output
+    assert stages_run(output) == {"code"}
+    assert (project / "dvc.yaml").read_bytes() == before
 
 
 @pytest.mark.long  # a quarter of all stages runs again
@@ -111,7 +143,7 @@ def test_changing_a_graph_reruns_what_reads_it_and_no_more(project: Path) -> Non
     change(project, "image_weight: 0.1", "image_weight: 0.5")
     # da_mrs shares the deps of freedom but does not read the graph, so it becomes what it was, and nothing follows.
     trained = {f"{verb}-item_graphs@freedom" for verb in ("train", "evaluate")} | {"train-item_graphs@da_mrs"}
-    assert stages_run(run(project, "dvc", "repro")) == {"graph-mixed", "homophily", *trained}
+    assert stages_run(run(project, "dvc", "repro")) == {"parameters", "graph-mixed", "homophily", *trained}
 
 
 def test_metrics_and_plots_show(project: Path) -> None:
@@ -143,6 +175,6 @@ def test_same_parameters_give_the_same_bytes_again(project: Path) -> None:
 def test_experiment_changes_the_k_core(project: Path) -> None:
     before = json.loads((project / "data/metrics/tiny/filter.json").read_text())
     output = run(project, "dvc", "exp", "run", "-S", "filter.k_core=8", "filter")
-    assert stages_run(output) == {"filter"}
+    assert stages_run(output) == {"parameters", "filter"}
     after = json.loads((project / "data/metrics/tiny/filter.json").read_text())
     assert after["interactions"] < before["interactions"]

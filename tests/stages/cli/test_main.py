@@ -586,8 +586,8 @@ def test_help_lists_the_commands_in_the_order_of_the_pipeline() -> None:
         if line.startswith("  ") and line[2] != " "
     ]
     stages = list(STAGES)
-    stages.insert(stages.index("graph"), "encoders")
-    stages[stages.index("graph") + 1 : stages.index("graph") + 1] = ["graphs", "homophily", "neighbors"]
+    stages[stages.index("graph") : stages.index("graph")] = ["encoders", "features"]
+    stages[stages.index("graph") + 1 : stages.index("graph") + 1] = ["graphs", "modalities", "homophily", "neighbors"]
     stages.insert(stages.index("train") + 1, "search")
     assert listed == [
         "sample",

@@ -148,8 +148,9 @@ def stages_of(key: str) -> set[str]:
     }
     graphs["graph/knn"] = {f"graph@{name}" for name in PARAMETERS.sections.graphs.encoders}
     evaluated = {f"{stage.replace('train', 'evaluate')}@{name}" for stage, names in groups.items() for name in names}
+    digests = {"modalities-features", "modalities-knn"}
     plain = {name: {name} for name in ("parameters", "ingest", "filter", "split", "homophily")}
-    return {**extracted, **trained, **graphs, **plain, "evaluate": evaluated}.get(key, set())
+    return {**extracted, **trained, **graphs, **plain, "evaluate": evaluated, "modalities": digests}.get(key, set())
 
 
 @pytest.mark.parametrize("module", rooms().values(), ids=rooms())

@@ -285,7 +285,7 @@ def test_an_encoder_of_ones_own_may_be_drawn_and_trained_on(tmp_path: Path, own:
         (FILE | {"modality": "sound"}, ".modality: found \"sound\", expected 'image', 'text' or 'audio'"),
         (
             FILE | {"weights": "pretrained"},
-            ".weights: no such key (allowed: stored_as, reduce, library, path, modality)",
+            ".weights: no such key (allowed: stored_as, reduce, library, path, modality, rows)",
         ),
         (None, ": found null, expected an object"),
     ],
@@ -406,6 +406,8 @@ def test_an_encoder_that_is_known_takes_no_other_library(tmp_path: Path) -> None
             {"train__image": "", "train__text": ""},
             "train.image, train.text and train.audio are all empty; multimodal recommenders need features",
         ),
+        ({"graphs__encoders": ["vgg16"]}, "train.text: found 'minilm', expected one of graphs.encoders (vgg16)"),
+        ({"graphs__encoders": []}, "train.image: found 'vgg16', expected one of graphs.encoders (empty)"),
     ],
 )
 def test_sections_that_do_not_fit_each_other_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

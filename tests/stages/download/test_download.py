@@ -21,6 +21,7 @@ from mmprep.pipeline.download import public_addresses as networks
 from mmprep.pipeline.download.outcomes import DownloadParams
 from mmprep.pipeline.download.public_addresses import Address
 from mmprep.pipeline.errors import DataError, ParamsError
+from mmprep.pipeline.features.external import open_foreign
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.tables.schemas import DOWNLOADS
 from mmprep.stages.cli.main import bar, main
@@ -73,6 +74,41 @@ def test_raw_files_of_each_edition_are_fetched_from_their_addresses(
     }
     assert {row["path"] for row in table(layout).values()} == set(names)
     assert {row["item_id"] for row in table(layout).values()} == {None}
+
+
+def with_image_features(site: Site) -> FilesWanted:
+    return FilesWanted("2014", "Baby", Extent.RATINGS, site.url("/mirror"), allow_private=True, image_features=True)
+
+
+IMAGE_FEATURES = "/mirror/image_features/categoryFiles/image_features_Baby.b"
+
+
+def test_released_vectors_of_photos_are_fetched_where_the_edition_has_them(layout: Layout) -> None:
+    vectors = b"".join(asin.encode() + b"\x00" * 16384 for asin in ("B000000001", "B000000002"))
+    pages = {
+        IMAGE_FEATURES: Page(vectors),
+        "/mirror/categoryFiles/ratings_Baby.csv": Page(b"A,B,5.0,1\n"),
+        "/mirror/categoryFiles/meta_Baby.json.gz": Page(EMPTY),
+    }
+    with serve(pages) as site:
+        run_files(QUICK, layout, with_image_features(site))
+        assert site.counts() == dict.fromkeys(pages, 1)
+        assert open_foreign(layout.raw / "image_features_Baby.b").dimension == 4096
+        with pytest.raises(ParamsError, match=r"^--image-features: not in the 2018 edition \(allowed: 2014\)$"):
+            run_files(QUICK, layout, FilesWanted("2018", "Gift_Cards", image_features=True))
+
+
+@pytest.mark.parametrize("content", [b"rubbish", b"B000000001" + b"\x00" * 16384 + b"B"])
+def test_vectors_that_are_damaged_are_not_kept(layout: Layout, content: bytes) -> None:
+    pages = {
+        IMAGE_FEATURES: Page(content),
+        "/mirror/categoryFiles/ratings_Baby.csv": Page(b"A,B,5.0,1\n"),
+        "/mirror/categoryFiles/meta_Baby.json.gz": Page(EMPTY),
+    }
+    with serve(pages) as site, pytest.raises(DataError, match=r"image_features_Baby.b: found [\d,]+ bytes, expected"):
+        run_files(QUICK, layout, with_image_features(site))
+    assert not (layout.raw / "image_features_Baby.b").exists()
+    assert (layout.raw / "ratings_Baby.csv").exists()
 
 
 def test_the_editions_own_address_is_the_default(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

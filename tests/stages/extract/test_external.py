@@ -174,3 +174,83 @@ def test_graphs_and_recommenders_read_them(layout: Layout) -> None:
     assert (edges["edges"], edges["without_neighbours"]) == (10, 1)
     params = TrainParams(image="theirs", text="", max_epochs=1, batch_size=4)
     assert train.run("vbpr", params, VBPRParams(), layout)["epochs"] == 1
+
+
+@pytest.fixture
+def numbered(tmp_path: Path) -> Layout:
+    """Twelve items of a published split under numbers, of which two have no interaction."""
+    layout = Layout(tmp_path / "data", "numbers")
+    layout.raw.mkdir(parents=True)
+    write_items(layout, [{"item_id": name} for name in sorted(str(n) for n in range(12) if n not in (3, 11))])
+    return layout
+
+
+def test_rows_are_items_by_number_where_the_section_says_so(numbered: Layout) -> None:
+    vectors = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
+    np.save(numbered.raw / "image_feat.npy", vectors)
+    metrics = extract(numbered, "image_feat.npy", rows="number")
+    assert (metrics["encoded"], metrics["missing"], metrics["left_out"]) == (
+        10,
+        0,
+        {"of an item that was not asked for": 2},
+    )
+    features = FeatureSet.of(numbered, "theirs").vectors()
+    ids = sorted(str(n) for n in range(12) if n not in (3, 11))
+    assert ids[:3] == ["0", "1", "10"]
+    np.testing.assert_array_equal(features.vectors, vectors[[int(name) for name in ids]])
+    assert features.provenance["params"]["rows"] == "number"
+
+
+def test_without_a_table_the_message_names_the_key(numbered: Layout) -> None:
+    np.save(numbered.raw / "image_feat.npy", np.ones((12, 4), dtype=np.float32))
+    with pytest.raises(MissingInputError) as caught:
+        extract(numbered, "image_feat.npy")
+    assert str(caught.value) == (
+        f"{numbered.raw / 'i_id_mapping.csv'}: not found; it says which item a row is, put MMRec's own there, or write "
+        "`rows: number` in the encoder's section if the items' ids are the numbers of rows"
+    )
+
+
+def test_numbers_of_rows_are_refused_for_published_ids(layout: Layout) -> None:
+    np.save(layout.raw / "image_feat.npy", np.ones((6, 4), dtype=np.float32))
+    with pytest.raises(ParamsError) as caught:
+        extract(layout, "image_feat.npy", rows="number")
+    assert str(caught.value) == (
+        "encoders.theirs.rows: found number, but an item has the id 'B000000000', which is no row of the 6 in "
+        f"{layout.raw / 'image_feat.npy'}; use features of this dataset, or remove the key and put the table of ids "
+        "beside the file"
+    )
+
+
+@pytest.mark.parametrize("name", ["12", "007", "-1", "\u0663", "9" * 5000])
+def test_ids_that_are_no_row_are_refused(tmp_path: Path, name: str) -> None:
+    layout = Layout(tmp_path / "data", "numbers")
+    layout.raw.mkdir(parents=True)
+    write_items(layout, [{"item_id": "0"}, {"item_id": name}])
+    np.save(layout.raw / "image_feat.npy", np.ones((12, 4), dtype=np.float32))
+    with pytest.raises(ParamsError, match="which is no row of the 12"):
+        extract(layout, "image_feat.npy", rows="number")
+
+
+def test_a_table_beside_numbered_rows_is_refused(layout: Layout) -> None:
+    path = write_mmrec(layout, list(range(6)), vectors_of(list(range(6))))
+    with pytest.raises(DataError, match="found ids of rows, expected none for rows: number; remove the key or the tab"):
+        extract(layout, path, rows="number")
+
+
+@pytest.mark.parametrize("write", [write_amazon, write_ducho])
+def test_vectors_with_ids_have_no_numbers(layout: Layout, write: Writer) -> None:
+    path = write(layout, [0, 1], vectors_of([0, 1], 4096))
+    with pytest.raises(DataError, match="found no array, expected one for rows: number; remove the key"):
+        extract(layout, path, rows="number")
+
+
+def test_features_with_a_table_are_recorded_as_before_the_key(layout: Layout) -> None:
+    extract(layout, write_mmrec(layout, [0, 1], vectors_of([0, 1])))
+    assert FeatureSet.of(layout, "theirs").provenance["params"] == {
+        "library": "file",
+        "modality": "image",
+        "path": "image_feat.npy",
+        "reduce": None,
+        "stored_as": "f32",
+    }

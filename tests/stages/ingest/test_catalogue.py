@@ -8,7 +8,7 @@ import pytest
 import zstandard
 
 from mmprep.pipeline.reject_reasons import Reason
-from mmprep.stages.ingest import amazon_2014, amazon_2018, amazon_2023, given_splits
+from mmprep.stages.ingest import amazon_2014, amazon_2018, amazon_2023, given_splits, matrices
 from mmprep.stages.ingest.base import Format
 from mmprep.stages.ingest.catalogue import FORMATS, detect_format
 
@@ -61,7 +61,8 @@ def recognised(folder: Path, content: bytes, name: str = "file.json") -> Format 
 
 
 def test_there_is_an_example_of_each_format() -> None:
-    assert {known.name for known, _ in EXAMPLES} | {given_splits.LATTICE.name} == {known.name for known in FORMATS}
+    by_name = {given_splits.LATTICE.name, matrices.MATRIX.name}
+    assert {known.name for known, _ in EXAMPLES} | by_name == {known.name for known in FORMATS}
 
 
 @pytest.mark.parametrize(("known", "content"), EXAMPLES)

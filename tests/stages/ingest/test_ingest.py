@@ -201,6 +201,7 @@ def without(row: Row, key: str) -> Row:
 LITERAL = b"{'asin': 'B0', 'title': 'mug'}"
 RATING = b"A1,B0,5.0,1400000000"
 
+OF_MATRICES = {Reason.ZERO_ENTRY, Reason.SAME_SPLIT}  # see test_matrices
 OF_PHOTOS = {  # and of archives of them: tests/pipeline has these
     Reason.IMAGE_TOO_SMALL,
     Reason.IMAGE_TOO_THIN,
@@ -339,7 +340,7 @@ def test_what_is_not_taken_is_named_and_explained_and_the_rest_is_taken(
 
 
 def test_every_reason_has_an_input_that_gives_it() -> None:
-    assert {case[3] for case in CASES} == set(Reason) - OF_PHOTOS
+    assert {case[3] for case in CASES} == set(Reason) - OF_PHOTOS - OF_MATRICES
 
 
 def test_many_faults_at_once_are_listed_by_file_and_line(tmp_path: Path) -> None:
@@ -386,7 +387,8 @@ def test_without_reviews_the_message_says_what_was_expected(tmp_path: Path) -> N
     assert str(caught.value) == (
         f"{layout.raw}: no reviews found among 2 files; expected MMRec's .inter; LATTICE's split; benchmark ratings of "
         "the Amazon 2023 edition; reviews of the Amazon 2023 edition; reviews of the Amazon 2014 or 2018 edition; "
-        "ratings of the Amazon 2018 edition; ratings of the Amazon 2014 edition"
+        "ratings of the Amazon 2018 edition; ratings of the Amazon 2014 edition; sparse matrices of MMSSL or "
+        "DiffMM (train_mat or trnMat.pkl, ...)"
     )
 
 

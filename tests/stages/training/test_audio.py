@@ -38,7 +38,6 @@ train:
   batch_size: 128
 """
 MULTIMODAL = [name for name, row in CATALOGUE.items() if row.multimodal]
-LINE = "add the line `- data/features/${dataset}/${train.audio}` to its deps, or DVC would not see other features there"
 
 
 @pytest.fixture(autouse=True)
@@ -210,6 +209,10 @@ def test_export_writes_audio_where_the_form_has_a_place_for_it() -> None:
             {"encoders": "[vgg16, minilm]", "graphs": "[vgg16]"},
             "train.audio: found 'acoustic', expected one of extract.encoders (vgg16, minilm)",
         ),
+        (
+            {"graphs": "[vgg16, minilm]"},
+            "train.audio: found 'acoustic', expected one of graphs.encoders (vgg16, minilm)",
+        ),
     ],
 )
 @pytest.mark.usefixtures("toys")
@@ -220,49 +223,5 @@ def test_impossible_audio_is_named(changes: dict[str, str], message: str) -> Non
 
 @pytest.mark.usefixtures("toys")
 def test_extracting_audio_needs_an_encoder_of_it() -> None:
-    Path("params.yaml").write_text(PARAMS.format(encoders="[vgg16, minilm]", graphs="[vgg16]", audio=""))
+    Path("params.yaml").write_text(PARAMS.format(encoders="[vgg16, minilm]", graphs="[vgg16, minilm]", audio=""))
     assert refusal("extract", "--modality", "audio") == "params.yaml: extract.encoders lists no encoder of audio"
-
-
-DEPS = {
-    "no": ["data/processed/${dataset}/interactions.parquet"],
-    "another": ["data/features/${dataset}/${train.image}", "data/features/${dataset}x/acoustic"],
-    "placeholders": ["data/features/${dataset}/${train.audio}"],
-    "names": ["data/features/toys/acoustic/"],
-    "all": ["data/features/${dataset}"],
-}
-
-
-def run_under_dvc(monkeypatch: pytest.MonkeyPatch, deps: list[str]) -> None:
-    stages = {"train-multimodal": {"deps": deps}, "graph-consistent": {"deps": deps}}
-    Path("dvc.yaml").write_text(json.dumps({"stages": stages}))
-    monkeypatch.setenv("DVC_STAGE", "train-multimodal@vbpr")
-
-
-@pytest.mark.parametrize("deps", ["no", "another"])
-def test_stage_that_reads_audio_refuses_to_run_where_dvc_would_not_see_it(
-    toys: Layout, monkeypatch: pytest.MonkeyPatch, deps: str
-) -> None:
-    done("extract", "--modality", "audio")
-    run_under_dvc(monkeypatch, DEPS[deps])
-    expected = f"dvc.yaml: stage train-multimodal reads train.audio; {LINE}"
-    assert refusal("train", "--recommender", "vbpr") == expected
-    assert not toys.run("vbpr").config.exists()
-    monkeypatch.setenv("DVC_STAGE", "sub/dvc.yaml:graph-consistent")
-    assert refusal("graph", "--graph", "consistent") == expected.replace("train-multimodal", "graph-consistent")
-    assert not toys.graph_folder("consistent").exists()
-    # What it does not read it need not depend on.
-    done("graph", "--graph", "interaction")
-    Path("params.yaml").write_text(PARAMS.format(**AUDIO | {"audio": ""}))
-    done("train", "--recommender", "vbpr")
-
-
-@pytest.mark.parametrize("deps", ["placeholders", "names", "all"])
-def test_stage_that_depends_on_the_audio_features_runs_under_dvc(
-    toys: Layout, monkeypatch: pytest.MonkeyPatch, deps: str
-) -> None:
-    done("extract", "--modality", "audio")
-    run_under_dvc(monkeypatch, DEPS[deps])
-    done("train", "--recommender", "vbpr")
-    done("graph", "--graph", "consistent")
-    assert toys.run("vbpr").config.exists()
