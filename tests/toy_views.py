@@ -1,6 +1,7 @@
 """A toy graph, and MGCN's and AM2HRec's equations on it, dense and one number at a time."""
 
 from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 import torch
@@ -42,7 +43,7 @@ def item_item_weights(vectors: Floats) -> Tensor:
     return torch.from_numpy((kept / np.sqrt(np.outer(sums, sums))).astype(np.float32)).double()
 
 
-def dense_losses(behaviour: Tensor, fused: Tensor, *, once: bool) -> dict[str, Tensor]:
+def dense_losses(behaviour: Tensor, fused: Tensor, *, once: bool, cosine: bool = True) -> dict[str, Tensor]:
     """Every term by its definition, with weights 0.3 (contrast) and 0.5 (norm) and the temperature 0.4."""
     final = behaviour + fused
     users, positives, negatives = BATCH[0].tolist(), (USERS + BATCH[1]).tolist(), (USERS + BATCH[2]).tolist()
@@ -53,11 +54,10 @@ def dense_losses(behaviour: Tensor, fused: Tensor, *, once: bool) -> dict[str, T
         norm += [final[node] @ final[node] / 2 for node in (user, positive, negative)]
     for nodes in (users, positives):
         rows = sorted(set(nodes)) if once else nodes
-        powers = {
-            (a, b): torch.exp(fused[a] @ behaviour[b] / (fused[a].norm() * behaviour[b].norm()).clamp(min=1e-12) / 0.4)
-            for a in rows
-            for b in rows
-        }
+        powers = {}
+        for a, b in product(rows, rows):
+            lengths = (fused[a].norm() * behaviour[b].norm()).clamp(min=1e-12) if cosine else 1
+            powers[a, b] = torch.exp(fused[a] @ behaviour[b] / lengths / 0.4)
         side = [-torch.log(powers[a, a] / torch.stack([powers[a, b] for b in rows]).sum()) for a in rows]
         contrast.append(torch.stack(side).mean())
     return {

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from mmprep.models.layers.batch import BatchNodes
-from mmprep.models.layers.losses import bpr, infonce, l2_batch
+from mmprep.models.layers.losses import Similarity, bpr, infonce, l2_batch
 
 
 def fused_losses(
@@ -15,6 +15,7 @@ def fused_losses(
     *,
     contrast: float,
     temperature: float,
+    similarity: Similarity,
     unique_ids: bool,
     norm: float,
 ) -> dict[str, Tensor]:
@@ -28,6 +29,7 @@ def fused_losses(
         fused: [nodes, d], added to `behaviour`.
         contrast: weight of the contrast.
         temperature: tau of the contrast.
+        similarity: of two nodes in the contrast.
         unique_ids: whether each user and item occurs only once in the contrast.
         norm: weight of the squares.
     """
@@ -36,7 +38,7 @@ def fused_losses(
         embedding(rows, final) for rows in (batch.user_rows, batch.positive_rows, batch.negative_rows)
     )
     contrasts = [
-        infonce(embedding(rows, fused), embedding(rows, behaviour), temperature)
+        infonce(embedding(rows, fused), embedding(rows, behaviour), temperature, similarity)
         for rows in batch.contrasted(once=unique_ids)
     ]
     return {

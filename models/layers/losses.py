@@ -1,10 +1,13 @@
 """Losses and regularisers of recommenders."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize, softplus
+
+Similarity = Literal["cosine", "inner"]
 
 
 def bpr(positive: Tensor, negative: Tensor) -> Tensor:
@@ -43,8 +46,16 @@ def weight_decay(parameters: Iterable[Tensor]) -> Tensor:
     return torch.stack([parameter.square().sum() for parameter in parameters]).sum() / 2
 
 
-def infonce(anchors: Tensor, positives: Tensor, temperature: float) -> Tensor:
-    """InfoNCE of two views by cosine: each anchor against all positives, with its own row as the target.
+def parameter_norm(parameters: Iterable[Tensor]) -> Tensor:
+    """Euclidean norm of all parameters as one vector.
+
+    Source: `norm` of docs/papers/conventions.md#regularisers.
+    """
+    return torch.stack([parameter.square().sum() for parameter in parameters]).sum().sqrt()
+
+
+def infonce(anchors: Tensor, positives: Tensor, temperature: float, similarity: Similarity = "cosine") -> Tensor:
+    """InfoNCE of two views: each anchor against all positives, with its own row as the target.
 
     Source: docs/papers/conventions.md#infonce.
 
@@ -52,6 +63,9 @@ def infonce(anchors: Tensor, positives: Tensor, temperature: float) -> Tensor:
         anchors: [n, d], one row per distinct user or item, since a repeated row would count as a negative.
         positives: [n, d], the other view of the same rows.
         temperature: tau.
+        similarity: of two rows: their cosine, or their inner product.
     """
-    logits = normalize(anchors, dim=1) @ normalize(positives, dim=1).T / temperature
+    if similarity == "cosine":
+        anchors, positives = normalize(anchors, dim=1), normalize(positives, dim=1)
+    logits = anchors @ positives.T / temperature
     return cross_entropy(logits, torch.arange(len(logits), device=logits.device))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mmprep.models.layers.behaviour_gate import BehaviourGate
 from mmprep.models.layers.fusion import Scale, SharedExclusiveFusion, combined
 from mmprep.models.layers.linear import xavier_linear
-from mmprep.models.layers.losses import weight_decay
+from mmprep.models.layers.losses import parameter_norm, weight_decay
 from mmprep.models.layers.propagation import SparseOperator, gcn
 from mmprep.models.layers.purifier import Purifier
 from mmprep.models.recommenders.base import TrainingData
@@ -25,20 +25,29 @@ class AM2HRecParams(FusedViewsParams):
         gate: gate of the features before propagation: opened by `behaviour`, or `none` (the paper's -A). `purifier` is
             MGCN's variant: free embeddings gated by features.
         gate_out: one gate value per item (`scalar`, as printed), or one per dimension of the projected features.
-        gate_source: the behaviour that opens it: the mean of the item's `users`, the `item`'s own, or the mean of all
-            users (`global`).
+        gate_source: what opens it: the mean behaviour of the item's `users`, the `item`'s own, that of all users
+            (`global`), or the item's raw `features`, for which W4 is printed.
         gate_size: hidden size of the gate, d_n.
         use_ui_graph: whether free embeddings are propagated over the user-item graph; false is the paper's -U.
-        u_ablation_drops_eq19: whether use_ui_graph: false also removes the users' views.
+        u_ablation_drops_eq19: whether use_ui_graph: false also removes the users' views, as the paper's text of -U and
+            -2H has it.
         use_ii_graph: whether views are propagated over the item graphs; false is -I, and -2H without either graph.
         fusion: shared and exclusive parts by `attention`, or a linear map of the concatenated views (`concat`, -F).
         fuse_scale: scale of attention's parts, as in eq 20 (`paper`) or in MGCN's own code (`ancestor`).
-        regulariser: target of regularisation: the squares of the batch's final embeddings (`l2_batch`), or those of all
-            parameters, whose gradient is an optimiser's weight decay (`decay`).
+        regulariser: target of regularisation: the squares of the batch's final embeddings (`l2_batch`), those of all
+            parameters, whose gradient is an optimiser's weight decay (`decay`), or the `norm` of all parameters, as
+            eq 26 prints it.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "paper": {"ui_conv": "gcn", "gate": "behaviour", "fuse_scale": "paper", "lr_decay": 1.0},
+        "paper": {
+            "ui_conv": "gcn",
+            "gate": "behaviour",
+            "fuse_scale": "paper",
+            "cl_similarity": "inner",
+            "regulariser": "norm",
+            "lr_decay": 1.0,
+        },
         "ancestor": {
             "ui_conv": "lightgcn",
             "gate": "purifier",
@@ -51,14 +60,14 @@ class AM2HRecParams(FusedViewsParams):
     ui_conv: Literal["gcn", "lightgcn"] = "gcn"
     gate: Literal["behaviour", "none", "purifier"] = "behaviour"
     gate_out: Literal["scalar", "vector"] = "scalar"
-    gate_source: Literal["users", "item", "global"] = "users"
+    gate_source: Literal["users", "item", "global", "features"] = "users"
     gate_size: Annotated[int, Field(ge=1)] = 64
     use_ui_graph: bool = True
     u_ablation_drops_eq19: bool = False
     use_ii_graph: bool = True
     fusion: Literal["attention", "concat"] = "attention"
     fuse_scale: Scale = "paper"
-    regulariser: Literal["l2_batch", "decay"] = "l2_batch"
+    regulariser: Literal["l2_batch", "decay", "norm"] = "l2_batch"
 
     @model_validator(mode="after")
     def require_ablation(self) -> Self:
@@ -90,7 +99,8 @@ class AM2HRec(BehaviourPlusModalities):
         elif params.gate == "behaviour":
             self.user_mean_of_items = SparseOperator(data.graphs["interaction/item_mean"])
             outputs = 1 if params.gate_out == "scalar" else size
-            self.gates = nn.ModuleDict({m: BehaviourGate(size, params.gate_size, outputs) for m in modalities})
+            inputs = {m: self.features.size(m) if params.gate_source == "features" else size for m in modalities}
+            self.gates = nn.ModuleDict({m: BehaviourGate(n, params.gate_size, outputs) for m, n in inputs.items()})
         if params.fusion == "attention":
             self.fusion = SharedExclusiveFusion(modalities, size)
         else:
@@ -104,8 +114,9 @@ class AM2HRec(BehaviourPlusModalities):
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
         """The ranking loss, the contrast of fused and behaviour embeddings, and the regulariser."""
         terms = super().losses(users, positives, negatives)
-        if self.params.regulariser == "decay":
-            terms["norm"] = self.params.regularisation * weight_decay(self.parameters())
+        if self.params.regulariser != "l2_batch":
+            penalty = weight_decay if self.params.regulariser == "decay" else parameter_norm
+            terms["norm"] = self.params.regularisation * penalty(self.parameters())
         return terms
 
     def behaviour(self) -> Tensor:
@@ -126,11 +137,13 @@ class AM2HRec(BehaviourPlusModalities):
             return views
         if self.params.gate == "purifier":
             return {m: self.purifiers[m](self.items, view) for m, view in views.items()}
+        if self.params.gate_source == "features":
+            return {m: self.gates[m](view, self.features[m]) for m, view in views.items()}
         opening = self.opening(behaviour)
         return {m: self.gates[m](view, opening) for m, view in views.items()}
 
     def opening(self, behaviour: Tensor) -> Tensor:
-        """Input of the items' gates, [n_items, d], or [1, d] for all items; zeros for an item without users."""
+        """Behaviour that opens the items' gates, [n_items, d], or [1, d] for all; zeros for an item without users."""
         users, items = torch.split(behaviour, [self.n_users, self.n_items])
         if self.params.gate_source == "item":
             return items

@@ -32,6 +32,7 @@ class TrainingData:
             `knn/MODALITY` with cosines as weights, `mixed`, `consistent/MODALITY`, `cooccurrence` with counts as
             weights.
         tokens: the items' patches (`patches`) and tokens (`words`) with their graphs, if the description lists them.
+        graph_k: number of neighbours per node with which a graph was built, where its file records it.
     """
 
     train: csr_array
@@ -39,6 +40,7 @@ class TrainingData:
     features: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
     graphs: Mapping[str, csr_array] = field(default_factory=dict)
     tokens: Mapping[str, "TokenSource"] = field(default_factory=dict)
+    graph_k: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_users(self) -> int:

@@ -26,6 +26,7 @@ from mmprep.models.layers.features import ItemFeatures
 from mmprep.models.layers.fused_losses import fused_losses
 from mmprep.models.layers.fusion import SharedExclusiveFusion, combined
 from mmprep.models.layers.linear import xavier_linear
+from mmprep.models.layers.losses import Similarity, weight_decay
 from mmprep.models.layers.propagation import SparseOperator, lightgcn
 from mmprep.models.layers.purifier import Purifier
 from mmprep.models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
@@ -56,13 +57,25 @@ class CAmgrParams(MultimodalParams):
         query_modality: modality of the queries; keys and values are the mean of the others.
         share_qkv: whether the common and the distinct part share queries, keys and values.
         alpha1: weight of the contrast of fused and behaviour embeddings; 0.001 to 0.1 in the paper's own search.
-        alpha2: weight of the squared final embeddings in the loss; not stated in the paper.
+        alpha2: weight of the regulariser in the loss; not stated in the paper.
+        regulariser: target of regularisation: the squares of the batch's final embeddings, as in MGCN (`l2_batch`), or
+            those of all parameters, as in eq 31, whose gradient is an optimiser's weight decay (`decay`).
         cl_unique_ids: whether each user and item of a batch occurs only once in the contrast; not in MGCN's own code.
         temperature: tau of the contrast.
+        cl_similarity: similarity of two nodes in the contrast: their `cosine`, as in MGCN's code, or their `inner`
+            product, as in eq 30.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "paper": {"ui_conv": "gat", "refine": "purify", "item_norm": "row", "user_norm": "row", "fusion": "attention"},
+        "paper": {
+            "ui_conv": "gat",
+            "refine": "purify",
+            "item_norm": "row",
+            "user_norm": "row",
+            "fusion": "attention",
+            "cl_similarity": "inner",
+            "regulariser": "decay",
+        },
         "ancestor": {
             "ui_conv": "lightgcn",
             "refine": "items",
@@ -88,8 +101,10 @@ class CAmgrParams(MultimodalParams):
     share_qkv: bool = True
     alpha1: Annotated[float, Field(ge=0)] = 1e-2
     alpha2: Annotated[float, Field(ge=0)] = 1e-4
+    regulariser: Literal["l2_batch", "decay"] = "l2_batch"
     cl_unique_ids: bool = False
     temperature: Annotated[float, Field(gt=0)] = 0.2
+    cl_similarity: Similarity = "cosine"
 
 
 class CAmgr(Recommender):
@@ -159,19 +174,23 @@ class CAmgr(Recommender):
                 return WithinNode(params.attn_chunks)
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
-        """The ranking loss, the contrast of fused and behaviour embeddings, and the final ones' squares."""
+        """The ranking loss, the contrast of fused and behaviour embeddings, and the regulariser."""
         params, batch = self.params, BatchNodes.of(users, positives, negatives)
         nodes = batch.nodes(self.n_users)
         behaviour = look_up(self.behaviour(), nodes)
-        return fused_losses(
+        terms = fused_losses(
             batch,
             behaviour,
             self.fuse(nodes, behaviour),
             contrast=params.alpha1,
             temperature=params.temperature,
+            similarity=params.cl_similarity,
             unique_ids=params.cl_unique_ids,
             norm=params.alpha2,
         )
+        if params.regulariser == "decay":
+            terms["norm"] = params.alpha2 * weight_decay(self.parameters())
+        return terms
 
     def behaviour(self) -> Tensor:
         """The mean of the free embeddings of users, then items, and of all hops, [n, d].

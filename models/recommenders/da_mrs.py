@@ -20,7 +20,7 @@ from mmprep.models.layers.losses import bpr, embedding_norm
 from mmprep.models.layers.propagation import SparseOperator
 from mmprep.models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, inner, look_up
 from mmprep.pipeline.errors import DataError
-from mmprep.pipeline.graphs.params import Weight
+from mmprep.pipeline.graphs.params import Count, Weight
 
 BEHAVIOUR = "behaviour"
 """Name of the view by the item co-occurrence graph."""
@@ -33,7 +33,9 @@ NORM_WEIGHTS = {"bpr": 0.1, "lightgcn": 0.0, "vbpr": 0.1}
 
 
 class DAMRSParams(MultimodalParams):
-    """Section `recommenders.da_mrs`. The defaults are the authors' code; preset `paper` is the paper as printed.
+    """Section `recommenders.da_mrs`. Preset `official` is the authors' code, `paper` the paper as printed.
+
+    The defaults are the authors' code but for `behaviour_k` and `norm_of`.
 
     Attributes:
         backbone: model of users' and items' embeddings: `bpr` (matrix factorisation), `lightgcn`, or `vbpr`, the only
@@ -41,10 +43,14 @@ class DAMRSParams(MultimodalParams):
         layers: hops of `lightgcn` over the user-item graph.
         item_layers: hops over the item graphs.
         denoise_graph: whether modalities' graphs are the consistent ones; else those of plain nearest neighbours.
+        behaviour_k: number of an item's neighbours in the behaviour graph, those with most common users, at most
+            graphs.cooccurrence.k; null takes all that graph `cooccurrence` has. 2 in the authors' README, 10 in the
+            paper.
         iib_weights: weights of the behaviour graph: all 1 (`binary`), or the numbers of common users (`count`).
         ti_scale: whether an item is the `sum` of its own embedding and the mean of its views, or the `mean` of the two.
-        regularisation: weight of the norms of the backbone's embeddings; null is 0.1 for `bpr` and `vbpr`, and 0 for
-            `lightgcn`.
+        regularisation: weight of the embeddings' norms; null is 0.1 for `bpr` and `vbpr`, and 0 for `lightgcn`.
+        norm_of: items with norms, beside the backbone's users: the `backbone`'s, or the `final` ones with their views,
+            as in the authors' code.
         dbpr: whether feedback is denoised; else the ranking loss is BPR.
         dbpr_form: denoised loss as in the authors' code (`official`) or as printed (`paper`).
         alpha: exponent of the mean preference in f, the reliability of observed feedback.
@@ -56,7 +62,8 @@ class DAMRSParams(MultimodalParams):
         lambda1: weight of the alignment by user preference.
         au_form: preferences as probabilities of pairs (`official`) or distributions over all items (`paper`).
         au_stopgrad: `id` aligns only the views to behaviour, `none` each to the other.
-        lambda2: weight of the alignment by graded item relations. From 0.1 on it ruined the authors' training.
+        lambda2: weight of the alignment by graded item relations. 0.1 and more ruined the authors' training on Baby; on
+            TikTok 0.05, which is 0.1 in their code for three modalities, trained well.
         ai_mode: positive items: those similar by several modalities and, in a second contrast, by one (`both`); all of
             them equally (`sp`); only the former (`mp`).
         ai_neg: negatives: `all` items, or those of the `batch`, which is faster and as in the paper.
@@ -67,8 +74,16 @@ class DAMRSParams(MultimodalParams):
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
-        "official": {"ti_scale": "sum", "dbpr_form": "official", "au_form": "official", "ai_neg": "all"},
+        "official": {
+            "behaviour_k": 2,
+            "ti_scale": "sum",
+            "norm_of": "final",
+            "dbpr_form": "official",
+            "au_form": "official",
+            "ai_neg": "all",
+        },
         "paper": {
+            "behaviour_k": 10,
             "iib_weights": "count",
             "ti_scale": "mean",
             "dbpr_form": "paper",
@@ -85,9 +100,11 @@ class DAMRSParams(MultimodalParams):
     layers: Annotated[int, Field(ge=0)] = 2
     item_layers: Annotated[int, Field(ge=1)] = 1
     denoise_graph: bool = True
+    behaviour_k: Count | None = None
     iib_weights: Literal["binary", "count"] = "binary"
     ti_scale: Literal["sum", "mean"] = "sum"
     regularisation: Annotated[float, Field(ge=0)] | None = None
+    norm_of: Literal["backbone", "final"] = "backbone"
     dbpr: bool = True
     dbpr_form: Form = "official"
     alpha: Annotated[float, Field(ge=0)] = 1.0
@@ -153,7 +170,8 @@ class DAMRS(Recommender):
         of_users, of_items = look_up(all_users, batch.users), look_up(all_items, batch.items)
         views = [look_up(view, batch.items) for view in all_views]
         rows = batch.user_rows, *(rows - len(batch.users) for rows in (batch.positive_rows, batch.negative_rows))
-        terms = {"bpr": self.ranking_loss(of_users, self.final_items(of_items, views), views, *rows)}
+        final = self.final_items(of_items, views)
+        terms = {"bpr": self.ranking_loss(of_users, final, views, *rows)}
         if params.lambda1:
             first, second = (all_items, all_views) if params.au_form == "paper" else (of_items, views)
             terms["user_alignment"] = params.lambda1 * self.user_alignment(of_users, first, second)
@@ -161,7 +179,8 @@ class DAMRS(Recommender):
             contrast = graded_contrast(all_views, batch.items, self.grades, within=params.ai_neg == "batch")
             terms["item_alignment"] = params.lambda2 * contrast
         if params.norm_weight:
-            tables = zip((of_users, of_items, of_items), rows, strict=True)
+            items = final if params.norm_of == "final" else of_items
+            tables = zip((of_users, items, items), rows, strict=True)
             terms["norm"] = params.norm_weight * embedding_norm(*(look_up(table, row) for table, row in tables))
         return terms
 
@@ -243,11 +262,21 @@ def make_backbone(data: TrainingData, params: DAMRSParams) -> FreeBackbone:
 
 
 def view_graphs(data: TrainingData, params: DAMRSParams) -> dict[str, csr_array]:
-    """Each modality's graph, in the order of their names, and the behaviour graph."""
+    """Each modality's graph, in the order of their names, and the behaviour graph.
+
+    Raises:
+        DataError: graph `cooccurrence` was built with fewer neighbours per item than `behaviour_k`.
+    """
     kind = "consistent" if params.denoise_graph else "knn"
     content = {m: content_graph(data.graphs[f"{kind}/{m}"]) for m in sorted(data.features)}
     weight: Weight = "cosine" if params.iib_weights == "count" else "binary"
-    return content | {BEHAVIOUR: behaviour_graph(data.graphs["cooccurrence"], weight)}
+    k, stored = params.behaviour_k, data.graph_k.get("cooccurrence")
+    if k is not None and stored is not None and k > stored:
+        raise DataError(
+            f"recommenders.da_mrs.behaviour_k: found {k}, expected at most {stored}, the k of graph cooccurrence; "
+            "lower it, or raise graphs.cooccurrence.k and run `mmprep graph --graph cooccurrence`"
+        )
+    return content | {BEHAVIOUR: behaviour_graph(data.graphs["cooccurrence"], weight, k)}
 
 
 def grades(params: DAMRSParams, n_items: int) -> Grades:

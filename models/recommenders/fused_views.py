@@ -13,6 +13,7 @@ from mmprep.models.layers.batch import BatchNodes
 from mmprep.models.layers.features import ItemFeatures
 from mmprep.models.layers.fused_losses import fused_losses
 from mmprep.models.layers.linear import xavier_linear
+from mmprep.models.layers.losses import Similarity
 from mmprep.models.layers.propagation import SparseOperator, lightgcn
 from mmprep.models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
 from mmprep.pipeline.graphs.edges import normalised, weighted
@@ -28,6 +29,8 @@ class FusedViewsParams(MultimodalParams):
         cl_unique_ids: whether each user and item of a batch occurs only once in the contrast. If not, they occur as
             often as in the batch, so that some are their own negatives, as in MGCN's own code.
         temperature: tau of the contrast.
+        cl_similarity: similarity of two nodes in the contrast: their `cosine`, as in MGCN's code, or their `inner`
+            product, as the papers print it.
         regularisation: weight of the squared final embeddings in the loss.
     """
 
@@ -36,6 +39,7 @@ class FusedViewsParams(MultimodalParams):
     cl_weight: Annotated[float, Field(ge=0)] = 1e-2
     cl_unique_ids: bool = False
     temperature: Annotated[float, Field(gt=0)] = 0.2
+    cl_similarity: Similarity = "cosine"
     regularisation: Annotated[float, Field(ge=0)] = 1e-4
 
 
@@ -86,6 +90,7 @@ class BehaviourPlusModalities(Recommender):
             self.fuse(views, behaviour),
             contrast=self.params.cl_weight,
             temperature=self.params.temperature,
+            similarity=self.params.cl_similarity,
             unique_ids=self.params.cl_unique_ids,
             norm=self.params.regularisation,
         )

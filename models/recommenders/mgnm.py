@@ -14,6 +14,7 @@ from mmprep.models.layers.decorrelation import sided_penalty
 from mmprep.models.layers.features import ItemFeatures
 from mmprep.models.layers.hypergraph import HyperEmbeddings, drawn_incidence, gather, pairwise_contrast, total
 from mmprep.models.layers.linear import LinearPair, xavier_linear
+from mmprep.models.layers.losses import weight_decay
 from mmprep.models.layers.propagation import SparseOperator, hops
 from mmprep.models.layers.purifier import purified
 from mmprep.models.recommenders.base import MultimodalParams, Recommender, TrainingData, embedding_table, look_up
@@ -33,6 +34,8 @@ class MGNMParams(MultimodalParams):
             (docs/papers/mgnm.md#local-branch).
         use_global: whether to use hypergraphs; without them there are no global embeddings and no contrast.
         alpha: weight of the global embeddings, after L2 normalisation; at 0 the contrast remains.
+        global_norm: L2 normalisation of the global embeddings' `sum` over modalities, as in LGMRec, or of `each`
+            modality's inside the sum, as in eq 17 (docs/papers/mgnm.md#final-embeddings).
         hyper_layers: number of passes from nodes to hyperedges and back, F.
         hyperedges: number of hyperedges per modality, n_h.
         keep_rate: share of a hypergraph's incidences that dropout keeps in training.
@@ -56,9 +59,11 @@ class MGNMParams(MultimodalParams):
         temperature: tau of that contrast.
         beta: weight of the redundancy penalty on the free embeddings' layers.
         delta: weight of the redundancy penalty on the modalities' layers.
-        ddr_layers: layers with penalties: only `propagated` ones, or `all` with layer 0
-            (docs/papers/mgnm.md#de-redundancy).
-        regularisation: weight of the final embeddings' norms in the loss, lambda.
+        ddr_layers: layers with penalties: only `propagated` ones, as in AFDGCF's code, or `all` with layer 0, as in eq
+            23-25 (docs/papers/mgnm.md#de-redundancy).
+        regulariser: target of regularisation: the norms of the batch's final embeddings, as in LGMRec (`emb_norm`), or
+            the squares of all parameters, as in eq 19, whose gradient is an optimiser's weight decay (`decay`).
+        regularisation: weight of that term in the loss, lambda.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
@@ -67,6 +72,9 @@ class MGNMParams(MultimodalParams):
             "purifier": True,
             "global_user_prop": "user_user",
             "norm_place": "sum",
+            "global_norm": "each",
+            "ddr_layers": "all",
+            "regulariser": "decay",
             "beta": 1e-4,
             "delta": 1e-4,
         },
@@ -86,6 +94,7 @@ class MGNMParams(MultimodalParams):
     norm_place: Literal["sum", "each"] = "sum"
     use_global: bool = True
     alpha: Annotated[float, Field(ge=0)] = 0.3
+    global_norm: Literal["sum", "each"] = "sum"
     hyper_layers: Annotated[int, Field(ge=1)] = 1
     hyperedges: Annotated[int, Field(ge=1)] = 4
     keep_rate: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -104,6 +113,7 @@ class MGNMParams(MultimodalParams):
     beta: Annotated[float, Field(ge=0)] = 1e-4
     delta: Annotated[float, Field(ge=0)] = 1e-4
     ddr_layers: Literal["propagated", "all"] = "propagated"
+    regulariser: Literal["emb_norm", "decay"] = "emb_norm"
     regularisation: Annotated[float, Field(ge=0)] = 1e-6
 
 
@@ -164,10 +174,12 @@ class MGNM(Recommender):
         return xavier_linear(inputs, outputs, bias=False)
 
     def losses(self, users: Tensor, positives: Tensor, negatives: Tensor) -> dict[str, Tensor]:
-        """The ranking loss, the final embeddings' norms, and the contrast and penalties with a weight other than 0."""
+        """The ranking loss, the regulariser, and the contrast and penalties with a weight other than 0."""
         params, batch = self.params, BatchNodes.of(users, positives, negatives)
         branches = self.branches()
         terms = ranking_terms(self.final(branches, batch), batch, params.regularisation)
+        if params.regulariser == "decay":
+            terms["norm"] = params.regularisation * weight_decay(self.parameters())
         if params.hcl and params.omega and len(branches.of_users) > 1:
             terms["contrast"] = params.omega * self.contrast(branches, users, positives)
         if params.beta:
@@ -282,17 +294,23 @@ class MGNM(Recommender):
             final = free + normalize(torch.stack(views).sum(dim=0), dim=1)
         if not self.params.use_global:
             return final
-        users, items = total(branches.of_users), total(branches.of_items)
-        if batch is None:
-            sides = [users.embeddings(), items.embeddings()]
-        else:
-            sides = [users.rows(batch.users), items.rows(batch.items)]
-        return final + self.params.alpha * normalize(torch.cat(sides), dim=1)
+        pairs = list(zip(branches.of_users, branches.of_items, strict=True))
+        if self.params.global_norm == "sum":
+            pairs = [(total(branches.of_users), total(branches.of_items))]
+        parts = [normalize(global_part(users, items, batch), dim=1) for users, items in pairs]
+        return final + self.params.alpha * torch.stack(parts).sum(dim=0)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """The final embeddings of all nodes."""
         users, items = torch.split(self.final(self.branches()), [self.n_users, self.n_items])
         return users, items
+
+
+def global_part(users: HyperEmbeddings, items: HyperEmbeddings, batch: BatchNodes | None) -> Tensor:
+    """A hypergraph's embeddings of all nodes, users before items, [n, d], or of a batch's nodes, [a + b, d]."""
+    if batch is None:
+        return torch.cat([users.embeddings(), items.embeddings()])
+    return torch.cat([users.rows(batch.users), items.rows(batch.items)])
 
 
 def mean(layers: list[Tensor]) -> Tensor:

@@ -30,7 +30,7 @@ class InputRequest:
 
 
 def readers(description: RecommenderDescription) -> dict[str, str]:
-    """Reader module of each kind of input that a recommender uses, by its field in TrainingData.
+    """Reader module of each kind of input that a recommender uses; its `read` gives fields of TrainingData, and files.
 
     Loaded by name, so that a recommender depends only on the code of its own inputs.
     """

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-from scipy.sparse import csr_array
+from typing import Any
 
 from mmprep.pipeline.graphs.catalogue import GraphName
 from mmprep.pipeline.graphs.reader import read_graph, read_raw
+from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.stages.training.input_readers import Encoders, InputRequest
 
 INTERACTION_PARTS = ("symmetric", "user_mean", "item_mean")
 
 
-def read(request: InputRequest) -> tuple[dict[str, csr_array], list[Path]]:
-    """Read the weights [sources, targets] of each graph, and list the files.
+def read(request: InputRequest) -> tuple[dict[str, Any], list[Path]]:
+    """Read the fields `graphs`, weights [sources, targets] of each, and `graph_k`, and list the files.
 
     Raises:
         MissingInputError: a graph is not built.
@@ -22,7 +22,16 @@ def read(request: InputRequest) -> tuple[dict[str, csr_array], list[Path]]:
     layout, kinds = request.layout, request.description.graphs
     names = {str(key): name for kind in kinds for key, name in graph_files(kind, request.encoders)}
     graphs = {key: (read_raw if name.kind == "knn" else read_graph)(layout, str(name)) for key, name in names.items()}
-    return graphs, [layout.graph(str(name)) for name in names.values()]
+    files = {key: layout.graph(str(name)) for key, name in names.items()}
+    graph_k = {key: k for key, file in files.items() if (k := recorded_k(file)) is not None}
+    return {"graphs": graphs, "graph_k": graph_k}, list(files.values())
+
+
+def recorded_k(path: Path) -> int | None:
+    """Number of neighbours per node with which a graph was built; None if its kind has none."""
+    params = read_provenance(path).get("params")
+    k = params.get("k") if isinstance(params, dict) else None
+    return k if isinstance(k, int) else None
 
 
 def graph_files(kind: str, encoders: Encoders) -> Iterator[tuple[GraphName, GraphName]]:

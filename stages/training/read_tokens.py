@@ -1,6 +1,7 @@
 """Patches and tokens of a recommender, with their intra-item graphs. The vectors are read during training."""
 
 from pathlib import Path
+from typing import Any
 
 from mmprep.pipeline.features.pseudo_tokens import PseudoTokens, token_vectors
 from mmprep.pipeline.features.reader import FeatureSet
@@ -10,8 +11,8 @@ from mmprep.pipeline.layout import Layout
 from mmprep.stages.training.input_readers import InputRequest
 
 
-def read(request: InputRequest) -> tuple[dict[str, TokenSource], list[Path]]:
-    """Open the patches and the tokens of items, and list the files.
+def read(request: InputRequest) -> tuple[dict[str, Any], list[Path]]:
+    """Open the field `tokens`, the patches and the tokens of items, and list the files.
 
     Raises:
         MissingInputError: features or a graph are missing.
@@ -22,7 +23,7 @@ def read(request: InputRequest) -> tuple[dict[str, TokenSource], list[Path]]:
         features = FeatureSet.of(layout, encoder)
         tokens[part] = open_tokens(features, layout, request.token_memory)
         inputs += [*features.parts, layout.graph(f"intra_item/{encoder}")]
-    return tokens, inputs
+    return {"tokens": tokens}, inputs
 
 
 def open_tokens(features: FeatureSet, layout: Layout, memory: int) -> TokenSource:

@@ -45,9 +45,9 @@ def read_training_data(
     request = InputRequest(description, encoders, layout, splits.n_items, token_memory)
     inputs = [layout.interactions, layout.users, layout.items]
     data = TrainingData(splits.train, splits.val)
-    for kind, module in readers(description).items():
-        values, files = import_module(module).read(request)
-        data = replace(data, **{kind: values})
+    for module in readers(description).values():
+        fields, files = import_module(module).read(request)
+        data = replace(data, **fields)
         inputs += files
     pseudo_tokens = [encoders[part] for part, source in data.tokens.items() if source.is_pseudo]
     return LoadedTrainingData(data, inputs, pseudo_tokens)

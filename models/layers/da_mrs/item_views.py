@@ -7,7 +7,7 @@ from scipy.sparse import csr_array, diags_array, eye_array
 from torch import Tensor, nn
 
 from mmprep.models.layers.propagation import SparseOperator
-from mmprep.pipeline.graphs.edges import normalised, weighted
+from mmprep.pipeline.graphs.edges import keep_strongest, normalised, weighted
 from mmprep.pipeline.graphs.params import Weight
 
 
@@ -52,7 +52,7 @@ def content_graph(neighbours: csr_array) -> csr_array:
     return normalised(csr_array(binary + diags_array(isolated)), "sym_out")
 
 
-def behaviour_graph(cooccurrence: csr_array, weight: Weight) -> csr_array:
+def behaviour_graph(cooccurrence: csr_array, weight: Weight, k: int | None = None) -> csr_array:
     """The normalised item co-occurrence graph with self loops.
 
     Source: docs/papers/da_mrs.md#behaviour-graph.
@@ -60,6 +60,10 @@ def behaviour_graph(cooccurrence: csr_array, weight: Weight) -> csr_array:
     Args:
         cooccurrence: numbers of common users, without self loops, [n_items, n_items].
         weight: `cosine` keeps the counts, as in the paper; `binary` replaces them by 1, as in the authors' code.
+        k: number of neighbours kept per item, those with most common users, of which ties go to the smaller index as in
+            graph `cooccurrence`; None keeps all.
     """
+    if k is not None:
+        cooccurrence = keep_strongest(cooccurrence, k).to_matrix(cooccurrence.shape[0])
     loops = eye_array(cooccurrence.shape[0], dtype=cooccurrence.dtype)
     return normalised(csr_array(weighted(cooccurrence, weight) + loops), "sym_out")

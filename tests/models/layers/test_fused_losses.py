@@ -6,7 +6,7 @@ from mmprep.models.layers.batch import BatchNodes
 from mmprep.models.layers.fused_losses import fused_losses
 
 BATCH = BatchNodes.of(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), torch.tensor([2, 2, 2]))
-WEIGHTS = {"contrast": 0.5, "temperature": 0.25, "norm": 0.1}
+WEIGHTS = {"contrast": 0.5, "temperature": 0.25, "similarity": "cosine", "norm": 0.1}
 
 
 def test_terms_by_hand() -> None:
@@ -27,3 +27,14 @@ def test_repeated_ids_are_their_own_negatives_where_that_is_asked_for() -> None:
     once, repeated = (fused_losses(BATCH, same, same, unique_ids=unique, **WEIGHTS) for unique in (True, False))
     assert math.isclose(float(once["contrast"]), 0.5 * 2 * math.log(2), rel_tol=1e-6)
     assert math.isclose(float(repeated["contrast"]), 0.5 * 2 * math.log(3), rel_tol=1e-6)
+
+
+def test_contrast_by_inner_products_depends_on_lengths_and_that_by_cosines_does_not() -> None:
+    behaviour = torch.tensor([[1, 0], [0, 1], [1, 0], [0, 1], [0, 0]]).double()
+    for similarity, factors in (("inner", (3.0, 12.0)), ("cosine", (1.0, 1.0))):
+        for length, factor in zip((0.75, 3.0), factors, strict=True):
+            weights = {**WEIGHTS, "similarity": similarity}
+            term = fused_losses(BATCH, behaviour, length * behaviour, unique_ids=True, **weights)["contrast"]
+            # Two users, and two items: a row's own has this similarity over 0.25, the other one 0.
+            similar = factor if similarity == "inner" else 1 / 0.25
+            assert math.isclose(float(term), 0.5 * 2 * math.log(1 + math.exp(-similar)), rel_tol=1e-9)

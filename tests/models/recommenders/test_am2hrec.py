@@ -43,6 +43,8 @@ ABLATIONS: list[dict[str, object]] = [
     {"gate_out": "vector"},
     {"gate_source": "item"},
     {"gate_source": "global", "gate_size": 3},
+    {"gate_source": "features", "gate_size": 3},
+    {"gate_source": "features", "gate_out": "vector"},
     {"ui_conv": "lightgcn"},
     {"layers": 0},
     {"layers": 3, "item_layers": 2},
@@ -51,6 +53,7 @@ ABLATIONS: list[dict[str, object]] = [
     {"use_ui_graph": False, "u_ablation_drops_eq19": True},
     {"use_ii_graph": False},
     {"use_ui_graph": False, "use_ii_graph": False},
+    {"use_ui_graph": False, "use_ii_graph": False, "u_ablation_drops_eq19": True},
     {"fusion": "concat"},
     {"fuse_scale": "ancestor"},
 ]
@@ -112,7 +115,11 @@ def items_by_equations(
     if params.gate == "purifier":
         view = parameters["items"] / (1 + torch.exp(-mapped(parameters, f"purifiers.{modality}.gate", view)))
     elif params.gate == "behaviour":
-        hidden = mapped(parameters, f"gates.{modality}.hidden", opening_by_equations(behaviour, params))
+        if params.gate_source == "features":
+            opening = parameters.get(f"features.{modality}", torch.from_numpy(vectors).double())
+        else:
+            opening = opening_by_equations(behaviour, params)
+        hidden = mapped(parameters, f"gates.{modality}.hidden", opening)
         view = view / (1 + torch.exp(-mapped(parameters, f"gates.{modality}.gate", torch.clamp(hidden, min=0))))
     hops = params.item_layers if params.use_ii_graph else 0
     return torch.linalg.matrix_power(item_item_weights(vectors), hops) @ view
@@ -161,6 +168,34 @@ def test_losses_and_gradients_are_those_of_the_whole_embeddings(
     torch.testing.assert_close(*gradients, **EXACT)
 
 
+@pytest.mark.parametrize("once", [True, False])
+def test_contrast_by_inner_products_is_that_of_the_printed_similarity(once: bool) -> None:
+    given = features("image", "text")
+    weights = {"cl_weight": 0.3, "temperature": 0.4, "regularisation": 0.5}
+    recommender = made(given, **weights, cl_similarity="inner", cl_unique_ids=once)
+    found = recommender.losses(*BATCH)
+    expected = dense_losses(*dense_parts(recommender, given), once=once, cosine=False)
+    torch.testing.assert_close(found, expected, **EXACT)
+    gradients = [
+        torch.autograd.grad(terms["contrast"], list(recommender.parameters()), materialize_grads=True)
+        for terms in (found, expected)
+    ]
+    torch.testing.assert_close(*gradients, **EXACT)
+    cosines = made(given, **weights, cl_unique_ids=once).losses(*BATCH)["contrast"]
+    assert (found["contrast"] - cosines).abs() > 1e-3
+
+
+@pytest.mark.parametrize("finetune", [False, True])
+def test_norm_is_the_length_of_all_parameters(finetune: bool) -> None:
+    recommender = made(features("image", "text"), regulariser="norm", regularisation=0.3, finetune_features=finetune)
+    parameters = list(recommender.parameters())
+    found = recommender.losses(*BATCH)["norm"]
+    whole = torch.cat([parameter.flatten() for parameter in parameters])
+    torch.testing.assert_close(found, 0.3 * (whole @ whole) ** 0.5, **EXACT)
+    expected = [0.3 * parameter.detach() / whole.norm().detach() for parameter in parameters]
+    torch.testing.assert_close(list(torch.autograd.grad(found, parameters)), expected, **EXACT)
+
+
 @every_ablation
 def test_every_parameter_that_an_ablation_leaves_gets_a_gradient(params: dict[str, object]) -> None:
     recommender = made(features("image", "text"), **params)
@@ -184,6 +219,8 @@ def test_decay_is_what_weight_decay_of_the_optimiser_adds_to_the_gradient() -> N
 
 def opened(recommender: AM2HRec, modality: str) -> Tensor:
     opening = recommender.opening(recommender.behaviour())
+    if recommender.params.gate_source == "features":
+        return recommender.gates[modality].openness(recommender.features[modality])
     return recommender.gates[modality].openness(opening.expand(ITEMS, SIZE))
 
 
@@ -256,7 +293,13 @@ def other_users(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return [(user, {0: 3, 3: 0}.get(item, item)) for user, item in pairs]
 
 
-@pytest.mark.parametrize(("source", "changes"), [("users", True), ("global", False)])
+def test_gate_of_features_has_a_weight_for_each_raw_feature_as_printed() -> None:
+    given = features("image", "text")
+    gates = made(given, gate_source="features", gate_size=2).gates
+    assert {m: gates[m].hidden.weight.shape for m in given} == {"image": (2, 3), "text": (2, 4)}
+
+
+@pytest.mark.parametrize(("source", "changes"), [("users", True), ("global", False), ("features", False)])
 def test_an_items_gate_depends_on_who_has_it(source: str, changes: bool) -> None:
     given, params = features("image"), {"gate_source": source, "use_ui_graph": False}
     before, after = (opened(made(given, pairs, **params), "image") for pairs in (PAIRS, other_users(PAIRS)))
@@ -319,8 +362,11 @@ def test_ancestor_differs_from_mgcns_own_code_in_trained_features_alone() -> Non
     )
 
 
-def test_defaults_are_the_preset_paper() -> None:
-    assert AM2HRecParams(**AM2HRecParams.presets["paper"]) == AM2HRecParams()
+def test_defaults_are_the_preset_paper_but_for_inner_products_and_the_norm_of_parameters() -> None:
+    printed = {"cl_similarity": "inner", "regulariser": "norm"}
+    assert AM2HRecParams(**AM2HRecParams.presets["paper"]) == AM2HRecParams(**printed)
+    usual = {"cl_similarity": "cosine", "regulariser": "l2_batch", "gate_source": "users"}
+    assert AM2HRecParams(**usual, u_ablation_drops_eq19=False) == AM2HRecParams()
     values = {"layers": 2, "cl_weight": 0.01, "regularisation": 1e-4, "temperature": 0.2, "learning_rate": 1e-3}
     assert AM2HRecParams(**values, cl_unique_ids=False) == AM2HRecParams()
     assert LearningRateDecay.of(AM2HRecParams()).in_epoch(500) == 1e-3
@@ -345,6 +391,7 @@ def test_only_the_nodes_of_the_batch_are_fused(monkeypatch: pytest.MonkeyPatch) 
         ("fusion", "sum"),
         ("fuse_scale", "mean"),
         ("regulariser", "l1"),
+        ("cl_similarity", "dot"),
         ("temperature", 0.0),
         ("layers", -1),
     ],

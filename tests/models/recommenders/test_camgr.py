@@ -1,5 +1,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -168,15 +169,17 @@ class Dense:
             norm += [final[node] @ final[node] / 2 for node in (user, positive, negative)]
         for side in (users, positives):
             rows = sorted(set(side)) if self.params.cl_unique_ids else side
-            logits = torch.stack(
-                [torch.stack([torch.cosine_similarity(fused[a], behaviour[b], dim=0) for b in rows]) for a in rows]
-            )
+            alike = torch.dot if self.params.cl_similarity == "inner" else partial(torch.cosine_similarity, dim=0)
+            logits = torch.stack([torch.stack([alike(fused[a], behaviour[b]) for b in rows]) for a in rows])
             shares = (logits / self.params.temperature).softmax(dim=1)
             contrast.append(-shares.diagonal().log().mean())
+        squares = torch.stack(norm).sum() / len(users)
+        if self.params.regulariser == "decay":
+            squares = sum(value.flatten() @ value.flatten() for value in self.values.values()) / 2
         return {
             "bpr": torch.stack(ranking).mean(),
             "contrast": self.params.alpha1 * sum(contrast),
-            "norm": self.params.alpha2 * torch.stack(norm).sum() / len(users),
+            "norm": self.params.alpha2 * squares,
         }
 
 
@@ -211,6 +214,9 @@ VARIANTS: list[dict[str, Any]] = [
     {"cl_unique_ids": True},
     {"finetune_features": True},
     {"layers": 0},
+    {"cl_similarity": "inner"},
+    {"regulariser": "decay"},
+    {"cl_similarity": "inner", "regulariser": "decay", "cl_unique_ids": False, "finetune_features": True},
 ]
 every_variant = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: "-".join(map(str, variant.values())))
 
@@ -334,8 +340,13 @@ def test_ancestor_is_mgcn(once: bool) -> None:
     assert (ancestral.lr_decay, ancestral.cl_unique_ids) == (own.lr_decay, own.cl_unique_ids)
 
 
-def test_paper_is_the_default() -> None:
-    assert CAmgrParams(**CAmgrParams.presets["paper"]) == CAmgrParams()
+def test_paper_is_the_default_but_for_inner_products_and_squares_of_parameters() -> None:
+    printed = {"cl_similarity": "inner", "regulariser": "decay"}
+    assert CAmgrParams(**CAmgrParams.presets["paper"]) == CAmgrParams(**printed)
+    assert {key: getattr(CAmgrParams(), key) for key in printed} == {
+        "cl_similarity": "cosine",
+        "regulariser": "l2_batch",
+    }
     assert CAmgrParams(alpha1=0.01, temperature=0.2, alpha2=1e-4, cl_unique_ids=False) == CAmgrParams()
     assert CAmgrParams(layers=2, attn_scope="all") == CAmgrParams()
 
@@ -374,6 +385,8 @@ def test_parts_of_an_embedding_have_to_be_equal() -> None:
         {"alpha2": -0.1},
         {"temperature": 0.0},
         {"share_qkv": "maybe"},
+        {"regulariser": "norm"},
+        {"cl_similarity": "dot"},
     ],
     ids=lambda mistake: next(iter(mistake)),
 )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from worlds import Floats, binary, training_data
 
 from mmprep.models.recommenders.bpr import BPR, BPRParams
-from mmprep.models.recommenders.da_mrs import DAMRS, DAMRSParams
+from mmprep.models.recommenders.da_mrs import DAMRS, DAMRSParams, view_graphs
 from mmprep.models.training.trainer import build
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.graphs.cooccurrence import cooccurrence_graph
@@ -70,16 +70,24 @@ def consistent_weights(given: Mapping[str, Floats], modality: str, *, masked: bo
     return sym_out(torch.from_numpy(kept))
 
 
-def behaviour_weights(*, count: bool) -> Tensor:
-    """The graph of docs/papers/da_mrs.md#behaviour-graph.
-
-    Pairs of items with two or more users in common, and each item with itself.
-    """
+def common_users() -> Floats:
+    """Numbers of common users of pairs of items with two or more."""
     dense = TRAIN.toarray().astype(np.float64)
     common = dense.T @ dense
     np.fill_diagonal(common, 0)
-    kept = np.where(common >= 2, common if count else 1.0, 0.0) + np.eye(ITEMS)
-    return sym_out(torch.from_numpy(kept))
+    return np.where(common >= 2, common, 0.0)
+
+
+def behaviour_weights(*, count: bool, k: int | None = None) -> Tensor:
+    """The graph of docs/papers/da_mrs.md#behaviour-graph.
+
+    Each item with itself, and with the k others of most common users, the first ones of equal numbers.
+    """
+    kept = common_users()
+    for row in kept:
+        order = sorted(range(ITEMS), key=lambda j, row=row: (-row[j], j))
+        row[order[k:] if k is not None else []] = 0
+    return sym_out(torch.from_numpy((kept if count else np.sign(kept)) + np.eye(ITEMS)))
 
 
 def dense_parts(recommender: DAMRS, given: Mapping[str, Floats]) -> tuple[Tensor, Tensor, list[Tensor]]:
@@ -99,7 +107,7 @@ def dense_parts(recommender: DAMRS, given: Mapping[str, Floats]) -> tuple[Tensor
         projected = torch.cat(raw, dim=1) @ values["backbone.projection.weight"].T + values["backbone.projection.bias"]
         items = sources = torch.cat([items, projected], dim=1)
     graphs = [consistent_weights(given, m, masked=params.denoise_graph) for m in sorted(given)]
-    graphs.append(behaviour_weights(count=params.iib_weights == "count"))
+    graphs.append(behaviour_weights(count=params.iib_weights == "count", k=params.behaviour_k))
     return users, items, [torch.linalg.matrix_power(graph, params.item_layers) @ sources for graph in graphs]
 
 
@@ -190,7 +198,8 @@ def dense_losses(recommender: DAMRS, given: Mapping[str, Floats]) -> dict[str, T
     """Every term by its definition, triple by triple and pair by pair."""
     params = recommender.params
     users, items, views = dense_parts(recommender, given)
-    norms = [users[BATCH[0]].norm() + items[BATCH[1]].norm() + items[BATCH[2]].norm()]
+    normed = final(recommender, items, views) if params.norm_of == "final" else items
+    norms = [users[BATCH[0]].norm() + normed[BATCH[1]].norm() + normed[BATCH[2]].norm()]
     return {
         "bpr": ranking_term(recommender, users, items, views),
         "user_alignment": params.lambda1 * user_alignment_term(params, users, items, views),
@@ -202,8 +211,14 @@ def dense_losses(recommender: DAMRS, given: Mapping[str, Floats]) -> dict[str, T
 @pytest.mark.parametrize("modalities", [("image",), ("image", "text"), ("audio", "image", "text")], ids="-".join)
 @pytest.mark.parametrize(
     "params",
-    [{"item_layers": 2}, {"layers": 0, "denoise_graph": False}, {"iib_weights": "count", "ti_scale": "mean"}],
-    ids=["hops", "plain graphs", "paper"],
+    [
+        {"item_layers": 2},
+        {"layers": 0, "denoise_graph": False},
+        {"iib_weights": "count", "ti_scale": "mean"},
+        {"behaviour_k": 2},
+        {"behaviour_k": 1, "iib_weights": "count"},
+    ],
+    ids=["hops", "plain graphs", "paper", "two neighbours", "one neighbour"],
 )
 @every_backbone
 def test_embeddings_are_those_of_the_equations(
@@ -219,13 +234,22 @@ def test_embeddings_are_those_of_the_equations(
 @both_forms
 @pytest.mark.parametrize(
     "more",
-    [{}, {"fg_grad": True}, {"dbpr": False}, {"use_f": False}, {"use_g": False}],
-    ids=["usual", "fg_grad", "no dbpr", "f=1", "g=0"],
+    [
+        {},
+        {"fg_grad": True},
+        {"dbpr": False},
+        {"use_f": False},
+        {"use_g": False},
+        {"norm_of": "final"},
+        {"norm_of": "final", "behaviour_k": 2},
+    ],
+    ids=["usual", "fg_grad", "no dbpr", "f=1", "g=0", "final norm", "authors"],
 )
+@pytest.mark.parametrize("modalities", [("image", "text"), ("audio", "image", "text")], ids="-".join)
 def test_losses_and_gradients_are_those_of_the_equations(
-    backbone: str, params: dict[str, object], more: dict[str, object]
+    modalities: tuple[str, ...], backbone: str, params: dict[str, object], more: dict[str, object]
 ) -> None:
-    given = features("image", "text")
+    given = features(*modalities)
     recommender = made(given, backbone=backbone, **{**params, **more})
     found, expected = recommender.losses(*BATCH), dense_losses(recommender, given)
     torch.testing.assert_close(found, expected, **EXACT)
@@ -349,6 +373,37 @@ def test_other_numbers_for_items_change_nothing_where_counts_are_cut_between_dif
     )
 
 
+def test_neighbours_of_the_tests_behaviour_graph_are_cut_where_some_are_equal() -> None:
+    counts = -np.sort(-common_users(), axis=1)
+    assert (counts[:, 2] > 0).any()
+    assert ((counts[:, 2] > 0) & (counts[:, 1] == counts[:, 2])).any()
+
+
+@pytest.mark.parametrize("stored", [2, 3, None])
+def test_two_neighbours_of_a_larger_graph_are_those_of_a_graph_of_two(stored: int | None) -> None:
+    data = training_data("da_mrs", TRAIN, binary([], TRAIN.shape), features("image"), k=K)
+    small, large = (
+        cooccurrence_graph(TRAIN, CooccurrenceParams(k=k)).edges.to_matrix(ITEMS) for k in (2, stored or ITEMS)
+    )
+    graph_k = {} if stored is None else {"cooccurrence": stored}
+    cut, whole = (
+        view_graphs(replace(data, graphs={**data.graphs, "cooccurrence": matrix}, graph_k=graph_k), params)["behaviour"]
+        for matrix, params in ((large, DAMRSParams(behaviour_k=2)), (small, DAMRSParams()))
+    )
+    np.testing.assert_array_equal(cut.toarray(), whole.toarray())
+
+
+def test_graph_with_fewer_neighbours_than_are_asked_for_is_named() -> None:
+    data = training_data("da_mrs", TRAIN, binary([], TRAIN.shape), features("image"), k=K)
+    message = (
+        "recommenders.da_mrs.behaviour_k: found 3, expected at most 2, the k of graph cooccurrence; lower it, or raise "
+        "graphs.cooccurrence.k and run `mmprep graph --graph cooccurrence`"
+    )
+    with pytest.raises(DataError) as caught:
+        build(DAMRS, replace(data, graph_k={"cooccurrence": 2}), DAMRSParams(**FEW, behaviour_k=3), 0)
+    assert str(caught.value) == message
+
+
 def test_terms_whose_weight_is_0_are_left_out() -> None:
     given = features("image")
     assert set(made(given).losses(*BATCH)) == {"bpr", "user_alignment", "item_alignment"}
@@ -367,9 +422,11 @@ def test_too_few_items_to_be_similar_are_named(params: dict[str, object], most: 
         made(features("image"), ai_multi=10, **params)
 
 
-def test_defaults_are_those_of_the_authors_code() -> None:
+def test_defaults_are_those_of_the_authors_code_but_for_the_behaviour_graph_and_the_norms() -> None:
     usual = {"alpha": 1.0, "beta": 2.0, "gamma": 1.0, "lambda1": 1.0, "lambda2": 1e-3, "temperature": 0.2, "layers": 2}
-    assert DAMRSParams(**usual, **DAMRSParams.presets["official"], iib_weights="binary", fg_grad=False) == DAMRSParams()
+    official = DAMRSParams(**usual, **DAMRSParams.presets["official"], iib_weights="binary", fg_grad=False)
+    assert official == DAMRSParams(behaviour_k=2, norm_of="final")
+    assert [DAMRSParams().behaviour_k, DAMRSParams().norm_of] == [None, "backbone"]
     assert [DAMRSParams(backbone=backbone).norm_weight for backbone in BACKBONES] == [0.1, 0.0, 0.1]
 
 
@@ -382,6 +439,8 @@ def test_defaults_are_those_of_the_authors_code() -> None:
         {"ai_mode": "mm"},
         {"gamma": 0.5},
         {"finetune_features": True},
+        {"behaviour_k": 0},
+        {"norm_of": "views"},
     ],
 )
 def test_impossible_parameters_are_refused(mistake: dict[str, object]) -> None:

@@ -26,6 +26,10 @@ SETTINGS = {
     "raw": {"incidence_from": "raw", "global_user_prop": "item_user", "hyper_layers": 2},
     "local": {"use_global": False},
     "without contrast": {"hcl": False, "hyperedges": 1},
+    "norm inside the sum": {"global_norm": "each", "alpha": 0.9},
+    "all parameters": {"regulariser": "decay"},
+    "all layers": {"ddr_layers": "all"},
+    "as printed": {**MGNMParams.presets["paper"], "beta": 0.6, "delta": 0.7},
 }
 
 
@@ -119,8 +123,11 @@ def dense(recommender: MGNM, given: Mapping[str, Floats]) -> tuple[Tensor, dict[
     last = [view[-1] for view in views.values()]
     final = combined + (unit(sum(last)) if params.norm_place == "sum" else sum(unit(view) for view in last))
     if params.use_global:
-        final = final + params.alpha * unit(sum(hyper))
+        globally = sum(unit(part) for part in hyper) if params.global_norm == "each" else unit(sum(hyper))
+        final = final + params.alpha * globally
     terms = dense_ranking(final, params.regularisation)
+    if params.regulariser == "decay":
+        terms["norm"] = params.regularisation * sum((value**2).sum() for value in parameters.values()) / 2
     if params.hcl and len(hyper) > 1:
         scale = len(BATCH[0]) if params.hcl_reduction == "mean" else 1
         pairs = [(a, b) for place, a in enumerate(hyper) for b in hyper[place + 1 :]]
@@ -269,8 +276,10 @@ def test_raw_features_need_no_purifier() -> None:
     assert names == {"users", "items", "projections", "hyperedges"}
 
 
-def test_papers_preset_is_the_default() -> None:
-    assert MGNMParams(**MGNMParams.presets["paper"]) == MGNMParams()
+def test_papers_preset_is_the_default_but_for_the_norms_and_layers_as_printed() -> None:
+    printed = {"global_norm": "each", "ddr_layers": "all", "regulariser": "decay"}
+    assert MGNMParams(**MGNMParams.presets["paper"]) == MGNMParams(**printed)
+    assert MGNMParams(global_norm="sum", ddr_layers="propagated", regulariser="emb_norm") == MGNMParams()
 
 
 @pytest.mark.parametrize(
@@ -295,6 +304,8 @@ def test_papers_preset_is_the_default() -> None:
         {"norm_place": "none"},
         {"hcl_reduction": "max"},
         {"ddr_layers": "last"},
+        {"global_norm": "none"},
+        {"regulariser": "l2_batch"},
     ],
 )
 def test_impossible_parameters_are_refused(mistake: dict[str, object]) -> None:

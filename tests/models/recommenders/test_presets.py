@@ -95,8 +95,7 @@ def test_preset_acts_in_the_shipped_file_and_its_overlay(name: str, preset: str,
 
 # Presets whose values are the class's defaults: they act in a dataset's overlay or on other keys of a wider place.
 DEFAULTS = {
-    *(("bm3", "baby"), ("lgmrec", "baby"), ("camgr", "paper"), ("am2hrec", "paper"), ("da_mrs", "official")),
-    *(("mdr_chca", "paper"), ("mgnm", "paper")),
+    *(("bm3", "baby"), ("lgmrec", "baby"), ("mdr_chca", "paper")),
 }
 
 

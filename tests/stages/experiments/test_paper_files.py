@@ -38,7 +38,10 @@ LOGGED = [
     ("lattice", "tiktok", "recommenders.lattice.learning_rate", 0.001),
     ("lattice", "baby", "recommenders.lattice.regularisation", 0.0),
     ("da_mrs", "baby", "recommenders.da_mrs.learning_rate", 0.001),
-    ("da_mrs", "baby", "graphs.cooccurrence.k", 2),
+    ("da_mrs", "baby", "graphs.cooccurrence.k", 10),
+    ("da_mrs", "baby", "recommenders.da_mrs.behaviour_k", 2),
+    ("da_mrs", "tiktok", "recommenders.da_mrs.behaviour_k", 2),
+    ("da_mrs", "baby", "recommenders.da_mrs.norm_of", "final"),
     ("da_mrs", "baby", "train.patience", 25),
     ("da_mrs", "tiktok", "recommenders.da_mrs.layers", 3),
     ("da_mrs", "tiktok", "recommenders.da_mrs.lambda1", 0.1),
@@ -150,6 +153,23 @@ def test_sweep_of_k_varies_the_graphs_of_modalities_alone() -> None:
     assert FILES["da_mrs-sweep_k"]["x"]["keys"] == ["graphs.consistent.k"]
     assert FILES["da_mrs-sweep_behaviour_k"]["x"] == {
         "name": "behaviour k",
-        "keys": ["graphs.cooccurrence.k"],
+        "keys": ["recommenders.da_mrs.behaviour_k"],
         "values": [2, 10, 30],
     }
+
+
+def test_graph_of_the_sweep_of_behaviour_k_has_as_many_neighbours_as_its_last_point() -> None:
+    file = FILES["da_mrs-sweep_behaviour_k"]
+    assert [row["set"]["graphs.cooccurrence.k"] for row in file["rows"]] == [max(file["x"]["values"])] * 2
+
+
+def test_settings_of_da_mrs_contain_its_preset_of_the_authors_code() -> None:
+    found, preset = settings("da_mrs", "da_mrs", "baby"), CATALOGUE["da_mrs"].load().params_type.presets["official"]
+    assert {key: found[f"recommenders.da_mrs.{key}"] for key in preset} == preset
+
+
+def test_ablations_of_am2hrec_without_user_item_graph_have_no_views_of_users() -> None:
+    rows = {row["label"]: row.get("set", {}) for row in FILES["am2hrec-table3"]["rows"]}
+    dropped = {label for label, keys in rows.items() if keys.get("recommenders.am2hrec.u_ablation_drops_eq19")}
+    without = {label for label, keys in rows.items() if keys.get("recommenders.am2hrec.use_ui_graph") is False}
+    assert dropped == without == {"AM2HRec (-U)", "AM2HRec (-2H)"}

@@ -116,7 +116,11 @@ def published(file: str, label: str, dataset: str) -> dict[str, object]:
             "da_mrs-table2",
             "DA-MRS + LightGCN",
             "baby",
-            {"recommenders.da_mrs.learning_rate": 0.001, "graphs.cooccurrence.k": 2, "train.batch_size": 4096},
+            {
+                "recommenders.da_mrs.learning_rate": 0.001,
+                "recommenders.da_mrs.behaviour_k": 2,
+                "train.batch_size": 4096,
+            },
         ),
         (
             "da_mrs-table2",

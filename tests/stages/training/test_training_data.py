@@ -6,9 +6,11 @@ from trainable import TOKEN_ENCODERS
 from worlds import two_groups, write_items, write_tokens, write_vectors, write_world
 
 from mmprep.models.recommenders.catalogue import describe
+from mmprep.models.recommenders.da_mrs import DAMRS, DAMRSParams
+from mmprep.models.training.trainer import build
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.features.reader import FeatureSet, part_paths
-from mmprep.pipeline.graphs.params import GraphsParams, KnnParams
+from mmprep.pipeline.graphs.params import CooccurrenceParams, GraphsParams, KnnParams
 from mmprep.pipeline.layout import Layout
 from mmprep.stages.graphs import graph
 from mmprep.stages.training.training_data import read_training_data
@@ -36,6 +38,19 @@ def test_recommender_gets_the_graphs_that_it_asks_for_by_modality(layout: Layout
     assert {layout.graph("knn/vgg16"), layout.graph("interaction/symmetric")} <= set(read.inputs)
     alone = read_training_data(describe("bpr"), ENCODERS, layout, 0)
     assert (alone.data.graphs, alone.data.features) == ({}, {})
+
+
+def test_graphs_come_with_the_number_of_neighbours_that_they_were_built_with(layout: Layout) -> None:
+    params = GraphsParams(knn=KnnParams(k=7), cooccurrence=CooccurrenceParams(min_count=1, k=2))
+    for name in ("knn/vgg16", "cooccurrence", "consistent"):
+        graph.run(name, params, ENCODERS, layout)
+    data = read_training_data(describe("da_mrs"), ENCODERS, layout, 0).data
+    assert data.graph_k == {
+        **{"knn/image": 7, "knn/text": 10, "consistent/image": 10, "consistent/text": 10, "cooccurrence": 2}
+    }
+    build(DAMRS, data, DAMRSParams(behaviour_k=2), 0)
+    with pytest.raises(DataError, match=r"da_mrs\.behaviour_k: found 3, expected at most 2, the k of graph"):
+        build(DAMRS, data, DAMRSParams(behaviour_k=3), 0)
 
 
 def test_neighbours_without_their_cosines_are_refused(layout: Layout) -> None:

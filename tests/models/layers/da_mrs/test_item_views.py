@@ -32,3 +32,12 @@ def test_behaviour_graph_has_loops_and_counts_where_they_are_wanted() -> None:
     np.testing.assert_allclose(behaviour_graph(counts, "binary").toarray(), [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
     weighted = behaviour_graph(counts, "cosine").toarray()
     np.testing.assert_allclose(weighted, [[0.25, 0.75, 0], [0.75, 0.25, 0], [0, 0, 1]])
+
+
+def test_behaviour_graph_of_k_neighbours_keeps_the_most_common_users_and_the_first_of_equal_ones() -> None:
+    counts = csr_array(np.array([[0, 2, 5, 2], [2, 0, 0, 2], [5, 0, 0, 0], [2, 2, 0, 0]], dtype=np.float32))
+    kept = {k: behaviour_graph(counts, "binary", k).toarray() > 0 for k in (1, 2, 3, None)}
+    rows = {k: [np.flatnonzero(row).tolist() for row in matrix] for k, matrix in kept.items()}
+    assert rows[1] == [[0, 2], [0, 1], [0, 2], [0, 3]]
+    assert rows[2] == [[0, 1, 2], [0, 1, 3], [0, 2], [0, 1, 3]]
+    assert rows[3] == rows[None] == [[0, 1, 2, 3], [0, 1, 3], [0, 2], [0, 1, 3]]
