@@ -200,7 +200,7 @@ def test_paper_starts_from_defaults_and_keeps_the_dataset_and_its_features(tmp_p
         "filter": {"k_core": 3},
         "encoders": {"minilm": {"template": "mmrec"}},
         "train": {"patience": 3, "token_memory": 7},
-        "graphs": {"knn": {"k": 3}, "encoders": ["minilm"]},
+        "graphs": {"knn": {"k": 3}, "encoders": ["minilm", "vgg16"]},
         "recommenders": {"bpr": {"embedding_size": 8}},
         "overlays": {
             "toys": {"train": {"batch_size": 4}, "split": {"rule": "temporal"}, "evaluate": {"mask_val": True}}
