@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from mmprep.pipeline.errors import ParamsError
+from mmprep.pipeline.errors import DataError, ParamsError
 from mmprep.pipeline.params import suggestion
 
 if TYPE_CHECKING:
@@ -53,8 +54,19 @@ class RecommenderDescription:
         return "item_graphs" if ITEM_GRAPHS & set(self.graphs) else "multimodal"
 
     def load(self) -> "type[Recommender]":
-        """Import the recommender's class."""
-        recommender: type[Recommender] = getattr(import_module(self.module), self.class_name)
+        """Import the recommender's class.
+
+        Raises:
+            DataError: the row names a module or a class that does not exist.
+        """
+        try:
+            recommender: type[Recommender] = getattr(import_module(self.module), self.class_name)
+        except AttributeError as error:
+            raise DataError(f"models/recommenders/catalogue.py: {self.name}: {error}") from error
+        except ModuleNotFoundError as error:
+            if error.name != self.module:
+                raise
+            raise DataError(f"models/recommenders/catalogue.py: {self.name}: no module {self.module}") from error
         return recommender
 
 
@@ -121,6 +133,10 @@ def describe(name: str, place: str = "recommender") -> RecommenderDescription:
     Raises:
         ParamsError: no recommender has that name.
     """
+    if name not in CATALOGUE and name.isidentifier() and find_spec(f"{__package__}.{name}") is not None:
+        raise ParamsError(
+            f"{place}: found {name!r}, without a row of DESCRIPTIONS in models/recommenders/catalogue.py; add it"
+        )
     if name not in CATALOGUE:
         raise ParamsError(f"{place}: found {name!r}, expected a recommender{suggestion(name, CATALOGUE)}")
     return CATALOGUE[name]

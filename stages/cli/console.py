@@ -167,7 +167,8 @@ def show_recommender_keys(row: "RecommenderDescription") -> None:
     from mmprep.pipeline.params import documentation
 
     kind = row.load().params_type
-    show(row.name, {"paper": row.paper, "reads": ", ".join([row.reads, *row.graphs])}, width=10)
+    inputs = ", ".join([row.reads, *row.graphs])
+    show(row.name, {"paper": row.paper, "reads": inputs, "list": f"train.{row.group}"}, width=10)
     table = new_table("key", "default", "meaning", title=f"recommenders.{row.name}")
     defaults, meanings = kind().model_dump(mode="json"), documentation(kind)
     for key, value in defaults.items():

@@ -106,7 +106,8 @@ class Parameters:
             ParamsError: there is no such recommender, or a layer is invalid.
         """
         key = f"recommenders.{name}"
-        kind = describe_recommender(name, f"{self.source}: {key}").load().params_type
+        in_file = any(name in section for _, section in self.recommender_layers)
+        kind = describe_recommender(name, f"{self.source}: {key}" if in_file else "recommender").load().params_type
         written = [Layer(place, section[name]) for place, section in self.recommender_layers if name in section]
         return resolve(kind, [*written, *narrower], key)
 

@@ -136,6 +136,7 @@ def test_every_command_with_params_takes_them_before_it(in_folder: Path, name: s
     required = {
         "download": ["--photos"],
         "export": ["out", "--to", "numpy"],
+        "features": ["mmrec"],
         "neighbors": ["item"],
         "recommend": ["user"],
         "search": ["--recommender", "bpr"],

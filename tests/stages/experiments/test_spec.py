@@ -220,7 +220,7 @@ def test_paper_starts_from_defaults_and_keeps_the_dataset_and_its_features(tmp_p
     for each in (own, paper):
         assert (each.sections.filter.k_core, each.sections.split.rule) == (3, "temporal")
         assert each.sections.train.token_memory == 7
-        assert each.sections.graphs.encoders == ("minilm",) or each.sections.graphs.encoders == ["minilm"]
+        assert list(each.sections.graphs.encoders) == ["minilm", "vgg16"]
         assert each.sections.encoders == {"minilm": {"template": "mmrec"}}
     other = resolve_point(point, values, "books", "t", as_published=False).parameters
     assert (other.sections.train.batch_size, other.sections.split.rule) == (2048, "mmrec")
