@@ -139,7 +139,7 @@ class CAmgr(Recommender):
         self.projections = nn.ModuleDict({m: xavier_linear(self.features.size(m), size) for m in modalities})
         if params.refine != "none":
             self.purifiers = nn.ModuleDict({m: Purifier(size, size) for m in modalities})
-        self.query = asking(modalities, params.query_modality)
+        self.query = query_modality(modalities, params.query_modality)
         self.fusion: nn.Module
         if params.fusion == "attention":
             self.fusion = CrossAttentionFusion(size, self.scope(data), share_qkv=params.share_qkv)
@@ -249,7 +249,7 @@ class CAmgr(Recommender):
         return users, items
 
 
-def asking(modalities: Sequence[str], wanted: str) -> str:
+def query_modality(modalities: Sequence[str], wanted: str) -> str:
     """The query modality.
 
     Raises:

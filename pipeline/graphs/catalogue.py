@@ -22,7 +22,7 @@ class GraphDescription:
         reads: its inputs.
         a_part_each: what each of its parts, a file each, stands for; empty if it is a single file.
         asked_by_part: whether parts are built separately, by `mmprep graph --graph KIND/PART`.
-        what: how its edges are selected and weighted.
+        rule: how its edges are selected and weighted.
         paper: its source.
     """
 
@@ -31,7 +31,7 @@ class GraphDescription:
     reads: str
     a_part_each: str
     asked_by_part: bool
-    what: str
+    rule: str
     paper: str
 
     @property
@@ -47,7 +47,7 @@ DESCRIPTIONS = (
         reads="features of the encoder",
         a_part_each="ENCODER",
         asked_by_part=True,
-        what="the k most similar items by cosine",
+        rule="the k most similar items by cosine",
         paper="Zhang et al., LATTICE, MM 2021, eq 2-4",
     ),
     GraphDescription(
@@ -56,7 +56,7 @@ DESCRIPTIONS = (
         reads="graphs knn/ENCODER of train.image, train.text and train.audio",
         a_part_each="",
         asked_by_part=False,
-        what="the weighted sum of the modalities' neighbours",
+        rule="the weighted sum of the modalities' neighbours",
         paper="Zhou and Shen, FREEDOM, MM 2023, eq 4",
     ),
     GraphDescription(
@@ -65,7 +65,7 @@ DESCRIPTIONS = (
         reads="features of train.image, train.text and train.audio",
         a_part_each="MODALITY",
         asked_by_part=False,
-        what="the k most similar items among those that no modality finds less similar than its mean",
+        rule="the k most similar items among those that no modality finds less similar than its mean",
         paper="Xv et al., DA-MRS, KDD 2024, section 3.1",
     ),
     GraphDescription(
@@ -74,7 +74,7 @@ DESCRIPTIONS = (
         reads="train interactions",
         a_part_each="",
         asked_by_part=False,
-        what="the k items with most common users, at least min_count",
+        rule="the k items with most common users, at least min_count",
         paper="Xv et al., DA-MRS, KDD 2024, section 3.1",
     ),
     GraphDescription(
@@ -83,7 +83,7 @@ DESCRIPTIONS = (
         reads="train interactions",
         a_part_each="",
         asked_by_part=False,
-        what="the k users with most common items, at least min_count",
+        rule="the k users with most common items, at least min_count",
         paper="Wang et al., DualGNN, TMM 2021; Zhou et al., DRAGON, ECAI 2023",
     ),
     GraphDescription(
@@ -92,7 +92,7 @@ DESCRIPTIONS = (
         reads="train interactions",
         a_part_each="NORMALISATION",
         asked_by_part=False,
-        what="interactions: symmetric over users, then items; user_mean and item_mean average over the other side",
+        rule="interactions: symmetric over users, then items; user_mean and item_mean average over the other side",
         paper="He et al., LightGCN, SIGIR 2020, eq 3",
     ),
     GraphDescription(
@@ -101,7 +101,7 @@ DESCRIPTIONS = (
         reads="patches or tokens of the encoder",
         a_part_each="ENCODER",
         asked_by_part=True,
-        what="the k most similar patches or tokens of the same item by cosine",
+        rule="the k most similar patches or tokens of the same item by cosine",
         paper="Multimodal Denoising Recommendation ... Hierarchical Cross-Modal Alignment (MDR-CHCA)",
     ),
 )

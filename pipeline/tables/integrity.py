@@ -1,6 +1,5 @@
 """Integrity checks: tables are undamaged, consistent, and made from the current inputs."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ import polars as pl
 
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.layout import Layout
+from mmprep.pipeline.storage.files import read_json
 from mmprep.pipeline.tables.freshness import InputDigests
 from mmprep.pipeline.tables.provenance import read_provenance
 from mmprep.pipeline.tables.schemas import DOWNLOADS, EDGES, ITEMS, USERS
@@ -121,11 +121,8 @@ def require_numbered(numbers: pl.Series, first: int) -> None:
 def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file; raises IntegrityError if it is missing or not a JSON object."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except FileNotFoundError as error:
         raise IntegrityError("damaged", f"{path.name} is gone") from error
     except ValueError as error:
-        raise IntegrityError("damaged", f"{path.name} is not JSON") from error
-    if not isinstance(values, dict):
-        raise IntegrityError("damaged", f"{path.name} is not what mmprep writes")
-    return values
+        raise IntegrityError("damaged", f"{path.name}: {error}") from error

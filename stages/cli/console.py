@@ -97,8 +97,8 @@ def show_cached(row: "FolderStats") -> None:
 def show_finding(finding: "Finding") -> None:
     """Print an artefact's state and, below it, what is wrong."""
     click.echo(f"{click.style(f'{finding.state:<8}', fg=COLOURS[finding.state])} {finding.path}")
-    if finding.what:
-        click.echo(f"{'':<8} {finding.what}")
+    if finding.fault:
+        click.echo(f"{'':<8} {finding.fault}")
 
 
 def show_neighbours(found: "ItemNeighbours") -> None:

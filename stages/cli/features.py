@@ -24,7 +24,7 @@ def features(root: Path, file: Path | None, dataset: str | None, name: str | Non
 
     if name is None:
         for preset in PRESETS.values():
-            click.echo(f"{preset.name}\n  {preset.what}\n  used by: {preset.used_by}")
+            click.echo(f"{preset.name}\n  {preset.summary}\n  used by: {preset.used_by}")
         return
     _, layout = prepare(root, file, dataset)
     path = file or DEFAULT_FILE

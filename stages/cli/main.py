@@ -119,7 +119,8 @@ def ingest(root: Path, file: Path | None, dataset: str | None) -> None:
     from mmprep.stages.ingest import ingest as stage
 
     params, layout = prepare_stage(root, file, dataset)
-    params.check_recommenders()  # in the first stage, as a mistake would otherwise show hours later
+    if "DVC_STAGE" not in os.environ:  # there stage `parameters` does it
+        params.check_recommenders()  # in the first stage, as a mistake would otherwise show hours later
     require_current_code(root, "ingest", params)
     with timed("ingest") as done:
         done(stage.run(params.sections.ingest, layout, bar))

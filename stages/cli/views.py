@@ -51,7 +51,7 @@ def graphs() -> None:
     from mmprep.pipeline.graphs.catalogue import DESCRIPTIONS
 
     for row in DESCRIPTIONS:
-        show(f"{row.usage}: {row.what}", {"joins": row.nodes, "reads": row.reads, "from": row.paper}, width=10)
+        show(f"{row.usage}: {row.rule}", {"joins": row.nodes, "reads": row.reads, "from": row.paper}, width=10)
 
 
 @click.command()

@@ -32,7 +32,7 @@ class FeaturePreset:
 
     Attributes:
         name: as `mmprep features` takes it.
-        what: the features, in a line.
+        summary: the features, in a line.
         used_by: papers that use them.
         modalities: encoder of each modality; None leaves train.image, train.text and train.audio.
         tokens: encoder of patches and of tokens (`patches`, `text_tokens`); None leaves them.
@@ -41,7 +41,7 @@ class FeaturePreset:
     """
 
     name: str
-    what: str
+    summary: str
     used_by: str
     modalities: Mapping[str, str] | None = None
     tokens: Mapping[str, str] | None = None

@@ -30,7 +30,7 @@ class GraphNeighbours:
 
     Attributes:
         graph: its name below graphs/DATASET.
-        what: how its edges are chosen.
+        rule: how its edges are chosen.
         weighing: meaning of its weights.
         neighbours: the best first, without the item itself.
         lack: why there are no neighbours; empty if there are any.
@@ -38,7 +38,7 @@ class GraphNeighbours:
     """
 
     graph: str
-    what: str
+    rule: str
     weighing: EdgeWeightMeaning
     neighbours: tuple[Neighbour, ...]
     lack: str
@@ -114,7 +114,7 @@ def neighbours_in(graph: ItemGraph, number: int, k: int, items: Items, digests: 
     """The item's k best neighbours in one graph, without itself."""
     edges = graph.edges_of(number)
     others = edges.filter(pl.col("target") != number)
-    what = graph.what if len(others) == len(edges) else f"{graph.what}, itself among them (not shown)"
+    rule = graph.rule if len(others) == len(edges) else f"{graph.rule}, itself among them (not shown)"
     nearest = others.head(k)
     known = items.at(nearest["target"])
     neighbours = tuple(Neighbour(known[target], weight) for target, weight in nearest.iter_rows() if target in known)
@@ -123,7 +123,7 @@ def neighbours_in(graph: ItemGraph, number: int, k: int, items: Items, digests: 
         notes.append(f"{beyond} of the neighbours left out, as the dataset has no such items; run `{graph.made_by}`")
     return GraphNeighbours(
         graph=str(graph.name),
-        what=what,
+        rule=rule,
         weighing=graph.weighing,
         neighbours=neighbours,
         lack="" if neighbours else "joins this item to no other" if len(edges) else "has no edge of this item",

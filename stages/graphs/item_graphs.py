@@ -57,10 +57,10 @@ class ItemGraph:
         return self.name.command
 
     @property
-    def what(self) -> str:
+    def rule(self) -> str:
         """How its edges are chosen, with the parameters' values in place of their names."""
         params = self.provenance["params"]
-        return re.sub(r"\b(k|min_count)\b", lambda key: str(params.get(key[0], key[0])), self.name.description.what)
+        return re.sub(r"\b(k|min_count)\b", lambda key: str(params.get(key[0], key[0])), self.name.description.rule)
 
     @property
     def weighing(self) -> EdgeWeightMeaning:

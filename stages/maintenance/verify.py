@@ -41,12 +41,12 @@ class Finding:
     Attributes:
         path: the file or folder.
         state: `stale` means intact, but made of other inputs than the current ones.
-        what: the fault, and the command to run; empty if ok.
+        fault: what is wrong, and the command to run; empty if ok.
     """
 
     path: Path
     state: State
-    what: str = ""
+    fault: str = ""
 
 
 def run(layout: Layout, progress: Progress = silent) -> list[Finding]:

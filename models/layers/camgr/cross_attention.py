@@ -33,33 +33,33 @@ class CrossAttention(nn.Module):
         self.key = xavier_linear(size, size, bias=isinstance(scope, WithinNode))
         self.value = xavier_linear(size, size)
 
-    def forward(self, asking: Tensor, asked: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, querying: Tensor, attended: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, values and attention outputs of chosen nodes, [b, d] each.
 
         Args:
-            asking: [n, d], the view with queries.
-            asked: [n, d], the view with keys and values.
+            querying: [n, d], the view with queries.
+            attended: [n, d], the view with keys and values.
             nodes: [b], indices of the chosen nodes, ascending.
         """
-        query = self.query(embedding(nodes, asking))
+        query = self.query(embedding(nodes, querying))
         if not self.scope.whole:
-            asked = embedding(nodes, asked)
-        key, value = self.key(asked), self.value(asked)
+            attended = embedding(nodes, attended)
+        key, value = self.key(attended), self.value(attended)
         own = embedding(nodes, value) if self.scope.whole else value
         return query, own, self.scope(query, key, value, nodes)
 
     @torch.no_grad()
-    def evenness(self, asking: Tensor, asked: Tensor, nodes: Tensor) -> Tensor:
+    def evenness(self, querying: Tensor, attended: Tensor, nodes: Tensor) -> Tensor:
         """Relative entropy of attention of a sample of the chosen nodes, one number per node (see AttentionScope).
 
         Args:
-            asking: as in `forward`.
-            asked: as in `forward`.
+            querying: as in `forward`.
+            attended: as in `forward`.
             nodes: as in `forward`.
         """
         rows = torch.arange(0, len(nodes), max(1, len(nodes) // OBSERVED_NODES), device=nodes.device)
-        query = self.query(asking[nodes[rows]])
-        return self.scope.evenness(query, self.key(asked if self.scope.whole else asked[nodes]), nodes, rows)
+        query = self.query(querying[nodes[rows]])
+        return self.scope.evenness(query, self.key(attended if self.scope.whole else attended[nodes]), nodes, rows)
 
 
 class ResidualBranch(nn.Module):
@@ -109,28 +109,28 @@ class CrossAttentionFusion(nn.Module):
         self.attentions = nn.ModuleList(CrossAttention(size, scope) for _ in range(1 if share_qkv else 2))
         self.common, self.distinct = ResidualBranch(size), ResidualBranch(size)
 
-    def forward(self, asking: Tensor, asked: Tensor, nodes: Tensor, behaviour: Tensor) -> Tensor:
+    def forward(self, querying: Tensor, attended: Tensor, nodes: Tensor, behaviour: Tensor) -> Tensor:
         """The fused views of chosen nodes, [b, d], to be added to their behaviour.
 
         Args:
-            asking: [n, d], the view with queries.
-            asked: [n, d], the view with keys and values.
+            querying: [n, d], the view with queries.
+            attended: [n, d], the view with keys and values.
             nodes: [b], indices of the chosen nodes, ascending.
             behaviour: [b, d], the chosen nodes' collaborative embeddings.
         """
-        outputs = [attention(asking, asked, nodes) for attention in self.attentions]
+        outputs = [attention(querying, attended, nodes) for attention in self.attentions]
         (query, _, attention), (other_query, value, other_attention) = outputs[0], outputs[-1]
         common = self.common(attention, query, behaviour)
         distinct = self.distinct(value - other_attention, other_query, behaviour)
         half: Tensor = torch.stack([common, distinct]).mean(dim=0)
         return half
 
-    def evenness(self, asking: Tensor, asked: Tensor, nodes: Tensor) -> Tensor:
+    def evenness(self, querying: Tensor, attended: Tensor, nodes: Tensor) -> Tensor:
         """Mean entropy of attention relative to its maximum, a scalar, over a sample of the chosen nodes.
 
         Above 0.99 attention is a plain mean without effect (docs/papers/camgr.md#attention-scope). 1 if every node
         attends to only one.
         """
         attentions = cast("list[CrossAttention]", list(self.attentions))
-        entropies = torch.cat([attention.evenness(asking, asked, nodes) for attention in attentions])
+        entropies = torch.cat([attention.evenness(querying, attended, nodes) for attention in attentions])
         return entropies.mean() if len(entropies) else entropies.new_ones(())

@@ -46,9 +46,7 @@ def test_every_parameter_has_a_meaning(name: str) -> None:
 
 
 def test_module_without_a_row_is_named() -> None:
-    with pytest.raises(
-        ParamsError, match=r"^recommender: found 'fused_views', without a row of DESCRIPTIONS"
-    ):
+    with pytest.raises(ParamsError, match=r"^recommender: found 'fused_views', without a row of DESCRIPTIONS"):
         describe("fused_views")
 
 

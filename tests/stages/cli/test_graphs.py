@@ -146,7 +146,7 @@ def test_empty_train_is_one_line(project: Path) -> None:
 def test_graphs_lists_every_graph_as_it_is_asked_for(in_folder: Path) -> None:
     assert not list(in_folder.iterdir())
     lines = output("graphs").splitlines()
-    assert [line for line in lines if not line.startswith("  ")] == [f"{row.usage}: {row.what}" for row in DESCRIPTIONS]
+    assert [line for line in lines if not line.startswith("  ")] == [f"{row.usage}: {row.rule}" for row in DESCRIPTIONS]
     assert sum(line.startswith("  joins") for line in lines) == len(DESCRIPTIONS)
 
 

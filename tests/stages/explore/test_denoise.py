@@ -119,7 +119,7 @@ def test_verify_knows_the_table(layout: Layout) -> None:
     checkpoint = layout.run("da_mrs").checkpoint
     checkpoint.write_bytes(checkpoint.read_bytes() + b"x")
     finding = next(each for each in verify(layout) if each.path == layout.reliabilities)
-    assert (finding.state, "mmprep denoise" in finding.what) == ("stale", True)
+    assert (finding.state, "mmprep denoise" in finding.fault) == ("stale", True)
 
 
 def spoil_config(text: str) -> Callable[[Layout], None]:

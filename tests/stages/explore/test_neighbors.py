@@ -67,7 +67,7 @@ def test_neighbours_come_in_the_order_of_ranks_without_the_item_itself(layout: L
     assert found.item == Item(0, "i0", "Shirt 0", "Acme", "", "images/0.png")
     graph = graph_of(found)
     assert [(each.item.item_id, each.weight) for each in graph.neighbours] == [("i2", 0.75), ("i1", 0.5)]
-    assert graph.what == "the 3 most similar items by cosine, itself among them (not shown)"
+    assert graph.rule == "the 3 most similar items by cosine, itself among them (not shown)"
     assert (graph.lack, graph.notes, found.notes) == ("", (), ())
 
 
@@ -84,7 +84,7 @@ def test_common_users_are_whole_numbers(layout: Layout) -> None:
     graph = graph_of(find(layout, "i0"), "cooccurrence")
     assert graph.columns[-1] == "common users"
     assert graph.rows() == [("1", "i4", "Shirt 4", "12")]
-    assert graph.what == "the 3 items with most common users, at least 2"
+    assert graph.rule == "the 3 items with most common users, at least 2"
 
 
 def test_no_more_neighbours_are_given_than_asked_for(layout: Layout) -> None:

@@ -103,9 +103,9 @@ def test_a_graph_that_does_not_tell_its_inputs_is_refused(layout: Layout) -> Non
 
 def test_parameters_stand_in_the_place_of_their_names(layout: Layout) -> None:
     write(layout, "cooccurrence", [], {"k": 7, "min_count": 3})
-    assert only(layout).what == "the 7 items with most common users, at least 3"
+    assert only(layout).rule == "the 7 items with most common users, at least 3"
     write(layout, "cooccurrence", [])
-    assert only(layout).what == "the k items with most common users, at least min_count"
+    assert only(layout).rule == "the k items with most common users, at least min_count"
 
 
 @pytest.mark.parametrize(

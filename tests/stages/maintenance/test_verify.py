@@ -102,8 +102,8 @@ def unsound(layout: Layout) -> dict[str, Finding]:
     """What is not sound, by its path below the data folder; every reason is one line that says what to run."""
     found = {layout.relative(finding.path): finding for finding in run(layout) if finding.state != "ok"}
     for finding in found.values():
-        assert "\n" not in finding.what
-        assert "run `mmprep " in finding.what or "run `dvc repro`" in finding.what, finding.what
+        assert "\n" not in finding.fault
+        assert "run `mmprep " in finding.fault or "run `dvc repro`" in finding.fault, finding.fault
     return found
 
 
@@ -154,7 +154,7 @@ def test_what_the_stages_have_written_is_sound(layout: Layout) -> None:
     ]
     expected = [*INTERIM, *CORE, SPLIT, *FEATURES, *GRAPHS, *runs, *METRICS]
     assert [layout.relative(finding.path) for finding in findings] == expected
-    assert {(finding.state, finding.what) for finding in findings} == {("ok", "")}
+    assert {(finding.state, finding.fault) for finding in findings} == {("ok", "")}
 
 
 @pytest.mark.parametrize(
@@ -173,8 +173,8 @@ def test_a_flipped_bit_in_a_table_is_damage(layout: Layout, file: str, artefact:
     flip(path, in_data(path))
     found = unsound(layout)
     assert [name for name, finding in found.items() if finding.state == "damaged"] == [artefact]
-    assert f"run `{command}`" in found[artefact].what
-    assert file.endswith(PART) == (PART in found[artefact].what)
+    assert f"run `{command}`" in found[artefact].fault
+    assert file.endswith(PART) == (PART in found[artefact].fault)
 
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "embeddings.safetensors"])
@@ -182,7 +182,7 @@ def test_a_flipped_bit_in_weights_is_damage(layout: Layout, name: str) -> None:
     flip(layout.run("bpr").folder / name, -1)
     found = unsound(layout)["runs/toy/bpr"]
     assert found.state == "damaged"
-    assert found.what == f"{name}: not what training wrote; run `mmprep train --recommender bpr` again"
+    assert found.fault == f"{name}: not what training wrote; run `mmprep train --recommender bpr` again"
 
 
 @pytest.mark.parametrize(
@@ -199,17 +199,17 @@ def test_a_flipped_bit_in_weights_is_damage(layout: Layout, name: str) -> None:
             "training.json: not what training wrote (not JSON); run `mmprep train --recommender bpr` again",
         ),
         ("runs/toy/bpr/history.csv", "runs/toy/bpr", "history.csv: does not have 2 epochs; run `mmprep train --rec"),
-        ("runs/toy/bpr/metrics.json", "runs/toy/bpr/metrics.json", "metrics.json is not JSON; run `mmprep evaluate -"),
-        ("metrics/toy/split.json", "metrics/toy/split.json", "split.json is not JSON; run `mmprep split`"),
+        ("runs/toy/bpr/metrics.json", "runs/toy/bpr/metrics.json", "metrics.json: not JSON; run `mmprep evaluate -"),
+        ("metrics/toy/split.json", "metrics/toy/split.json", "split.json: not JSON; run `mmprep split`"),
         (
             "metrics/toy/extract-tiny.json",
             "metrics/toy/extract-tiny.json",
-            "extract-tiny.json is not JSON; run `mmprep extract --encoder tiny`",
+            "extract-tiny.json: not JSON; run `mmprep extract --encoder tiny`",
         ),
         (
             "metrics/toy/graph-knn-minilm.json",
             "metrics/toy/graph-knn-minilm.json",
-            "graph-knn-minilm.json is not JSON; run `mmprep graph --graph knn/minilm`",
+            "graph-knn-minilm.json: not JSON; run `mmprep graph --graph knn/minilm`",
         ),
     ],
 )
@@ -217,7 +217,7 @@ def test_broken_text_is_damage(layout: Layout, file: str, artefact: str, what: s
     flip(layout.root / file, 0)
     found = only(layout)
     assert (layout.relative(found.path), found.state) == (artefact, "damaged")
-    assert found.what.startswith(what)
+    assert found.fault.startswith(what)
 
 
 @pytest.mark.parametrize("file", [CORE[1], f"features/toy/tiny/{PART}"])
@@ -256,7 +256,7 @@ def test_an_edited_raw_file_makes_the_tables_of_ingest_stale(layout: Layout) -> 
     (raw,) = layout.raw.glob("meta_*")
     raw.write_bytes(raw.read_bytes() + b"\n")
     assert stale(layout) == set(INTERIM)
-    assert unsound(layout)[INTERIM[0]].what == f"made of another {raw}; run `mmprep ingest`"
+    assert unsound(layout)[INTERIM[0]].fault == f"made of another {raw}; run `mmprep ingest`"
 
 
 def first_photo(layout: Layout) -> Path:
@@ -268,7 +268,7 @@ def test_a_replaced_photo_makes_the_features_of_photos_stale(layout: Layout) -> 
     Image.new("RGB", (32, 32), "red").save(first_photo(layout), "JPEG")
     found = only(layout)
     assert (layout.relative(found.path), found.state) == ("features/toy/tiny", "stale")
-    assert found.what == "made of other photos than there are now; run `mmprep extract --encoder tiny`"
+    assert found.fault == "made of other photos than there are now; run `mmprep extract --encoder tiny`"
 
 
 def test_a_photo_that_is_gone_is_named(layout: Layout) -> None:
@@ -276,7 +276,7 @@ def test_a_photo_that_is_gone_is_named(layout: Layout) -> None:
     photo.unlink()
     found = only(layout)
     assert (layout.relative(found.path), found.state) == ("features/toy/tiny", "stale")
-    assert found.what.startswith(f"made of {photo.relative_to(layout.raw)}: ")
+    assert found.fault.startswith(f"made of {photo.relative_to(layout.raw)}: ")
 
 
 def test_a_changed_text_makes_all_that_reads_items_stale(layout: Layout) -> None:
@@ -292,14 +292,14 @@ def test_texts_that_would_be_joined_otherwise_now_make_features_stale(
 ) -> None:
     monkeypatch.setattr("mmprep.models.encoders.text_templates.PRESETS", {"all": "{brand} {title}"})
     assert stale(layout) == {"features/toy/minilm", "features/toy/minilm_tokens"}
-    assert "made of other texts than there are now" in unsound(layout)["features/toy/minilm"].what
+    assert "made of other texts than there are now" in unsound(layout)["features/toy/minilm"].fault
 
 
 def test_an_item_whose_photo_was_taken_away_is_named(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmprep.stages.maintenance.verify_features.photo_sources", lambda _: [])
     found = only(layout)
     assert (found.state, found.path.name) == ("stale", "tiny")
-    assert "has no photo or text any more" in found.what
+    assert "has no photo or text any more" in found.fault
 
 
 def test_other_features_make_stale_what_was_trained_on_them(layout: Layout) -> None:
@@ -313,7 +313,7 @@ def test_training_again_makes_recommendations_stale(layout: Layout) -> None:
     fit(layout, "bpr", TRAIN.model_copy(update={"seed": 1}))
     found = only(layout)
     assert (layout.relative(found.path), found.state) == (RANKINGS[0], "stale")
-    assert found.what == f"made of another {layout.run('bpr').embeddings}; run `mmprep evaluate --recommender bpr`"
+    assert found.fault == f"made of another {layout.run('bpr').embeddings}; run `mmprep evaluate --recommender bpr`"
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ def test_a_removed_input_makes_stale_what_was_made_of_it(layout: Layout, gone: s
     path = layout.root / gone
     path.unlink()
     assert stale(layout) == left
-    assert all(f"made of {path}, which is gone" in finding.what for finding in unsound(layout).values())
+    assert all(f"made of {path}, which is gone" in finding.fault for finding in unsound(layout).values())
 
 
 def test_an_input_that_is_damaged_is_told_apart(layout: Layout) -> None:
@@ -338,7 +338,7 @@ def test_an_input_that_is_damaged_is_told_apart(layout: Layout) -> None:
     assert found.pop(SPLIT).state == "damaged"
     assert set(found) == {GRAPHS[0], *RUNS, *RANKINGS}
     assert {finding.state for finding in found.values()} == {"stale"}
-    assert f"made of {layout.interactions}, which is damaged; fix that first" in found[GRAPHS[0]].what
+    assert f"made of {layout.interactions}, which is damaged; fix that first" in found[GRAPHS[0]].fault
 
 
 def test_a_graph_of_items_that_there_are_not_is_damaged(layout: Layout) -> None:
@@ -347,13 +347,13 @@ def test_a_graph_of_items_that_there_are_not_is_damaged(layout: Layout) -> None:
     EDGES.write(pl.DataFrame(rows), layout.graph("knn/minilm"), provenance)
     found = only(layout)
     assert found.state == "damaged"
-    assert found.what == "has target 40, but there are 40 nodes; run `mmprep graph --graph knn/minilm`"
+    assert found.fault == "has target 40, but there are 40 nodes; run `mmprep graph --graph knn/minilm`"
 
 
 def test_a_graph_that_does_not_tell_its_size_is_damaged(layout: Layout) -> None:
     provenance = record("graph", layout, GraphsParams().knn, [layout.items])
     EDGES.write(pl.DataFrame({"source": [0], "target": [1], "weight": [1.0]}), layout.graph("mixed"), provenance)
-    assert only(layout).what == (
+    assert only(layout).fault == (
         "does not hold what mmprep records in its files (KeyError: 'shape'); run `mmprep graph --graph mixed`"
     )
 
@@ -372,14 +372,14 @@ def test_a_graph_that_does_not_tell_its_size_is_damaged(layout: Layout) -> None:
 def test_a_damaged_graph_names_the_command_that_makes_it(layout: Layout, file: str, command: str) -> None:
     layout.graph(file).parent.mkdir(exist_ok=True)
     layout.graph(file).write_bytes(b"nothing")
-    assert only(layout).what.endswith(f"run `mmprep graph --graph {command}`")
+    assert only(layout).fault.endswith(f"run `mmprep graph --graph {command}`")
 
 
 @pytest.mark.parametrize("kind", ["knn", "intra_item", "consistent"])
 def test_damaged_metrics_name_the_command_that_makes_them(layout: Layout, kind: str) -> None:
     layout.metrics(f"graph-{kind}-of-it").write_text("nothing")
     what = kind if kind == "consistent" else f"{kind}/of-it"
-    assert only(layout).what.endswith(f"run `mmprep graph --graph {what}`")
+    assert only(layout).fault.endswith(f"run `mmprep graph --graph {what}`")
 
 
 def test_a_graph_within_items_is_told_by_its_own_table(layout: Layout) -> None:
@@ -389,9 +389,9 @@ def test_a_graph_within_items_is_told_by_its_own_table(layout: Layout) -> None:
     INTRA_EDGES.write(frame, layout.graph("intra_item/vit"), provenance)
     assert not unsound(layout)
     INTRA_EDGES.write(frame.with_columns(item=pl.lit(10**6, pl.Int32)), layout.graph("intra_item/vit"), provenance)
-    assert "has item 1000000, but there are" in only(layout).what
+    assert "has item 1000000, but there are" in only(layout).fault
     INTRA_EDGES.write(frame.with_columns(item=pl.lit(-1, pl.Int32)), layout.graph("intra_item/vit"), provenance)
-    assert "has item -1, but there are" in only(layout).what
+    assert "has item -1, but there are" in only(layout).fault
 
 
 def test_a_graph_of_users_counts_users(layout: Layout) -> None:
@@ -404,7 +404,7 @@ def test_a_graph_of_users_counts_users(layout: Layout) -> None:
 def test_users_that_are_not_numbered_one_by_one_are_damage(layout: Layout) -> None:
     rows = pq.read_table(layout.users)
     rewrite(layout.users, lambda _: None, rows.slice(1))
-    assert unsound(layout)[CORE[1]].what == "user is not 0, 1, 2, ...; run `mmprep filter`"
+    assert unsound(layout)[CORE[1]].fault == "user is not 0, 1, 2, ...; run `mmprep filter`"
 
 
 def test_vectors_of_another_length_are_damage(layout: Layout) -> None:
@@ -414,15 +414,15 @@ def test_vectors_of_another_length_are_damage(layout: Layout) -> None:
     rewrite(layout.features("tiny") / PART, shorter)
     found = unsound(layout)["features/toy/tiny"]
     assert found.state == "damaged"
-    assert "[96]" in found.what
-    assert "[95]" in found.what
+    assert "[96]" in found.fault
+    assert "[95]" in found.fault
 
 
 def test_rows_out_of_order_are_damage(layout: Layout) -> None:
     path = layout.features("tiny") / PART
     rows = pq.read_table(path)
     rewrite(path, lambda _: None, rows.take([1, 0, *range(2, len(rows))]))
-    assert unsound(layout)["features/toy/tiny"].what.startswith(f"{PART}: items are not in order")
+    assert unsound(layout)["features/toy/tiny"].fault.startswith(f"{PART}: items are not in order")
 
 
 def test_features_of_an_item_that_there_is_not_are_damage(layout: Layout) -> None:
@@ -430,7 +430,7 @@ def test_features_of_an_item_that_there_is_not_are_damage(layout: Layout) -> Non
     rows = pq.read_table(path)
     items = pa.array([*rows["item"].to_pylist()[:-1], 40], pa.int32())
     rewrite(path, lambda _: None, rows.set_column(0, rows.schema.field("item"), items))
-    assert "has item 40, but there are 40 items" in unsound(layout)["features/toy/tiny"].what
+    assert "has item 40, but there are 40 items" in unsound(layout)["features/toy/tiny"].fault
 
 
 @pytest.mark.parametrize("other", ["foreign", "older"])
@@ -445,23 +445,23 @@ def test_a_part_of_another_run_is_damage(layout: Layout, other: str) -> None:
         pl.DataFrame({"item": [1]}).write_parquet(second)
     found = unsound(layout)["features/toy/tiny"]
     assert found.state == "damaged"
-    assert found.what.startswith(f"{second.name}: " + ("not of one run" if other == "older" else "found (item int64"))
+    assert found.fault.startswith(f"{second.name}: " + ("not of one run" if other == "older" else "found (item int64"))
 
 
 def test_a_part_that_is_not_there_is_damage(layout: Layout) -> None:
     folder = layout.features("tiny")
     (folder / PART).rename(folder / "part-00000-of-00002.parquet")
-    assert "some are missing" in unsound(layout)["features/toy/tiny"].what
+    assert "some are missing" in unsound(layout)["features/toy/tiny"].fault
 
 
 def test_a_basis_that_does_not_fit_is_damage(layout: Layout) -> None:
     basis = layout.features("minilm_tokens") / "basis.safetensors"
     flip(basis, basis.stat().st_size - 1)  # of its last number
-    assert only(layout).what.startswith("basis.safetensors is not the basis that the vectors are in; run `mmprep")
+    assert only(layout).fault.startswith("basis.safetensors is not the basis that the vectors are in; run `mmprep")
     basis.write_bytes(b"")
     assert only(layout).state == "damaged"
     basis.unlink()
-    assert only(layout).what == "basis.safetensors is gone; run `mmprep extract --encoder minilm_tokens`"
+    assert only(layout).fault == "basis.safetensors is gone; run `mmprep extract --encoder minilm_tokens`"
 
 
 def test_files_of_others_are_damage_where_ours_belong_and_else_nothing(layout: Layout) -> None:
@@ -469,12 +469,12 @@ def test_files_of_others_are_damage_where_ours_belong_and_else_nothing(layout: L
         (folder / "notes.txt").write_text("mine\n")
     assert stale(layout) == set()
     pl.DataFrame({"source": [0], "target": [1], "weight": [1.0]}).write_parquet(layout.graph("mine"))
-    assert only(layout).what.startswith("not a table of edges: found (")
+    assert only(layout).fault.startswith("not a table of edges: found (")
     shutil.copy(layout.users, layout.graph("mine"))
-    assert only(layout).what.startswith("not a table of edges: found (user int32")
+    assert only(layout).fault.startswith("not a table of edges: found (user int32")
     EDGES.write(pl.DataFrame(schema=["source", "target", "weight"]), layout.graph("mine"), record_of(layout))
     pq.write_table(pq.read_table(layout.graph("mine")).replace_schema_metadata(None), layout.graph("mine"))
-    assert only(layout).what == (
+    assert only(layout).fault == (
         "holds no mmprep provenance, so mmprep did not write it; run `mmprep graph --graph mine`"
     )
 
@@ -488,14 +488,14 @@ def test_a_folder_without_features_is_damage_and_an_empty_one_nothing(layout: La
     layout.run("empty").folder.mkdir()
     assert stale(layout) == set()
     (layout.features("empty") / "notes.txt").touch()
-    assert only(layout).what == "no features; run `mmprep extract --encoder empty` first"
+    assert only(layout).fault == "no features; run `mmprep extract --encoder empty` first"
 
 
 def test_a_killed_training_is_damage(layout: Layout) -> None:
     layout.run("bpr").config.unlink()
     found = only(layout)
     assert found.state == "damaged"
-    assert found.what == "no config.json, as training did not end; run `mmprep train --recommender bpr`"
+    assert found.fault == "no config.json, as training did not end; run `mmprep train --recommender bpr`"
 
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "training.json", "history.csv"])
@@ -503,7 +503,7 @@ def test_a_run_without_one_of_its_files_is_damaged(layout: Layout, name: str) ->
     (layout.run("bpr").folder / name).unlink()
     found = only(layout)
     assert (layout.relative(found.path), found.state) == ("runs/toy/bpr", "damaged")
-    assert found.what.startswith(name)
+    assert found.fault.startswith(name)
 
 
 def test_what_killed_stages_left_is_passed_over(layout: Layout) -> None:
@@ -521,7 +521,7 @@ def test_tables_of_two_runs_of_filter_are_told_apart(layout: Layout) -> None:
     found = unsound(layout)
     for table in CORE[1:]:
         assert found[table].state == "stale"
-        assert found[table].what == "not of one run with core.parquet; run `mmprep filter`"
+        assert found[table].fault == "not of one run with core.parquet; run `mmprep filter`"
 
 
 def test_embeddings_of_another_number_of_users_are_stale(layout: Layout) -> None:
@@ -534,7 +534,7 @@ def test_embeddings_of_another_number_of_users_are_stale(layout: Layout) -> None
     forget(layout.run("bpr").config)
     found = unsound(layout)["runs/toy/bpr"]
     assert found.state == "stale"
-    assert "embeddings of 60 users, but there are 56; run" in found.what
+    assert "embeddings of 60 users, but there are 56; run" in found.fault
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "processed/books/items.parquet", "/dev/zero", "raw/toy/../x", ""])
@@ -542,13 +542,13 @@ def test_an_input_that_is_none_of_the_datasets_is_not_read(layout: Layout, name:
     rewrite(layout.graph("knn/minilm"), lambda provenance: provenance.update(inputs={name: "0" * 64}))
     found = only(layout)
     assert found.state == "stale"
-    assert found.what.startswith(f"made of {name}, which is none of this dataset's; run")
+    assert found.fault.startswith(f"made of {name}, which is none of this dataset's; run")
 
 
 def test_an_input_that_is_a_pipe_is_not_read(layout: Layout) -> None:
     os.mkfifo(layout.raw / "pipe")
     rewrite(layout.graph("knn/minilm"), lambda provenance: provenance.update(inputs={"raw/toy/pipe": "0" * 64}))
-    assert "which is no file any more" in only(layout).what
+    assert "which is no file any more" in only(layout).fault
 
 
 @pytest.mark.parametrize(
@@ -562,7 +562,7 @@ def test_provenance_of_another_form_is_damage(layout: Layout, file: str, told: o
     found = only(layout)
     assert found.state == "damaged"
     assert re.match(
-        r"(part-\S+: )?(damaged provenance: found |does not hold what mmprep records in its files \()", found.what
+        r"(part-\S+: )?(damaged provenance: found |does not hold what mmprep records in its files \()", found.fault
     )
 
 

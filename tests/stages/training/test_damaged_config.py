@@ -74,7 +74,7 @@ def test_commands_that_need_it_refuse_it_in_the_same_line(
 def test_verify_says_the_same_of_the_run(layout: Layout, message: str) -> None:
     folder = layout.run("da_mrs").folder
     finding = next(each for each in verify.run(layout) if each.path == folder)
-    assert (finding.state, finding.what) == ("damaged", message.removeprefix(f"{folder}/"))
+    assert (finding.state, finding.fault) == ("damaged", message.removeprefix(f"{folder}/"))
 
 
 @pytest.mark.parametrize("name", [None, "da_mrs"])
