@@ -213,10 +213,10 @@ def show_experiment(found: "ExperimentReport") -> None:
         click.echo(f"written: {path}")
 
 
-def show_applied_settings(settings: "Mapping[str, Sequence[AppliedSetting]]") -> None:
-    """Print, row by row, the parameters that an experiment ran with, those of a place together."""
+def show_applied_settings(settings: "Mapping[str, Sequence[AppliedSetting]]", verb: str = "ran with") -> None:
+    """Print, row by row, the parameters of experiments, those of a place together."""
     for label, applied in settings.items():
-        click.echo(click.style(f"{label} ran with", bold=True))
+        click.echo(click.style(f"{label} {verb}", bold=True))
         places: dict[str, list[str]] = {}
         for each in applied:
             places.setdefault(each.origin, []).append(f"{each.key} {json.dumps(each.value)}")

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from mmprep.pipeline.errors import DataError
-from mmprep.stages.cli.console import bar, show_experiment, show_experiment_file
+from mmprep.stages.cli.console import bar, show_applied_settings, show_experiment, show_experiment_file
 from mmprep.stages.cli.group import option
 
 # Experiments are imported inside the commands, so that `mmprep --help` answers at once.
@@ -32,8 +32,9 @@ def experiments() -> None:
 @option("--dataset")
 @click.option("--like", help="The paper's dataset that this one corresponds to, if the names differ.")
 @click.option("--as-published", is_flag=True, help="Start from defaults and use the paper's settings.")
+@click.option("--dry-run", is_flag=True, help="Print the settings of each row and where they come from; run nothing.")
 @click.option("--no-picture", "picture", is_flag=True, flag_value=False, default=True, help="Draw no figure.")
-def experiment(**options: Any) -> None:  # noqa: ANN401 - the options as mmprep.stages.experiments.experiment.ExperimentRequest has them
+def experiment(*, dry_run: bool, **options: Any) -> None:  # noqa: ANN401 - the options as mmprep.stages.experiments.experiment.ExperimentRequest has them
     """Reproduce a table or figure of a paper on this dataset.
 
     FILE is a name in experiments/ or a path. Each row with each seed is an experiment that `dvc exp show` lists;
@@ -43,7 +44,11 @@ def experiment(**options: Any) -> None:  # noqa: ANN401 - the options as mmprep.
     """
     from mmprep.stages.experiments import experiment as verb
 
-    report = verb.run(verb.ExperimentRequest(**options), bar)
+    request = verb.ExperimentRequest(**options)
+    if dry_run:
+        show_applied_settings(verb.settings(request), "would run with")
+        return
+    report = verb.run(request, bar)
     show_experiment(report)
     if report.failed:
         raise DataError("\n".join(report.failed))

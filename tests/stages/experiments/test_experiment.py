@@ -103,6 +103,18 @@ def test_settings_as_published_are_printed_with_their_sources(place: FakePlace) 
     assert len(place.ran) == 2
 
 
+def test_settings_are_printed_before_anything_runs(place: FakePlace) -> None:
+    shown = mmprep("experiment", "p-table1", "--like", "baby", "--as-published", "--dry-run")
+    assert shown.exit_code == 0, shown.output
+    assert [line for line in shown.output.splitlines() if not line.startswith("  ")] == [
+        *("[BPR] would run with", "VBPR would run with")
+    ]
+    assert "  Section 4: train.patience 8" in shown.output.splitlines()
+    own = mmprep("experiment", "p-table1", "--dry-run").output
+    assert "train.patience 30" in own
+    assert (place.ran, Path("data/experiments").exists()) == ([], False)
+
+
 def test_counts_that_are_not_the_papers_are_a_note(place: FakePlace) -> None:
     place.counts = {"users": 5.0, "items": 7.0, "interactions": 9.0}
     Path("experiments/p-table1.yaml").write_text(TABLE.replace("paper: P\n", "paper: p\n"))
