@@ -79,7 +79,7 @@ def chosen(entries: list[dict[str, Any]], dataset: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", PAPERS.keys() | FILES.keys())
+@pytest.mark.parametrize("name", sorted({*PAPERS, *FILES}))
 def test_settings_have_a_source_and_datasets_of_the_paper(name: str) -> None:
     file = PAPERS.get(name) or FILES[name]
     datasets = PAPERS[file.get("paper", name)]["datasets"].keys()
