@@ -7,9 +7,10 @@ import warnings
 from typing import Any
 
 from mmprep.pipeline.reject_reasons import Reason
-from mmprep.pipeline.text import clean_text, join_paths
+from mmprep.pipeline.text import clean_text
 from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object
+from mmprep.stages.ingest.nested import URL, nested_text, paths_in, unpacked, unusable, url_in
 from mmprep.stages.ingest.records import Item, Parsed, is_id, make_review
 
 # Alternatives in this order: a run of single-quoted strings without escapes or double quotes, with the text between
@@ -18,6 +19,7 @@ TOKEN = re.compile(
     r"""(?:'[^'"\\]*+'[^'"\\]*+)++ | '[^'\\]*+(?:\\.[^'\\]*+)*+' | "[^"\\]*+(?:\\.[^"\\]*+)*+" | ['"]""", re.VERBOSE
 )
 ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{1,3}|.)|\"")
+SOURCES = {name: name for name in ("title", "description", "categories", "brand")} | {"image_url": "imUrl"}
 SURROGATES = 0xD800, 0xDFFF
 PLAIN_ESCAPES = {char: f"\\{char}" for char in '\\"nrtbf'} | {"'": "'", "a": "\\u0007", "v": "\\u000b"}
 
@@ -95,14 +97,24 @@ def item_in(line: bytes) -> Parsed:
         return row
     if not is_id(row.get("asin")):
         return Reason.MISSING_ITEM
-    return Item(
+    item = Item(
         item_id=row["asin"],
         title=clean_text(row.get("title")),
-        description=clean_text(row.get("description")),
-        categories=join_paths(row.get("categories")),
+        description=nested_text(row.get("description")),
+        categories=paths_in(row.get("categories")),
         brand=clean_text(row.get("brand")),
-        image_url=row["imUrl"] if is_id(row.get("imUrl")) else None,
+        image_url=image_in(row.get("imUrl")),
     )
+    published = {name: (row.get(source), getattr(item, name)) for name, source in SOURCES.items()}
+    return item._replace(unusable=unusable(published))
+
+
+def image_in(value: object) -> str | None:
+    """The URL of a photo: any printable text, or the first URL of a list."""
+    if is_id(value) and isinstance(unpacked(value), str):
+        return str(value)
+    url = url_in(value)
+    return url if url and URL.match(url) else None
 
 
 def rating_in(line: bytes) -> Parsed:

@@ -6,17 +6,25 @@ The 2014 edition's reviews have the same format. Its metadata, where converted t
 import re
 
 from mmprep.pipeline.reject_reasons import Reason
-from mmprep.pipeline.text import clean_text, join_paths
+from mmprep.pipeline.text import clean_text
 from mmprep.stages.ingest import amazon_2014
 from mmprep.stages.ingest.amazon_2014 import is_ratings
 from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object, quick_reviews
-from mmprep.stages.ingest.records import Item, Parsed, Review, first_url, is_id, make_review
+from mmprep.stages.ingest.nested import category_path, nested_text, paths_in, unusable, url_in
+from mmprep.stages.ingest.parquet_rows import parsed_rows
+from mmprep.stages.ingest.records import Item, Parsed, Review, is_id, make_review
 
 DESCRIBING = frozenset({"title", "category", "imageURL", "imageURLHighRes", "brand", "also_buy", "main_cat"})
 DESCRIBING_2014 = frozenset({"categories", "imUrl", "salesRank", "related", "description"})
 
-IMAGES = ("imageURLHighRes", "imageURL", "image")  # the largest first; the edition's first publication had `image`
+IMAGES = (
+    "imageURLHighRes",
+    "imageURL",
+    "image",
+    "imUrl",
+)  # the largest first; the edition's first publication had `image`
+COLUMNS = ("asin", "title", "description", "category", "categories", "brand", *IMAGES, "imUrl")  # read from Parquet
 ASIN, REVIEWER = re.compile(r"(B0|\d\d)[0-9A-Z]{8}"), re.compile(r"A[0-9A-Z]{9,20}")
 
 
@@ -39,16 +47,18 @@ def parse_item(row: dict[str, object]) -> Item | Reason:
     """The item that a row describes, or why there is none."""
     if not is_id(row.get("asin")):
         return Reason.MISSING_ITEM
-    return Item(
-        item_id=str(row["asin"]),
-        title=clean_text(row.get("title")),
-        description=clean_text(row.get("description")),
-        categories=join_paths([row.get("category")]) or join_paths(row.get("categories")),
-        brand=clean_text(row.get("brand")),
-        image_url=next(
-            filter(None, (*(first_url(row.get(name)) for name in IMAGES), first_url([row.get("imUrl")]))), None
-        ),
-    )
+    title, description, brand = clean_text(row.get("title")), nested_text(row.get("description")), row.get("brand")
+    categories = category_path(row.get("category")) or paths_in(row.get("categories"))
+    images, single = [row.get(name) for name in IMAGES], row.get("imUrl")
+    image_url = next(filter(None, map(url_in, images)), None) or amazon_2014.image_in(single)
+    published = {
+        "title": (row.get("title"), title),
+        "description": (row.get("description"), description),
+        "categories": ([row.get("category"), row.get("categories")], categories),
+        "brand": (brand, clean_text(brand)),
+        "image_url": ([*images, single], image_url),
+    }
+    return Item(str(row["asin"]), title, description, categories, clean_text(brand), image_url, unusable(published))
 
 
 def review_in(line: bytes) -> Parsed:
@@ -89,6 +99,12 @@ ITEMS = Format(
     kind="items",
     matches=lambda head: any(map(is_item, head.objects)) and not any(line.startswith(b"{'") for line in head.lines),
     parser=lambda head: item_in,  # noqa: ARG005
+)
+ITEMS_PARQUET = Format(
+    name="metadata of the Amazon 2018 edition as Parquet",
+    kind="items",
+    matches=lambda head: is_item(dict.fromkeys(head.columns)) and "overall" not in head.columns,
+    read_rows=lambda path, source: parsed_rows(path, source, COLUMNS, parse_item),
 )
 RATINGS = Format(
     name="ratings of the Amazon 2018 edition",

@@ -4,12 +4,16 @@ from typing import Any
 
 from mmprep.pipeline.reject_reasons import Reason
 from mmprep.pipeline.tables.schemas import TEST, TRAIN, VAL
-from mmprep.pipeline.text import clean_text, join_paths
+from mmprep.pipeline.text import clean_text
 from mmprep.stages.ingest.amazon_2014 import to_number, to_seconds
 from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object, quick_reviews
-from mmprep.stages.ingest.records import Item, Parse, Parsed, first_url, is_id, make_review
+from mmprep.stages.ingest.nested import category_path, is_blank, largest_image, nested_text, unpacked, unusable
+from mmprep.stages.ingest.parquet_rows import parsed_rows
+from mmprep.stages.ingest.records import Item, Parse, Parsed, is_id, make_review
 
+# Columns of metadata that are read from Parquet.
+COLUMNS = ("parent_asin", "title", "description", "features", "categories", "details", "store", "images")
 MILLISECONDS = 1000
 HEADER = b"user_id,parent_asin,rating,timestamp"
 SPLIT_NAMES = {"train": TRAIN, "valid": VAL, "test": TEST}  # between dots, in the names of the benchmark's split files
@@ -26,35 +30,37 @@ def review_in(line: bytes) -> Parsed:
 
 
 def item_in(line: bytes) -> Parsed:
-    """The item in a line; `features` replaces a missing description."""
+    """The item in a line."""
     row = parse_object(line)
-    if isinstance(row, Reason):
-        return row
+    return row if isinstance(row, Reason) else parse_item(row)
+
+
+def parse_item(row: dict[str, Any]) -> Item | Reason:
+    """The item that a row describes; `features` replaces a missing description."""
     if not is_id(row.get("parent_asin")):
         return Reason.MISSING_ITEM
-    return Item(
+    description, features, details = row.get("description"), row.get("features"), unpacked(row.get("details"))
+    item = Item(
         item_id=str(row["parent_asin"]),
         title=clean_text(row.get("title")),
-        description=clean_text(row.get("description")) or clean_text(row.get("features")),
-        categories=join_paths([row.get("categories")]),
-        brand=brand(row),
-        image_url=first_image(row.get("images")),
+        description=nested_text(description) or nested_text(features),
+        categories=category_path(row.get("categories")),
+        brand=brand(details) or clean_text(row.get("store")),
+        image_url=largest_image(row.get("images")),
     )
+    published = {
+        "title": (row.get("title"), item.title),
+        "description": (features if is_blank(description) else description, item.description),
+        "categories": (row.get("categories"), item.categories),
+        "brand": (row.get("store"), item.brand) if isinstance(details, dict) or is_blank(details) else (details, ""),
+        "image_url": (row.get("images"), item.image_url),
+    }
+    return item._replace(unusable=unusable(published))
 
 
-def brand(row: dict[str, Any]) -> str:
-    """The brand in `details`, else the store."""
-    details = row.get("details")
-    named = clean_text(details.get("Brand")) if isinstance(details, dict) else ""
-    return named or clean_text(row.get("store"))
-
-
-def first_image(images: object) -> str | None:
-    """The URL of the first image, in its largest size."""
-    for image in images if isinstance(images, list) else ():
-        if isinstance(image, dict) and (url := first_url([image.get(size) for size in ("hi_res", "large", "thumb")])):
-            return url
-    return None
+def brand(details: object) -> str:
+    """The brand in an item's details."""
+    return clean_text(details.get("Brand")) if isinstance(details, dict) else ""
 
 
 def rating_parser(head: FileHead) -> Parse:
@@ -87,6 +93,12 @@ ITEMS = Format(
     kind="items",
     matches=lambda head: any("parent_asin" in row and "user_id" not in row for row in head.objects),
     parser=lambda head: item_in,  # noqa: ARG005
+)
+ITEMS_PARQUET = Format(
+    name="metadata of the Amazon 2023 edition as Parquet",
+    kind="items",
+    matches=lambda head: "parent_asin" in head.columns and "user_id" not in head.columns,
+    read_rows=lambda path, source: parsed_rows(path, source, COLUMNS, parse_item),
 )
 RATINGS = Format(
     name="benchmark ratings of the Amazon 2023 edition",

@@ -13,6 +13,7 @@ from mmprep.stages.ingest.records import Parse, Parsed
 
 Kind = Literal["reviews", "items"]
 ParseBlock = Callable[[LineBlock], pl.DataFrame | None]
+ReadRows = Callable[[Path, str], Iterator[list[tuple[int, Parsed]] | Reject]]
 ReadFrames = Callable[[Path, str], Iterator[pl.DataFrame | Reject]]
 
 
@@ -24,11 +25,13 @@ class FileHead:
         path: the file.
         lines: its first lines, without line ends.
         objects: the JSON objects among these lines.
+        columns: names of the columns of a Parquet file; empty for files of lines.
     """
 
     path: Path
     lines: tuple[bytes, ...]
     objects: tuple[dict[str, Any], ...]
+    columns: frozenset[str] = frozenset()
 
 
 def no_lines(head: FileHead) -> Parse:
@@ -53,6 +56,7 @@ class Format:
             format has no such parser.
         read_frames: for a format without lines, yields valid rows and rejects of a file, given its path and its path
             below the raw folder; None for formats of lines.
+        read_rows: like `read_frames`, but yields lists of row numbers from 1 and parsed rows.
     """
 
     name: str
@@ -61,3 +65,4 @@ class Format:
     parser: Callable[[FileHead], Parse] = no_lines
     parse_block: ParseBlock | None = None
     read_frames: ReadFrames | None = None
+    read_rows: ReadRows | None = None

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,8 +103,11 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
                 write(frame)
         for tally in tallies:
             check_fraction(tally, params.max_reject_fraction, layout.rejects)
+    warn_of_unusable(items)
     RAW_ITEMS.write(table, layout.raw_items, provenance)
     metrics = summarise(users, reviewed, table, rejects)
+    if items.unusable:
+        metrics["unusable_fields"] = dict(items.unusable.most_common())
     if shape is not None:
         metrics |= {"matrix_rows": shape[0], "matrix_columns": shape[1]}
     write_json(layout.metrics("ingest"), metrics)
@@ -146,6 +149,13 @@ def frames_of(file: RawFile, intake: InputTally, described: set[str]) -> Iterato
                 yield [rows]
         return
     reader = Reader(file, intake, described)
+    if file.known.read_rows is not None:
+        for parsed in prefetch(file.known.read_rows(file.path, file.source)):
+            if isinstance(parsed, Reject):
+                refuse_part(file, parsed, intake)
+            else:
+                yield [reader.frame((number, row, b"") for number, row in parsed)]
+        return
     for piece in prefetch(read_blocks(file.path, file.source, longest_line(file.path))):
         if isinstance(piece, Reject):
             refuse_part(file, piece, intake)
@@ -190,24 +200,34 @@ class Reader:
         else:
             yield self._line_by_line(piece)
 
-    def _line_by_line(self, piece: LineBlock) -> pl.DataFrame:
+    def frame(self, parsed: Iterable[tuple[int, Parsed, bytes]]) -> pl.DataFrame:
+        """The valid ones of parsed rows, each with its number and the beginning of its text; reject the others."""
         rows: list[Any] = []
-        for number, line in piece.lines():
-            parsed = self._parse_line(line)
-            for row in parsed if isinstance(parsed, list) else [parsed]:
+        for number, outcome, line in parsed:
+            for row in outcome if isinstance(outcome, list) else [outcome]:
                 self._intake.seen += 1
-                if isinstance(row, Reason):
-                    self._intake.rejects.append(Reject(self._source, number, row, excerpt(line)))
+                kept = self._describe_once(row, number) if isinstance(row, Item) else row
+                if isinstance(kept, Reason):
+                    self._intake.rejects.append(Reject(self._source, number, kept, excerpt(line)))
                 else:
-                    rows.append(row)
+                    rows.append(kept)
         return pl.DataFrame(rows, schema=self._schema, orient="row")
+
+    def _line_by_line(self, piece: LineBlock) -> pl.DataFrame:
+        return self.frame((number, self._parse_line(line), line) for number, line in piece.lines())
+
+    def _describe_once(self, item: Item, number: int) -> tuple[Any, ...] | Reason:
+        """The row of an item, unless it was described before; counts the fields that could not be used."""
+        if item.item_id in self._described:
+            return Reason.DUPLICATE_ITEM
+        self._described.add(item.item_id)
+        self._intake.unusable.update(item.unusable)
+        for name in item.unusable:
+            self._intake.examples.setdefault(name, f"{self._source}, line {number}")
+        return item[: len(ITEMS)]
 
     def _parse_line(self, line: bytes) -> Parsed:
         parsed = self._parse(line)
-        if isinstance(parsed, Item):
-            if parsed.item_id in self._described:
-                return Reason.DUPLICATE_ITEM
-            self._described.add(parsed.item_id)
         if (
             isinstance(parsed, Reason)
             and self._parse_block is not None
@@ -224,6 +244,16 @@ def with_undescribed(described: pl.DataFrame, reviewed: pl.Series) -> pl.DataFra
     others = pl.DataFrame({"item_id": reviewed}).join(described, on="item_id", how="anti")
     empty = others.with_columns(*(pl.lit("").alias(name) for name in TEXT_FIELDS), image_url=pl.lit(None, pl.String))
     return pl.concat([described, empty.select(described.columns)]).sort("item_id")
+
+
+def warn_of_unusable(items: InputTally) -> None:
+    """Warn, for each field, of descriptions whose value could not be used."""
+    for name, count in items.unusable.most_common():
+        logger.warning(
+            "%s: the value of %d of %d descriptions could not be used, first in %s; found another shape than "
+            "docs/formats.md lists, or markup without text; the column is empty there",
+            *(name, count, items.seen, items.examples[name]),
+        )
 
 
 def check_fraction(intake: InputTally, limit: float, rejects: Path) -> None:

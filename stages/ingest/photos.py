@@ -1,5 +1,6 @@
 """Photos of a raw folder: check that each is usable, and match it to its item."""
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -27,11 +28,15 @@ class InputTally:
         kind: reviews, items or photos.
         seen: number of rows or files read.
         rejects: the rejected ones.
+        unusable: for each field of items.parquet, the number of rows whose published value could not be used.
+        examples: for each of these fields, the first such row: file and line.
     """
 
     kind: str
     seen: int = 0
     rejects: Rejects = field(default_factory=Rejects)
+    unusable: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
 
 
 def with_photos(items: pl.DataFrame, raw: Path, intake: InputTally, progress: Progress) -> pl.DataFrame:

@@ -25,7 +25,11 @@ class Review(NamedTuple):
 
 
 class Item(NamedTuple):
-    """A row of items.parquet, before its photo is added."""
+    """A row of items.parquet, before its photo is added.
+
+    Attributes:
+        unusable: names of the other fields whose published value could not be used.
+    """
 
     item_id: str
     title: str
@@ -33,6 +37,7 @@ class Item(NamedTuple):
     categories: str
     brand: str
     image_url: str | None
+    unusable: tuple[str, ...] = ()
 
 
 Parsed = Review | Item | Reason | list[Review | Reason]
@@ -41,7 +46,7 @@ Parsed = Review | Item | Reason | list[Review | Reason]
 Parse = Callable[[bytes], Parsed]
 
 REVIEWS = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float32, "timestamp": pl.Int64, "split": pl.String}
-ITEMS = dict.fromkeys(Item._fields, pl.String)
+ITEMS = dict.fromkeys(Item._fields[:-1], pl.String)
 
 
 def make_review(user: object, item: object, rating: object, time: object, split: str | None = None) -> Review | Reason:
@@ -79,11 +84,6 @@ def make_interaction(
 def is_id(value: object) -> bool:
     """Whether a value is a valid id: text that is printable and not blank."""
     return isinstance(value, str) and value.isprintable() and bool(value.strip())
-
-
-def first_url(value: object) -> str | None:
-    """The first URL in a list, or None."""
-    return next((str(url) for url in value if is_id(url)), None) if isinstance(value, list) else None
 
 
 def are_plain(ids: list[str]) -> bool:

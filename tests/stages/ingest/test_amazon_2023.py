@@ -110,7 +110,7 @@ def test_features_stand_in_for_a_description(empty: object) -> None:
     assert item(description=empty).description == "One. Two."
 
 
-@pytest.mark.parametrize("details", [None, {}, {"Brand": ""}, {"Brand": None}, '{"Brand": "Other"}', []])
+@pytest.mark.parametrize("details", [None, {}, {"Brand": ""}, {"Brand": None}, '{"Size": "5"}', "{}", []])
 def test_the_store_stands_in_for_a_brand(details: object) -> None:
     assert item(details=details).brand == "Howard Products"
 
@@ -125,7 +125,15 @@ def test_the_store_stands_in_for_a_brand(details: object) -> None:
         ([None, 5, "x", {"large": ["l"]}], None),
         ([], None),
         (None, None),
-        ({"hi_res": ["h"]}, None),
+        ({"hi_res": ["h"]}, "h"),
+        ({"hi_res": [None, "h2"], "large": ["l1", "l2"], "variant": ["MAIN", "PT01"]}, "l1"),
+        ({"hi_res": [None], "large": [None, "l2"]}, "l2"),
+        ({"hi_res": "h", "thumb": []}, "h"),
+        ('{"hi_res": ["h"], "large": ["l"]}', "h"),
+        ("[{'hi_res': None, 'large': 'l'}]", "l"),
+        (["https://m/1.jpg", "https://m/2.jpg"], "https://m/1.jpg"),
+        ({"hi_res": [], "large": [], "thumb": []}, None),
+        ({}, None),
         ([{"large": "a\x00b"}], None),
     ],
 )

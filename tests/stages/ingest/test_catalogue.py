@@ -4,6 +4,8 @@ import gzip
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import zstandard
 
@@ -36,6 +38,10 @@ EXAMPLES: list[tuple[Format, bytes]] = [
     (given_splits.MMREC, b"userID\titemID\trating\ttimestamp\tx_label\n0\t0\t5.0\t1400000000\t0"),
     (given_splits.MMREC, b"userID\titemID\tx_label\tn\xff\n0\t0\t0\t1"),
 ]
+PARQUET: list[tuple[Format, dict[str, str]]] = [
+    (amazon_2023.ITEMS_PARQUET, {"parent_asin": "B0", "title": "mug", "details": "{}"}),
+    (amazon_2018.ITEMS_PARQUET, {"asin": "B0", "title": "mug", "brand": "Potter"}),
+]
 UNKNOWN = [
     b'{"a": 1}',
     b"{'a': 1}",
@@ -61,8 +67,20 @@ def recognised(folder: Path, content: bytes, name: str = "file.json") -> Format 
 
 
 def test_there_is_an_example_of_each_format() -> None:
-    by_name = {given_splits.LATTICE.name, matrices.MATRIX.name}
-    assert {known.name for known, _ in EXAMPLES} | by_name == {known.name for known in FORMATS}
+    others = {given_splits.LATTICE.name, matrices.MATRIX.name, *(known.name for known, _ in PARQUET)}
+    assert {known.name for known, _ in EXAMPLES} | others == {known.name for known in FORMATS}
+
+
+@pytest.mark.parametrize(("known", "row"), PARQUET)
+def test_parquet_is_recognised_by_its_columns(tmp_path: Path, known: Format, row: dict[str, str]) -> None:
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "rows")
+    assert recognised(tmp_path, (tmp_path / "rows").read_bytes(), "meta.parquet") is known
+
+
+def test_parquet_with_other_columns_is_not_a_known_format(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist([{"a": 1}]), tmp_path / "rows")
+    assert recognised(tmp_path, (tmp_path / "rows").read_bytes(), "rows.parquet") is Reason.UNKNOWN_FORMAT
+    assert recognised(tmp_path, b"PAR1 and no footer", "rows.parquet") is Reason.UNKNOWN_FORMAT
 
 
 @pytest.mark.parametrize(("known", "content"), EXAMPLES)
