@@ -170,3 +170,23 @@ def test_items_are_the_same_from_json_and_parquet(tmp_path: Any) -> None:  # noq
         frames.append(RAW_ITEMS.read(layout.raw_items))
     assert isinstance(frames[0], pl.DataFrame)
     assert frames[0].equals(frames[1])
+
+
+def test_markup_and_page_code_do_not_reach_the_tables(layout: Layout) -> None:
+    published = [
+        "<style type='text/css'>.hdr {color:#000}</style>Wooden Blocks",
+        "<script>if (a < b && c > d) { track('x'); }</script>Wooden &lt;b&gt;Blocks&lt;/b&gt;",
+        "<!-- .headerM {margin:0 > p} .APlus {font-size:15px} -->Wooden Blocks",
+    ]
+    rows = [{"asin": f"B{n}", "title": text, "description": [text]} for n, text in enumerate(published)]
+    metrics, items = ingested(layout, "meta_Toys.json", json_lines(rows))
+    assert {(row["title"], row["description"]) for row in items.values()} == {("Wooden Blocks", "Wooden Blocks")}
+    assert "unusable_fields" not in metrics
+
+
+def test_titles_that_are_page_code_are_empty_and_counted(layout: Layout) -> None:
+    code = "var aPageStart = (new Date()).getTime();\nvar ue_t0=ue_t0||+new Date();"
+    rows = [{"asin": f"B{n}", "title": code if n else "Toy", "brand": "Acme"} for n in range(3)]
+    metrics, items = ingested(layout, "meta_Toys.json", json_lines(rows))
+    assert [items[f"B{n}"]["title"] for n in range(3)] == ["Toy", "", ""]
+    assert metrics["unusable_fields"] == {"title": 2}
