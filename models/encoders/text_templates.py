@@ -21,6 +21,8 @@ RENDERED: dict[str, Callable[[Mapping[str, str]], str]] = {
     "description": lambda item: item["description"],
     "brand": lambda item: item["brand"],
     "categories": lambda item: item["categories"].replace(PATH_STEP, ", ").replace(PATHS, "; "),
+    "features": lambda item: item["features"],
+    "details": lambda item: item["details"],
     "first_category": lambda item: item["categories"].split(PATHS)[0].replace(PATH_STEP, " "),
 }
 
@@ -38,14 +40,19 @@ def check_template(template: str) -> None:
         )
 
 
+def fields_of(template: str) -> list[str]:
+    """Names in braces in a template, each once."""
+    return list(dict.fromkeys(FIELD.findall(PRESETS.get(template, template))))
+
+
 def make_text(template: str) -> Callable[[Mapping[str, str]], str]:
-    """Compile a template into a function from an item's columns `TEXT_FIELDS` to the text to encode.
+    """Compile a template into a function from an item's columns to the text to encode.
 
     Runs of whitespace are collapsed, since an empty field would leave two spaces. An item whose named fields are all
     empty has an empty text, whatever the template holds between the braces.
     """
     pattern = PRESETS.get(template, template)
-    names = dict.fromkeys(FIELD.findall(pattern))
+    names = fields_of(template)
 
     def text_of(item: Mapping[str, str]) -> str:
         fields = {name: RENDERED[name](item) for name in names}

@@ -14,6 +14,10 @@ TextField = Literal["title", "description", "categories", "brand"]
 
 TEXT_FIELDS: tuple[TextField, ...] = ("title", "description", "categories", "brand")
 
+ExtraText = Literal["features", "details"]
+
+EXTRA_TEXTS: tuple[ExtraText, ...] = ("features", "details")
+
 
 def column(name: str, kind: pa.DataType) -> pa.Field:
     """A non-nullable column."""
@@ -47,6 +51,7 @@ RAW_ITEMS = Table(
     ),
     "mmprep ingest",
     has_content_digest=True,
+    optional=tuple(column(name, pa.large_string()) for name in EXTRA_TEXTS),  # where ingest.extra_text names them
 )
 
 REJECTS = Table(
@@ -95,6 +100,7 @@ ITEMS = Table(
     "items",
     pa.schema([column("item", pa.int32()), *RAW_ITEMS.schema]),
     "mmprep filter",
+    optional=RAW_ITEMS.optional,
 )
 
 SPLIT_INTERACTIONS = Table(

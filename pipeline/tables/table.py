@@ -1,6 +1,6 @@
 """Reading and writing tables as Parquet files of a fixed schema."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,25 +28,34 @@ class Table:
         has_content_digest: whether the file stores an order-independent digest of its rows, which later provenance
             records instead of the file's SHA-256: the bytes depend on the order of the raw files, and later stages
             must not.
+        optional: columns that a file may have in addition, after the others and in this order.
     """
 
     name: str
     schema: pa.Schema
     made_by: str
     has_content_digest: bool = False
+    optional: tuple[pa.Field, ...] = ()
+
+    def with_optional(self, columns: Iterable[str]) -> pa.Schema:
+        """The schema of a file with these columns."""
+        return pa.schema([*self.schema, *(field for field in self.optional if field.name in columns)])
 
     def write(self, frame: pl.DataFrame, path: Path, provenance: Provenance) -> None:
         """Write rows to `path` atomically, with their provenance in the file's metadata."""
-        with self.writer(path, provenance) as write:
+        with self.writer(path, provenance, frame.columns) as write:
             write(frame)
 
     @contextmanager
-    def writer(self, path: Path, provenance: Provenance) -> Iterator[Callable[[pl.DataFrame], None]]:
+    def writer(
+        self, path: Path, provenance: Provenance, columns: Iterable[str] = ()
+    ) -> Iterator[Callable[[pl.DataFrame], None]]:
         """Yield a function that appends rows; the file is renamed to `path` if the block raises nothing.
 
-        Row groups have ROW_GROUP rows regardless of the sizes appended, so that equal rows give equal bytes.
+        Row groups have ROW_GROUP rows regardless of the sizes appended, so that equal rows give equal bytes. Of the
+        optional columns the file has those that `columns` names.
         """
-        schema = self.schema.with_metadata(provenance.to_metadata())
+        schema = self.with_optional(columns).with_metadata(provenance.to_metadata())
         whole_numbers = [field.name for field in schema if pa.types.is_integer(field.type)]
         others = [name for name in schema.names if name not in whole_numbers]
         encodings = dict.fromkeys(whole_numbers, "DELTA_BINARY_PACKED")  # smaller and faster than dictionaries
@@ -73,7 +82,7 @@ class Table:
                     digest.add(rows)
 
             def write(frame: pl.DataFrame) -> None:
-                waiting.append(frame.select(self.schema.names))
+                waiting.append(frame.select(schema.names))
                 if sum(map(len, waiting)) >= ROW_GROUP:
                     rows = pl.concat(waiting)
                     whole = len(rows) // ROW_GROUP * ROW_GROUP
@@ -141,8 +150,9 @@ class Table:
             found = pq.read_schema(path)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise self._damaged(path, error) from error
-        if not found.remove_metadata().equals(self.schema):
-            raise DataError(f"{path}: not a table of {self.name}: {difference(found, self.schema)}")
+        expected = self.with_optional(found.names)
+        if not found.remove_metadata().equals(expected):
+            raise DataError(f"{path}: not a table of {self.name}: {difference(found, expected)}")
 
     def _damaged(self, path: Path, error: Exception) -> DataError:
         return DataError(f"{path}: damaged ({str(error).splitlines()[0]}); remove it and run `{self.made_by}`")

@@ -7,10 +7,11 @@ from typing import Generic, TypeVar
 
 import polars as pl
 
-from mmprep.models.encoders.text_templates import make_text
+from mmprep.models.encoders.text_templates import fields_of, make_text
+from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.photos.decode import decode_photo
 from mmprep.pipeline.photos.folder import PhotoFiles
-from mmprep.pipeline.tables.schemas import TEXT_FIELDS
+from mmprep.pipeline.tables.schemas import EXTRA_TEXTS, TEXT_FIELDS
 
 Opened = TypeVar("Opened")
 
@@ -83,8 +84,19 @@ def photo_sources(items: pl.DataFrame) -> list[Source]:
 
 
 def text_sources(items: pl.DataFrame, template: str) -> list[Source]:
-    """The text of each item that has one, see mmprep.models.encoders.text_templates."""
+    """The text of each item that has one, see mmprep.models.encoders.text_templates.
+
+    Raises:
+        DataError: the template names a column that items lack.
+    """
     text_of = make_text(template)
-    rows = items.select("item", *TEXT_FIELDS).iter_rows()
-    texts = ((item, text_of(dict(zip(TEXT_FIELDS, texts, strict=True)))) for item, *texts in rows)
+    lacking = [name for name in EXTRA_TEXTS if name in fields_of(template) and name not in items.columns]
+    if lacking:
+        raise DataError(
+            f"the template {template!r} names {{{lacking[0]}}}, which the table of items lacks; "
+            f"add {lacking[0]} to ingest.extra_text and run `mmprep ingest` and `mmprep filter`"
+        )
+    columns = [name for name in (*TEXT_FIELDS, *EXTRA_TEXTS) if name in items.columns]
+    rows = items.select("item", *columns).iter_rows()
+    texts = ((item, text_of(dict(zip(columns, texts, strict=True)))) for item, *texts in rows)
     return [Source(item, text) for item, text in texts if text]

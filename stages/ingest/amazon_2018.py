@@ -24,7 +24,9 @@ IMAGES = (
     "image",
     "imUrl",
 )  # the largest first; the edition's first publication had `image`
-COLUMNS = ("asin", "title", "description", "category", "categories", "brand", *IMAGES, "imUrl")  # read from Parquet
+# Columns of metadata that are read from Parquet.
+TEXTS = ("title", "description", "category", "categories", "brand", "feature", "details")
+COLUMNS = ("asin", *TEXTS, *IMAGES, "imUrl")
 ASIN, REVIEWER = re.compile(r"(B0|\d\d)[0-9A-Z]{8}"), re.compile(r"A[0-9A-Z]{9,20}")
 
 
@@ -58,7 +60,8 @@ def parse_item(row: dict[str, object]) -> Item | Reason:
         "brand": (brand, clean_text(brand)),
         "image_url": ([*images, single], image_url),
     }
-    return Item(str(row["asin"]), title, description, categories, clean_text(brand), image_url, unusable(published))
+    described = (title, description, categories, clean_text(brand), image_url)
+    return Item(str(row["asin"]), *described, unusable(published), row.get("feature"), row.get("details"))
 
 
 def review_in(line: bytes) -> Parsed:

@@ -47,6 +47,8 @@ def parse_item(row: dict[str, Any]) -> Item | Reason:
         categories=category_path(row.get("categories")),
         brand=brand(details) or clean_text(row.get("store")),
         image_url=largest_image(row.get("images")),
+        features=features,
+        details=details,
     )
     published = {
         "title": (row.get("title"), item.title),

@@ -2,12 +2,12 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
@@ -17,10 +17,11 @@ from mmprep.pipeline.reject_reasons import SURPLUS, Reason, Reject, count_reason
 from mmprep.pipeline.storage.files import write_json
 from mmprep.pipeline.tables.provenance import record
 from mmprep.pipeline.tables.rejects import Rejects, by_file_and_line
-from mmprep.pipeline.tables.schemas import INTERACTIONS, RAW_ITEMS, REJECTS, TEXT_FIELDS
+from mmprep.pipeline.tables.schemas import EXTRA_TEXTS, INTERACTIONS, RAW_ITEMS, REJECTS, TEXT_FIELDS, ExtraText
 from mmprep.stages.ingest.catalogue import longest_line
 from mmprep.stages.ingest.line_reader import LineBlock, prefetch, read_blocks
 from mmprep.stages.ingest.matrices import common_shape
+from mmprep.stages.ingest.nested import details_text, nested_text
 from mmprep.stages.ingest.photos import InputTally, with_photos
 from mmprep.stages.ingest.raw_files import RawFile, companions_of, matrix_paths, recognise_files
 from mmprep.stages.ingest.records import ITEMS, REVIEWS, Item, Parsed, Review
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 FRAME_ROWS = 50_000  # at least, except in the last frame
 IDS_BY_NUMBER = "users and items are the numbers of rows and columns of matrices, from 0"
+EXTRA: dict[ExtraText, Callable[[object], str]] = {"features": nested_text, "details": details_text}
 SMALL_PIECE = 8192  # bytes; smaller blocks are parsed line by line
 
 
@@ -38,10 +40,18 @@ class IngestParams(Params):
     Attributes:
         files: paths to read, below the raw folder; empty for all files of a known format.
         max_reject_fraction: largest share of reviews, of items or of photos that may be rejected.
+        extra_text: columns that items get in addition, for templates that name them: `features` and `details`.
     """
 
     files: tuple[str, ...] = ()
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
+    extra_text: tuple[ExtraText, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def without_default_extra_text(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The parameters as recorded; without an empty `extra_text`, as in tables recorded before it existed."""
+        values: dict[str, Any] = serialise(self)
+        return {key: value for key, value in values.items() if key != "extra_text" or value}
 
 
 class DistinctIds:
@@ -95,7 +105,8 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
             write(frame)
             users.add(frame["user_id"])
             reviewed.add(frame["item_id"])
-        described = pl.concat([pl.DataFrame(schema=ITEMS), *read_kind(files, items, progress)])
+        items.extra_text = params.extra_text
+        described = pl.concat([pl.DataFrame(schema=columns_of(items)), *read_kind(files, items, progress)])
         table = with_photos(with_undescribed(described, reviewed.all()), raw, photos, progress)
         rejects = [unknown, *(tally.rejects for tally in tallies)]
         with REJECTS.writer(layout.rejects, provenance) as write:
@@ -184,7 +195,7 @@ class Reader:
         self._source = file.source
         self._parse_block = file.known.parse_block
         self._parse = file.parse
-        self._schema = REVIEWS if file.known.kind == "reviews" else ITEMS
+        self._schema = REVIEWS if file.known.kind == "reviews" else columns_of(intake)
         self._described = described
         self._intake = intake
 
@@ -224,7 +235,7 @@ class Reader:
         self._intake.unusable.update(item.unusable)
         for name in item.unusable:
             self._intake.examples.setdefault(name, f"{self._source}, line {number}")
-        return item[: len(ITEMS)]
+        return (*item[: len(ITEMS)], *(EXTRA[name](getattr(item, name)) for name in self._intake.extra_text))
 
     def _parse_line(self, line: bytes) -> Parsed:
         parsed = self._parse(line)
@@ -239,10 +250,16 @@ class Reader:
         return parsed
 
 
+def columns_of(items: InputTally) -> dict[str, type[pl.String]]:
+    """Columns of item descriptions, before photos are added."""
+    return ITEMS | dict.fromkeys(items.extra_text, pl.String)
+
+
 def with_undescribed(described: pl.DataFrame, reviewed: pl.Series) -> pl.DataFrame:
     """One row per item, described or only reviewed, sorted by id; the latter have empty text."""
     others = pl.DataFrame({"item_id": reviewed}).join(described, on="item_id", how="anti")
-    empty = others.with_columns(*(pl.lit("").alias(name) for name in TEXT_FIELDS), image_url=pl.lit(None, pl.String))
+    texts = [name for name in (*TEXT_FIELDS, *EXTRA_TEXTS) if name in described.columns]
+    empty = others.with_columns(*(pl.lit("").alias(name) for name in texts), image_url=pl.lit(None, pl.String))
     return pl.concat([described, empty.select(described.columns)]).sort("item_id")
 
 

@@ -15,6 +15,7 @@ from mmprep.pipeline.photos.names import item_of_photo
 from mmprep.pipeline.progress import Progress
 from mmprep.pipeline.reject_reasons import Reason, Reject
 from mmprep.pipeline.tables.rejects import Rejects
+from mmprep.pipeline.tables.schemas import ExtraText
 
 DRAFT_PIXELS = 32
 PHOTOS_AHEAD = 4096  # queued for the threads at once
@@ -28,6 +29,7 @@ class InputTally:
         kind: reviews, items or photos.
         seen: number of rows or files read.
         rejects: the rejected ones.
+        extra_text: columns that items have in addition.
         unusable: for each field of items.parquet, the number of rows whose published value could not be used.
         examples: for each of these fields, the first such row: file and line.
     """
@@ -35,6 +37,7 @@ class InputTally:
     kind: str
     seen: int = 0
     rejects: Rejects = field(default_factory=Rejects)
+    extra_text: tuple[ExtraText, ...] = ()
     unusable: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
 

@@ -29,6 +29,8 @@ class Item(NamedTuple):
 
     Attributes:
         unusable: names of the other fields whose published value could not be used.
+        features: as published, for the column of that name where ingest.extra_text names it.
+        details: likewise.
     """
 
     item_id: str
@@ -38,6 +40,8 @@ class Item(NamedTuple):
     brand: str
     image_url: str | None
     unusable: tuple[str, ...] = ()
+    features: object = None
+    details: object = None
 
 
 Parsed = Review | Item | Reason | list[Review | Reason]
@@ -46,7 +50,7 @@ Parsed = Review | Item | Reason | list[Review | Reason]
 Parse = Callable[[bytes], Parsed]
 
 REVIEWS = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float32, "timestamp": pl.Int64, "split": pl.String}
-ITEMS = dict.fromkeys(Item._fields[:-1], pl.String)
+ITEMS = dict.fromkeys(Item._fields[: Item._fields.index("unusable")], pl.String)
 
 
 def make_review(user: object, item: object, rating: object, time: object, split: str | None = None) -> Review | Reason:

@@ -1,6 +1,5 @@
 """Stage `filter`: k-core of the interactions, with users and items renumbered from 0."""
 
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -109,9 +108,9 @@ def write_core(
 
 def describe(items: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Join the item descriptions of `ingest`; those of items filtered out are never in memory all at once."""
-    none = pl.DataFrame(RAW_ITEMS.schema.empty_table())
-    described = (piece.join(items, on="item_id") for piece in chain([none], RAW_ITEMS.iter_batches(path)))
-    table = pl.concat(described).sort("item")
+    described = [piece.join(items, on="item_id") for piece in RAW_ITEMS.iter_batches(path)]
+    none = pl.DataFrame(RAW_ITEMS.schema.empty_table()).join(items, on="item_id")
+    table = (pl.concat(described) if described else none).sort("item")
     if len(table) != len(items):
         raise DataError(f"{path}: has {len(table)} of the {len(items)} items that are left; run `{RAW_ITEMS.made_by}`")
     return table

@@ -98,6 +98,8 @@ def test_an_item_is_cleaned() -> None:
         categories="Beauty > Hair",
         brand="Howard",
         image_url="https://m/l1.jpg",
+        features=["One.", "Two."],
+        details={"Package Dimensions": "7.1 x 5.5 inches", "Brand": "Howard"},
     )
 
 

@@ -10,10 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.reject_reasons import Reason
-from mmprep.pipeline.tables.schemas import RAW_ITEMS, REJECTS
+from mmprep.pipeline.tables.schemas import ITEMS, RAW_ITEMS, REJECTS
+from mmprep.stages.extract.inputs import text_sources
 from mmprep.stages.ingest.ingest import IngestParams, run
+from mmprep.stages.prepare.filter import FilterParams
+from mmprep.stages.prepare.filter import run as filter_stage
 
 REVIEWS = [
     {"user_id": f"A{user}", "parent_asin": f"B{item}", "rating": 5.0, "timestamp": 1_500_000_000_000 + user}
@@ -190,3 +194,32 @@ def test_titles_that_are_page_code_are_empty_and_counted(layout: Layout) -> None
     metrics, items = ingested(layout, "meta_Toys.json", json_lines(rows))
     assert [items[f"B{n}"]["title"] for n in range(3)] == ["Toy", "", ""]
     assert metrics["unusable_fields"] == {"title": 2}
+
+
+def test_features_and_details_are_columns_where_asked_for(layout: Layout) -> None:
+    layout.raw.mkdir(parents=True)
+    (layout.raw / "Toys.jsonl").write_bytes(json_lines(REVIEWS))
+    (layout.raw / "meta.jsonl").write_bytes(
+        json_lines([hugging_face(0), hugging_face(1) | {"details": {"Brand": "A"}}])
+    )
+    run(IngestParams(), layout)
+    assert "features" not in RAW_ITEMS.read(layout.raw_items).columns
+
+    run(IngestParams(extra_text=("features", "details")), layout)
+    filter_stage(FilterParams(k_core=1), layout)
+    kept = ITEMS.read(layout.items).select("description", "features", "details").rows()
+    assert kept == [("A nice toy 0", "Wooden", "Brand: Brand 0"), ("A nice toy 1", "Wooden", "Brand: A"), ("", "", "")]
+    texts = text_sources(ITEMS.read(layout.items), "{title}: {features} {details}")
+    assert [source.content_ref for source in texts] == ["Toy 0: Wooden Brand: Brand 0", "Toy 1: Wooden Brand: A"]
+
+
+def test_a_template_that_names_a_column_that_was_not_kept_names_the_setting(layout: Layout) -> None:
+    ingested(layout, "meta.jsonl", json_lines([hugging_face(0)]))
+    filter_stage(FilterParams(k_core=1), layout)
+    with pytest.raises(DataError, match=r"names \{features\}, which .* lacks; add features to ingest\.extra_text"):
+        text_sources(ITEMS.read(layout.items), "{title} {features}")
+
+
+def test_parameters_without_extra_text_are_recorded_as_before() -> None:
+    assert "extra_text" not in IngestParams().model_dump()
+    assert IngestParams(extra_text=("details",)).model_dump(mode="json")["extra_text"] == ["details"]
