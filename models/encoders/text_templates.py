@@ -21,9 +21,9 @@ RENDERED: dict[str, Callable[[Mapping[str, str]], str]] = {
     "description": lambda item: item["description"],
     "brand": lambda item: item["brand"],
     "categories": lambda item: item["categories"].replace(PATH_STEP, ", ").replace(PATHS, "; "),
+    "first_category": lambda item: item["categories"].split(PATHS)[0].replace(PATH_STEP, " "),
     "features": lambda item: item["features"],
     "details": lambda item: item["details"],
-    "first_category": lambda item: item["categories"].split(PATHS)[0].replace(PATH_STEP, " "),
 }
 
 

@@ -4,12 +4,14 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, NamedTuple
 
-from mmprep.pipeline.photos.decode import SUFFIXES, PhotoError
+from mmprep.pipeline.photos.decode import PhotoError
+from mmprep.pipeline.photos.names import may_be_photo
 from mmprep.pipeline.reject_reasons import Reason
 
+NOTE = ".json"
 ZIP_HEADER = 30  # bytes, before the name
 
 
@@ -42,12 +44,14 @@ class Index:
     Attributes:
         members: photos by name; of several with one name the last, as when the archive is unpacked.
         rejects: unusable photos with the reason.
-        others: number of skipped members: hidden, or without a photo's suffix.
+        notes: the .json members, such as those that img2dataset writes beside photos.
+        others: number of skipped members: hidden, or with another suffix than a photo's.
         fault: why the rest of the archive cannot be read; None if it can.
     """
 
     members: dict[str, Member] = field(default_factory=dict)
     rejects: list[tuple[str, Reason]] = field(default_factory=list)
+    notes: dict[str, Member] = field(default_factory=dict)
     others: int = 0
     fault: Reason | None = None
 
@@ -55,8 +59,10 @@ class Index:
         """Add a member; its name is only a key and is never used as a path on disk."""
         parts = [part for part in path.split("/") if part not in ("", ".")]
         name = "/".join(parts)
-        if PurePosixPath(name).suffix.lower() not in SUFFIXES or is_hidden(parts):
+        if not may_be_photo(name) or is_hidden(parts):
             self.others += 1
+            if name.endswith(NOTE) and isinstance(member, Member):
+                self.notes[name] = member
         elif ".." in parts:
             self.rejects.append((name, Reason.BAD_NAME))
         elif not is_text(name):

@@ -7,14 +7,17 @@ from pathlib import Path
 from threading import Lock
 from typing import IO
 
-from PIL import Image, ImageChops, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError, features
 
 from mmprep.pipeline.reject_reasons import Reason
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".webp", ".gif", ".bmp", ".avif"})
+# Pillow may be built without AVIF.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", *(("AVIF",) if features.check("avif") else ()))
 # MPO is Pillow's name for a JPEG that contains further images after the first.
-SUFFIX_OF_FORMAT = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
+SUFFIX_OF_FORMAT: dict[str, str] = {"JPEG": ".jpg", "MPO": ".jpg"} | {
+    name: f".{name.lower()}" for name in FORMATS if name != "JPEG"
+}
 OPENING = Lock()  # catch_warnings changes process-wide state, and photos are opened on threads
 
 MAX_BYTES = 200_000_000  # of a file; as a bitmap, MAX_PIXELS take 192 MB

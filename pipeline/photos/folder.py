@@ -10,8 +10,9 @@ from threading import Lock
 from types import TracebackType
 from typing import Self
 
-from mmprep.pipeline.photos.archives import Index, is_hidden, is_text, read_member
-from mmprep.pipeline.photos.decode import MAX_BYTES, SUFFIXES, PhotoError
+from mmprep.pipeline.photos.archives import NOTE, Index, is_hidden, is_text, read_member
+from mmprep.pipeline.photos.decode import MAX_BYTES, PhotoError
+from mmprep.pipeline.photos.names import may_be_photo
 from mmprep.pipeline.photos.tar_index import index_tar
 from mmprep.pipeline.photos.zip_index import index_zip
 from mmprep.pipeline.reject_reasons import Reason
@@ -24,6 +25,7 @@ COMPRESSED = (
     *(f".tar.{kind}" for kind in ("gz", "bz2", "xz", "zst", "lz4", "lzma", "z")),
     *(".tgz", ".tbz2", ".txz", ".tzst", ".7z", ".rar"),
 )
+MAX_NOTE_BYTES = 1 << 20
 DVC_CACHE = re.compile(r"(files/md5|cache)/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 Candidate = tuple[str, Reason | None]
@@ -89,6 +91,27 @@ class PhotoFiles:
         except OSError as error:
             logger.warning("%s: %s", self._raw / name, error)
             raise PhotoError(Reason.UNREADABLE) from error
+
+    def note(self, name: str) -> bytes | None:
+        """Read the .json beside a photo, which has the photo's name, as img2dataset writes it.
+
+        Args:
+            name: from `names`.
+
+        Returns:
+            Its bytes; None if there is none, or it is too large or cannot be read.
+        """
+        beside = str(PurePosixPath(name).with_suffix(NOTE))
+        try:
+            archive = self._archive_of(PurePosixPath(name).parts)
+            if archive is None:
+                return self._read_file(beside, MAX_NOTE_BYTES)
+            member = self._index(archive).notes.get(beside.removeprefix(f"{archive}/"))
+            if member is None or max(member.stored, member.zipped.size if member.zipped else 0) > MAX_NOTE_BYTES:
+                return None
+            return read_member(self._raw / archive, member)
+        except (OSError, PhotoError):
+            return None
 
     def _candidates(self) -> Iterator[Candidate]:
         for name, fault in [*self._beside(), *self._below(IMAGES)]:
@@ -173,14 +196,14 @@ class PhotoFiles:
                 self._indexes[archive] = index_archive(self._raw / archive)
             return self._indexes[archive]
 
-    def _read_file(self, name: str) -> bytes:
+    def _read_file(self, name: str, limit: int | None = None) -> bytes:
         path = (self._raw / name).resolve(strict=True)
         if not self._allows(path):
             raise PhotoError(Reason.LINK_OUT)
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):  # opening a pipe would block for ever
             raise PhotoError(Reason.NOT_A_FILE)
-        if state.st_size > MAX_BYTES:
+        if state.st_size > (MAX_BYTES if limit is None else limit):
             raise PhotoError(Reason.FILE_TOO_LARGE)
         return path.read_bytes()
 
@@ -191,7 +214,7 @@ def refuse_name(name: str) -> Reason | None:
         return Reason.BAD_ENCODING
     if name.lower().endswith(COMPRESSED):
         return Reason.COMPRESSED_ARCHIVE
-    return None if PurePosixPath(name).suffix.lower() in SUFFIXES | set(ARCHIVES) else Reason.NOT_A_PHOTO
+    return None if may_be_photo(name) or name.lower().endswith(ARCHIVES) else Reason.NOT_A_PHOTO
 
 
 def index_archive(path: Path) -> Index:

@@ -11,11 +11,11 @@ import polars as pl
 
 from mmprep.pipeline.photos.decode import PhotoError, decode_photo
 from mmprep.pipeline.photos.folder import Candidate, PhotoFiles
-from mmprep.pipeline.photos.names import item_of_photo
 from mmprep.pipeline.progress import Progress
 from mmprep.pipeline.reject_reasons import Reason, Reject
 from mmprep.pipeline.tables.rejects import Rejects
 from mmprep.pipeline.tables.schemas import ExtraText
+from mmprep.stages.ingest.photo_items import PhotoItems
 
 DRAFT_PIXELS = 32
 PHOTOS_AHEAD = 4096  # queued for the threads at once
@@ -46,14 +46,17 @@ def with_photos(items: pl.DataFrame, raw: Path, intake: InputTally, progress: Pr
     """Add the column `image`: the name of the item's usable photo in `PhotoFiles(raw)`, or null."""
     usable: dict[str, str] = {}
     known = set(items["item_id"])
-    for name, fault in check_photos(raw, progress):
-        intake.seen += 1
-        item_id = item_of_photo(PurePosixPath(name))  # only looked up among known ids, never made into a path
-        reason = fault or refuse_photo(item_id, known, usable)
-        if reason is None:
-            usable[item_id] = name
-        else:
-            intake.rejects.append(Reject(name, None, reason, ""))
+    with PhotoFiles(raw) as files:
+        photo_items = PhotoItems(raw, known, files)
+        for name, fault in check_photos(files, progress):
+            intake.seen += 1
+            item_id = "" if fault else photo_items.item_of(name)
+            reason = fault or refuse_photo(item_id, known, usable)
+            if reason is None:
+                usable[item_id] = name
+            else:
+                intake.rejects.append(Reject(name, None, reason, ""))
+    photo_items.report()
     images = [usable.get(item_id) for item_id in items["item_id"]]
     return items.with_columns(pl.Series("image", images, dtype=pl.String))
 
@@ -65,9 +68,9 @@ def refuse_photo(item_id: str, known: set[str], usable: dict[str, str]) -> Reaso
     return Reason.SECOND_PHOTO if item_id in usable else None
 
 
-def check_photos(raw: Path, progress: Progress) -> Iterator[Candidate]:
+def check_photos(files: PhotoFiles, progress: Progress) -> Iterator[Candidate]:
     """Decode each photo of a raw folder, in the order of names; yield names and reasons why unusable, or None."""
-    with PhotoFiles(raw) as files, ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor() as pool:
         names = list(files.names())
         with progress("checking photos", len(names), "photos") as advance:
             for start in range(0, len(names), PHOTOS_AHEAD):
@@ -85,5 +88,7 @@ def find_fault(files: PhotoFiles, candidate: Candidate) -> Reason | None:
     try:
         decode_photo(files.read(name), draft=DRAFT_PIXELS)
     except PhotoError as error:
-        return error.reason
+        # Without a suffix, nothing says that the file should be a photo.
+        other = error.reason in (Reason.NOT_AN_IMAGE, Reason.EMPTY_FILE) and not PurePosixPath(name).suffix
+        return Reason.NOT_A_PHOTO if other else error.reason
     return None

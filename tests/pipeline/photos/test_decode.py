@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from mmprep.pipeline.photos.decode import (
     FORMATS,
@@ -471,4 +471,4 @@ def test_a_plain_photo_is_decoded_once_and_never_copied(monkeypatch: pytest.Monk
 
 
 def test_only_formats_of_photos_are_opened() -> None:
-    assert set(FORMATS) == {"JPEG", "PNG", "WEBP", "GIF", "BMP"}
+    assert set(FORMATS) == {"JPEG", "PNG", "WEBP", "GIF", "BMP"} | ({"AVIF"} if features.check("avif") else set())

@@ -188,7 +188,7 @@ def test_a_section_in_the_file_reaches_its_encoder_and_recommender(tmp_path: Pat
         (
             {"encoders__minilm__template": "{titel}"},
             'encoders.minilm.template: found "{titel}", expected all, mmrec, or a text with any of {title}, '
-            "{description}, {brand}, {categories}, {first_category} in it",
+            "{description}, {brand}, {categories}, {first_category}, {features}, {details} in it",
         ),
         (
             {"encoders__minilm__weights": "random:seven"},
