@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from mmprep.models.encoders.catalogue import EncoderDescription
 from mmprep.models.encoders.params import NetworkParams, PatchEncoderParams, TextEncoderParams
+from mmprep.models.encoders.weights.prompts import registered_prompts
 from mmprep.models.encoders.weights.sources import WeightsSource
 from mmprep.pipeline.features.vectors import VectorBatch
 
@@ -61,9 +62,31 @@ class Identity:
         if isinstance(self.params, PatchEncoderParams):
             return f"{self.description.input}; image_size {self.params.image_size}"
         if isinstance(self.params, TextEncoderParams):
-            return f"max_tokens {self.params.max_tokens or 'of the model'}"
+            return "; ".join((f"max_tokens {self.params.max_tokens or 'of the model'}", *self.text_options()))
         if self.description.library == "timm":
             from mmprep.models.encoders.weights.timm_models import transform_of  # importing timm takes seconds
 
             return transform_of(self.description.model)
         return self.description.input
+
+    def prompt(self) -> str:
+        """The text that is put before every text: params', else the model's own for documents, else its default."""
+        own = self._registered_prompts()
+        given = self.params.prompt if isinstance(self.params, TextEncoderParams) else ""
+        return next(prompt for prompt in (given, *own) if prompt is not None)
+
+    def text_options(self) -> list[str]:
+        """What differs from encoding each text at once, after the model's default prompt only, as earlier versions did.
+
+        Only that is part of the transform, so that rows cached by them stay valid. The default prompt is part of the
+        identity of the weights.
+        """
+        options = []
+        if self.prompt() != self._registered_prompts()[1]:
+            options.append(f"prompt {self.prompt()!r}")
+        if isinstance(self.params, TextEncoderParams) and self.params.long_texts != "cut":
+            options.append(f"long_texts {self.params.long_texts}")
+        return options
+
+    def _registered_prompts(self) -> tuple[str | None, str]:
+        return (None, "") if self.source.path is None else registered_prompts(self.source.path)

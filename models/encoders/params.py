@@ -12,6 +12,7 @@ from mmprep.pipeline.errors import ParamsError
 from mmprep.pipeline.features.vectors import Form, StorageDtype
 from mmprep.pipeline.params import Params, parse_section, suggestion
 
+RECENT_DEFAULTS = (("prompt", None), ("long_texts", "cut"))
 ENCODER_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -99,10 +100,22 @@ class TextEncoderParams(NetworkParams):
     Attributes:
         template: text made of an item's columns, see mmprep.models.encoders.text_templates.
         max_tokens: length at which texts are truncated; None for the model's own limit, which is also the maximum.
+        prompt: text put before every text, such as `passage: `; None for the prompt that the model registers for
+            documents, else its default prompt, else none. An empty text puts nothing before them.
+        long_texts: `cut` truncates texts that are longer; `mean_of_chunks` encodes their parts and takes the mean,
+            weighted by the numbers of tokens.
     """
 
     template: str = DEFAULT_TEMPLATE
     max_tokens: Annotated[int, Field(ge=3)] | None = None
+    prompt: str | None = None
+    long_texts: Literal["cut", "mean_of_chunks"] = "cut"
+
+    @model_serializer(mode="wrap")
+    def without_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The parameters as recorded; without default values of keys that earlier versions did not have."""
+        values: dict[str, Any] = serialise(self)
+        return {key: value for key, value in values.items() if (key, value) not in RECENT_DEFAULTS}
 
     @field_validator("template")
     @classmethod
@@ -190,7 +203,9 @@ def parse_encoder(name: str, values: dict[str, Any], source: str) -> EncoderPara
     key = f"encoders.{name}"
     if name in CATALOGUE:
         known = CATALOGUE[name]
-        return parse_section(KNOWN[known.modality, known.form], values, key, source)
+        parsed = parse_section(KNOWN[known.modality, known.form], values, key, source)
+        check_long_texts(parsed, known.form, f"{source}: {key}")
+        return parsed
     library = values.get("library")
     if library is None:
         raise ParamsError(f"{source}: {key}: {no_such_encoder(name)}")
@@ -198,7 +213,22 @@ def parse_encoder(name: str, values: dict[str, Any], source: str) -> EncoderPara
         raise ParamsError(f"{source}: {key}.library: found {library!r}, expected one of {', '.join(OWN)}")
     if not ENCODER_PATTERN.fullmatch(name):
         raise ParamsError(f"{source}: {key}: expected letters, digits, '_', '-' and '.', as the name names a folder")
-    return parse_section(OWN[library], values, key, source)
+    own = parse_section(OWN[library], values, key, source)
+    if isinstance(own, SentenceParams):
+        check_long_texts(own, own.form, f"{source}: {key}")
+    return own
+
+
+def check_long_texts(params: EncoderParams, form: Form, key: str) -> None:
+    """Refuse chunks for tokens, which are not pooled.
+
+    Raises:
+        ParamsError: the message has the key.
+    """
+    if isinstance(params, TextEncoderParams) and params.long_texts != "cut" and form == "tokens":
+        raise ParamsError(
+            f"{key}.long_texts: found {params.long_texts}, expected cut, as vectors of tokens have no mean"
+        )
 
 
 def no_such_encoder(name: str) -> str:

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.modules import Normalize
 from transformers import PreTrainedTokenizerBase
 
 from mmprep.models.device import best_device
@@ -14,10 +16,13 @@ from mmprep.models.encoders.networks.base import DTYPES
 from mmprep.models.encoders.networks.onednn import fast_linear_layers
 from mmprep.models.encoders.networks.sentence import load_model
 from mmprep.models.encoders.params import TextEncoderParams
+from mmprep.models.encoders.text_chunks import Chunk, Chunker
 from mmprep.pipeline.errors import WeightsError
 from mmprep.pipeline.features.vectors import VectorBatch
 
 TOKENIZED_AT_ONCE = 1024
+EPSILON = 1e-12
+Floats = npt.NDArray[np.float32]
 PLACES = {"text": {"return_offsets_mapping": True}}
 
 
@@ -36,9 +41,12 @@ class TextEncoder:
         self._tokens = identity.description.form == "tokens"
         if self._tokens:
             check_places(model, identity)
-        # The model's own default prompt, which it prepends to every text.
-        self._prompt = (model.prompts[model.default_prompt_name] or "") if model.default_prompt_name else ""
+        self._prompt = identity.prompt()
         self._dtype = DTYPES[identity.params.precision]
+        params = identity.params
+        in_chunks = isinstance(params, TextEncoderParams) and params.long_texts == "mean_of_chunks"
+        self._chunker = Chunker(model, self._prompt, identity.description.name) if in_chunks else None
+        self._normalised = any(isinstance(module, Normalize) for module in model)
         self._model = model.to(best_device(), self._dtype).eval()
 
     def sizes(self, sources: Sequence[str]) -> list[int]:
@@ -49,7 +57,8 @@ class TextEncoder:
         lengths: list[int] = []
         for start in range(0, len(sources), TOKENIZED_AT_ONCE):
             block = list(sources[start : start + TOKENIZED_AT_ONCE])
-            tokenized = tokenizer(block, truncation=True, max_length=self._model.max_seq_length)
+            cut: dict[str, Any] = {"truncation": True, "max_length": self._model.max_seq_length}
+            tokenized = tokenizer(block, **(cut if self._chunker is None else {"verbose": False}))
             lengths += [len(tokens) for tokens in tokenized["input_ids"]]
         return lengths
 
@@ -60,6 +69,26 @@ class TextEncoder:
     @torch.inference_mode()
     def encode(self, batch: list[str]) -> VectorBatch:
         """Encode n texts."""
+        if self._chunker is None:
+            return self._encode_at_once(batch)
+        chunks = [self._chunker.split(text) for text in batch]
+        texts = [text for parts in chunks for text, _ in parts]
+        size = len(batch)
+        blocks = (texts[start : start + size] for start in range(0, len(texts), size))
+        vectors = np.concatenate([self._encode_at_once(block).vectors for block in blocks])
+        ends = np.cumsum([len(parts) for parts in chunks])[:-1]
+        of_each = zip(np.split(vectors, ends), chunks, strict=True)
+        means = [rows[0] if len(parts) == 1 else self._mean(rows, parts) for rows, parts in of_each]
+        return VectorBatch(np.stack(means))
+
+    def _mean(self, vectors: Floats, chunks: list[Chunk]) -> Floats:
+        """The mean of several chunks' vectors, weighted by their tokens, and normalised if the model normalises."""
+        weights = np.array([tokens for _, tokens in chunks], dtype=np.float64)
+        mean: npt.NDArray[np.float64] = weights @ vectors / weights.sum()
+        length = max(float(np.linalg.norm(mean)), EPSILON) if self._normalised else 1.0
+        return (mean / length).astype(np.float32)
+
+    def _encode_at_once(self, batch: list[str]) -> VectorBatch:
         features: dict[str, Any] = self._model.preprocess(
             batch, prompt=self._prompt or None, processing_kwargs=PLACES if self._tokens else None
         )

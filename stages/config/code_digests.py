@@ -20,7 +20,7 @@ from mmprep.pipeline.errors import DataError
 from mmprep.pipeline.graphs.catalogue import CATALOGUE as GRAPHS
 from mmprep.pipeline.storage.files import atomic_folder
 from mmprep.stages.config.parameters import Parameters
-from mmprep.stages.extract.extract import EXTERNAL
+from mmprep.stages.extract.extract import EXTERNAL, TEXT_LENGTHS
 from mmprep.stages.graphs.graph import builder_module
 from mmprep.stages.training.input_readers import readers
 
@@ -85,7 +85,8 @@ def extractor_modules(description: EncoderDescription) -> tuple[str, ...]:
     """Modules that extraction loads by name for an encoder."""
     if description.library == "file":
         return (EXTERNAL,)
-    return encoder_class(description)[0], network_module(description)
+    texts = (TEXT_LENGTHS,) if description.modality == "text" else ()
+    return encoder_class(description)[0], network_module(description), *texts
 
 
 def require_current(root: Path, key: str, parameters: Parameters, environment: Mapping[str, str] = os.environ) -> None:

@@ -50,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 LIBRARIES = ("torch", "torchvision", "pillow", "sentence-transformers", "transformers")
 EXTERNAL = "mmprep.stages.extract.external"  # loaded by name: no network depends on its code
+TEXT_LENGTHS = "mmprep.models.encoders.text_lengths"  # loaded by name: image encoders do not depend on its code
 TRIES = 3  # of reading a cache with shards that turn out to be damaged
 BLOCK_BYTES = 16 * 1024 * 1024  # read from the cache at once
 
@@ -102,6 +103,7 @@ def run(
     without_tokens = len(encoding.keyed) - written.rows
     if without_tokens:
         logger.warning("%s: %d items have a text without a token; they get no vector", name, without_tokens)
+    long_texts = warn_of_long_texts(identity, encoding.keyed)
     metrics = {
         "items": len(items),
         "encoded": written.rows,
@@ -110,10 +112,29 @@ def run(
         "replaced_by_noise": replaced,
         "dimension": written.dimension,
         "pretrained": identity.source.pretrained,
+        **long_texts,
     }
     write_json(layout.metrics(f"extract-{name}"), metrics)
     # Not in the file: metrics do not depend on the earlier contents of the cache.
     return metrics | {"run_through_network": encoding.encoded, "out_of_cache": extraction.cached}
+
+
+def warn_of_long_texts(identity: Identity, keyed: Sequence[KeyedSource]) -> dict[str, int]:
+    """Count the texts longer than the encoder reads, for the metrics; with a warning if they are cut."""
+    params, name = identity.params, identity.description.name
+    if not isinstance(params, TextEncoderParams):
+        return {}
+    count = import_module(TEXT_LENGTHS).count_long(identity, [each.source.content_ref for each in keyed])
+    if not count:
+        return {}
+    if params.long_texts != "cut":
+        return {"texts_in_chunks": count}
+    limit = f"encoders.{name}.max_tokens ({params.max_tokens})" if params.max_tokens else "the model's limit of tokens"
+    advice = f"encoders.{name}.long_texts: mean_of_chunks encodes all of them"
+    if identity.description.form == "tokens":
+        advice = "the rest of each is not encoded"
+    logger.warning("%s: %d of %d texts are longer than %s and cut; %s", name, count, len(keyed), limit, advice)
+    return {"cut_texts": count}
 
 
 def plan_inputs(
