@@ -24,15 +24,15 @@ def item_of_photo(path: PurePath) -> str:
 def possible_items(path: PurePath) -> Iterator[str]:
     """Item ids that a photo's file name may stand for, the most literal first.
 
-    After `item_of_photo`: without a URL's query and any number of photos' suffixes (`B0.jpg?SX300.jpg`, `B0.jpg.jpg`),
-    and without the number of a view (`B0_0.jpg`).
+    After `item_of_photo`: without a URL's query, any number of photos' suffixes (`B0.jpg?SX300.jpg`, `B0.jpg.jpg`) and
+    blanks at the ends, and without the number of a view (`B0_0.jpg`).
     """
     yield item_of_photo(path)
     bare = path.name.split("?")[0]
     while PurePath(bare).suffix.lower() in SUFFIXES:
         bare = PurePath(bare).stem
-    yield unquote(bare)
-    yield unquote(VIEW.sub("", bare))
+    yield unquote(bare).strip()
+    yield unquote(VIEW.sub("", bare)).strip()
 
 
 def may_be_photo(name: str) -> bool:

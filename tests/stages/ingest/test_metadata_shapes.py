@@ -103,7 +103,8 @@ def test_metadata_of_2018_as_parquet_is_read(layout: Layout) -> None:
     )
 
 
-def test_rejected_rows_of_parquet_have_their_numbers(layout: Layout) -> None:
+def test_rejected_rows_of_parquet_have_their_numbers(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmprep.stages.ingest.parquet_rows.BATCH", 2)
     rows = [hugging_face(0), hugging_face(0), hugging_face(1) | {"parent_asin": ""}, hugging_face(2)]
     _, items = ingested(layout, "meta.parquet", parquet(rows), limit=1)
     assert REJECTS.read(layout.rejects).rows() == [

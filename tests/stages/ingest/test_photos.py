@@ -185,6 +185,7 @@ def test_photos_are_read_and_decoded_side_by_side(raw: Path, monkeypatch: pytest
         "B0_0.jpg.jpeg",
         "B0.jpg?SX300.jpg",
         "B0.jpg?SX300",
+        "B0 .jpg",
     ],
 )
 @pytest.mark.parametrize("home", ["images", "images/0.tar", "images.zip"])
