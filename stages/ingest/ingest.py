@@ -20,6 +20,7 @@ from mmprep.pipeline.tables.rejects import Rejects, by_file_and_line
 from mmprep.pipeline.tables.schemas import INTERACTIONS, RAW_ITEMS, REJECTS, TEXT_FIELDS
 from mmprep.stages.ingest.catalogue import longest_line
 from mmprep.stages.ingest.line_reader import LineBlock, prefetch, read_blocks
+from mmprep.stages.ingest.matching import ItemMatches, check_matches, match_items
 from mmprep.stages.ingest.matrices import common_shape
 from mmprep.stages.ingest.photos import InputTally, with_photos
 from mmprep.stages.ingest.raw_files import RawFile, companions_of, matrix_paths, recognise_files
@@ -38,10 +39,14 @@ class IngestParams(Params):
     Attributes:
         files: paths to read, below the raw folder; empty for all files of a known format.
         max_reject_fraction: largest share of reviews, of items or of photos that may be rejected.
+        max_unmatched_fraction: largest share of reviewed items without a description, and largest share of photos of
+            no known item while as large a share of the reviewed items has no photo. Raw folders without metadata, or
+            without photos, are exempt.
     """
 
     files: tuple[str, ...] = ()
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
+    max_unmatched_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
 class DistinctIds:
@@ -77,7 +82,8 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
 
     Raises:
         MissingInputError: there is no such folder, or it holds no reviews.
-        DataError: more than `max_reject_fraction` of the reviews, items or photos was rejected.
+        DataError: more than `max_reject_fraction` of the reviews, items or photos was rejected, or more than
+            `max_unmatched_fraction` of the reviewed items matches no description or photo.
     """
     raw = layout.require_raw()
     files, unknown = recognise_files(raw, params.files)
@@ -103,8 +109,10 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
                 write(frame)
         for tally in tallies:
             check_fraction(tally, params.max_reject_fraction, layout.rejects)
+        matches = match_items(reviewed.all(), described, table, items, photos)
+        check_matches(raw, matches, params.max_unmatched_fraction)
     RAW_ITEMS.write(table, layout.raw_items, provenance)
-    metrics = summarise(users, reviewed, table, rejects)
+    metrics = summarise(users, reviewed, table, matches, rejects)
     if shape is not None:
         metrics |= {"matrix_rows": shape[0], "matrix_columns": shape[1]}
     write_json(layout.metrics("ingest"), metrics)
@@ -242,17 +250,17 @@ def check_fraction(intake: InputTally, limit: float, rejects: Path) -> None:
         )
 
 
-def summarise(users: DistinctIds, reviewed: DistinctIds, items: pl.DataFrame, rejects: list[Rejects]) -> dict[str, Any]:
+def summarise(
+    users: DistinctIds, reviewed: DistinctIds, items: pl.DataFrame, matches: ItemMatches, rejects: list[Rejects]
+) -> dict[str, Any]:
     """The stage's metrics."""
     counts = sum((table.counts for table in rejects), Counter[Reason]())
-    has_text = pl.any_horizontal(pl.col(*TEXT_FIELDS) != "")
     return {
         "users": len(users.all()),
         "reviewed_items": len(reviewed.all()),
         "interactions": users.seen,
         "items": len(items),
-        "items_with_text": items.select(has_text.sum()).item(),
-        "items_with_photo": len(items) - items["image"].null_count(),
+        **matches.metrics(),
         "cut_off_files": counts[Reason.CUT_OFF_FILE],
         "rejects": counts.total(),
         "rejects_by_reason": count_reasons(counts),

@@ -285,7 +285,7 @@ def test_an_encoder_of_ones_own_may_be_drawn_and_trained_on(tmp_path: Path, own:
         (FILE | {"modality": "sound"}, ".modality: found \"sound\", expected 'image', 'text' or 'audio'"),
         (
             FILE | {"weights": "pretrained"},
-            ".weights: no such key (allowed: stored_as, reduce, library, path, modality, rows)",
+            ".weights: no such key (allowed: stored_as, reduce, library, path, modality, rows, max_unmatched_fraction)",
         ),
         (None, ": found null, expected an object"),
     ],
