@@ -20,6 +20,7 @@ from mmprep.pipeline.progress import Progress
 from mmprep.pipeline.storage.files import write_json
 from mmprep.pipeline.tables.id_matching import IdComparison
 from mmprep.pipeline.tables.provenance import record
+from mmprep.stages.extract.missing import warn_of_missing
 from mmprep.stages.prepare.noise import NoiseParams, replace_sources
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def run_foreign(
             raise DataError(
                 f"{foreign.path}: has none of the {len(items)} items, or only vectors of zeros or NaN of them"
             )
+        warn_of_missing(name, "vector", items, with_vector, params.missing)
         rate = noise.replaced if noise.modality == file.modality else 0.0
         pairs, replaced = replace_sources([(item, item) for item in with_vector], rate, noise.seed)
         notes: dict[str, Any] = {
