@@ -50,7 +50,7 @@ class ForeignFeatures:
         dimension: length of a vector.
         rows: number of rows of an array; 0 for other formats.
         left_out: number of vectors that the last pass over `batches` left out, by reason; complete at its end.
-        ids: the ids of the vectors that the last pass read, in columns as long as blocks; complete at its end.
+        ids: the ids of all vectors that the last pass read, a series for each block; complete at its end.
     """
 
     path: Path
