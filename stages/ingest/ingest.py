@@ -19,16 +19,20 @@ from mmprep.pipeline.tables.provenance import record
 from mmprep.pipeline.tables.rejects import Rejects, by_file_and_line
 from mmprep.pipeline.tables.schemas import INTERACTIONS, RAW_ITEMS, REJECTS, TEXT_FIELDS
 from mmprep.stages.ingest.catalogue import longest_line
-from mmprep.stages.ingest.line_reader import LineBlock, prefetch, read_blocks
+from mmprep.stages.ingest.columns import ColumnsParams
+from mmprep.stages.ingest.json_documents import read_rows
+from mmprep.stages.ingest.line_reader import LineBlock, prefetch
 from mmprep.stages.ingest.matrices import common_shape
 from mmprep.stages.ingest.photos import InputTally, with_photos
 from mmprep.stages.ingest.raw_files import RawFile, companions_of, matrix_paths, recognise_files
-from mmprep.stages.ingest.records import ITEMS, REVIEWS, Item, Parsed, Review
+from mmprep.stages.ingest.records import ITEMS, REVIEWS, Fault, Item, Parsed, Review
 
 logger = logging.getLogger(__name__)
 
 FRAME_ROWS = 50_000  # at least, except in the last frame
 IDS_BY_NUMBER = "users and items are the numbers of rows and columns of matrices, from 0"
+CUT_OFF = (Reason.CUT_OFF_FILE, Reason.BROKEN_DOCUMENT)
+UNREADABLE_PARTS = (*CUT_OFF, Reason.LINE_TOO_LONG)
 SMALL_PIECE = 8192  # bytes; smaller blocks are parsed line by line
 
 
@@ -38,10 +42,12 @@ class IngestParams(Params):
     Attributes:
         files: paths to read, below the raw folder; empty for all files of a known format.
         max_reject_fraction: largest share of reviews, of items or of photos that may be rejected.
+        columns: columns of users, items, ratings and times in reviews with other names.
     """
 
     files: tuple[str, ...] = ()
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
+    columns: ColumnsParams = ColumnsParams()
 
 
 class DistinctIds:
@@ -80,7 +86,7 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
         DataError: more than `max_reject_fraction` of the reviews, items or photos was rejected.
     """
     raw = layout.require_raw()
-    files, unknown = recognise_files(raw, params.files)
+    files, unknown = recognise_files(raw, params.files, params.columns)
     shape = common_shape(matrix_paths(files))
     inputs = [*(file.path for file in files), *companions_of(files)]
     provenance = record("ingest", layout, params, inputs, **({} if shape is None else {"ids": IDS_BY_NUMBER}))
@@ -137,8 +143,10 @@ def read_kind(files: list[RawFile], intake: InputTally, progress: Progress) -> I
 def frames_of(file: RawFile, intake: InputTally, described: set[str]) -> Iterator[list[pl.DataFrame]]:
     """Yield the valid rows of one file as frames, those of a block at a time; reject the others."""
     if file.known.read_frames is not None:
-        for rows in file.known.read_frames(file.path, file.source):
-            if isinstance(rows, Reject):
+        for rows in file.known.read_frames(file.head, file.source):
+            if isinstance(rows, Reject) and rows.reason in UNREADABLE_PARTS:
+                refuse_part(file, rows, intake)
+            elif isinstance(rows, Reject):
                 intake.seen += 1
                 intake.rejects.append(rows)
             else:
@@ -146,7 +154,7 @@ def frames_of(file: RawFile, intake: InputTally, described: set[str]) -> Iterato
                 yield [rows]
         return
     reader = Reader(file, intake, described)
-    for piece in prefetch(read_blocks(file.path, file.source, longest_line(file.path))):
+    for piece in prefetch(read_rows(file.path, file.source, longest_line(file.path))):
         if isinstance(piece, Reject):
             refuse_part(file, piece, intake)
         else:
@@ -156,7 +164,7 @@ def frames_of(file: RawFile, intake: InputTally, described: set[str]) -> Iterato
 def refuse_part(file: RawFile, reject: Reject, intake: InputTally) -> None:
     """Record the part of a file that could not be read."""
     intake.rejects.append(reject)
-    if reject.reason is Reason.CUT_OFF_FILE:
+    if reject.reason in CUT_OFF:
         logger.warning(
             "%s: breaks off in line %s (%s); the lines before it are kept, and the number of lost lines is not known; "
             "fetch the file again",
@@ -198,6 +206,9 @@ class Reader:
                 self._intake.seen += 1
                 if isinstance(row, Reason):
                     self._intake.rejects.append(Reject(self._source, number, row, excerpt(line)))
+                elif isinstance(row, Fault):
+                    shown = f"{row.detail}; {excerpt(line)}"
+                    self._intake.rejects.append(Reject(self._source, number, row.reason, shown))
                 else:
                     rows.append(row)
         return pl.DataFrame(rows, schema=self._schema, orient="row")
@@ -209,7 +220,7 @@ class Reader:
                 return Reason.DUPLICATE_ITEM
             self._described.add(parsed.item_id)
         if (
-            isinstance(parsed, Reason)
+            isinstance(parsed, Reason | Fault)
             and self._parse_block is not None
             and (frame := self._parse_block(LineBlock(1, line))) is not None
         ):
@@ -236,9 +247,11 @@ def check_fraction(intake: InputTally, limit: float, rejects: Path) -> None:
     count = sum(bad.values())
     if count / max(intake.seen, 1) > limit:  # a quotient, as a product is rounded: 0.29 * 100 < 29
         reasons = ", ".join(f"{count} {reason}" for reason, count in count_reasons(bad).items())
+        first = intake.rejects.first
+        example = "" if first is None else f"; the first is line {first.line} of {first.source}: {first.excerpt}"
         raise DataError(
             f"{count} of {intake.seen} {intake.kind} rejected ({reasons}), more than "
-            f"ingest.max_reject_fraction allows ({limit:g}); see {rejects}, fix the input or raise the limit"
+            f"ingest.max_reject_fraction allows ({limit:g}); see {rejects}, fix the input or raise the limit{example}"
         )
 
 
@@ -253,7 +266,7 @@ def summarise(users: DistinctIds, reviewed: DistinctIds, items: pl.DataFrame, re
         "items": len(items),
         "items_with_text": items.select(has_text.sum()).item(),
         "items_with_photo": len(items) - items["image"].null_count(),
-        "cut_off_files": counts[Reason.CUT_OFF_FILE],
+        "cut_off_files": sum(counts[reason] for reason in CUT_OFF),
         "rejects": counts.total(),
         "rejects_by_reason": count_reasons(counts),
     }
