@@ -12,6 +12,7 @@ from mmprep.pipeline.reject_reasons import Reason
 from mmprep.pipeline.text import clean_text, join_paths
 from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object
+from mmprep.stages.ingest.rating_blocks import quick_ratings
 from mmprep.stages.ingest.records import LAST_SECOND, Fault, Item, Parsed, Review, fault_of, is_id, make_review
 
 # Alternatives in this order: a run of single-quoted strings without escapes or double quotes, with the text between
@@ -191,4 +192,5 @@ RATINGS = Format(
     kind="reviews",
     matches=is_ratings,
     parser=lambda head: rating_in,  # noqa: ARG005
+    block_parser=lambda head: quick_ratings(),  # noqa: ARG005
 )

@@ -11,6 +11,7 @@ from mmprep.stages.ingest import amazon_2014
 from mmprep.stages.ingest.amazon_2014 import is_ratings
 from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object, quick_reviews
+from mmprep.stages.ingest.rating_blocks import quick_ratings
 from mmprep.stages.ingest.records import Fault, Item, Parsed, Review, first_url, is_id, review_of
 
 DESCRIBING = frozenset({"title", "category", "imageURL", "imageURLHighRes", "brand", "also_buy", "main_cat"})
@@ -109,6 +110,7 @@ RATINGS = Format(
     kind="reviews",
     matches=is_item_first,
     parser=lambda head: rating_in,  # noqa: ARG005
+    block_parser=lambda head: quick_ratings(("item_id", "user_id", "rating", "timestamp")),  # noqa: ARG005
 )
 LITERAL_REVIEWS = Format(
     name="reviews in Python notation",

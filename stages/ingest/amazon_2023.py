@@ -8,6 +8,7 @@ from mmprep.pipeline.text import clean_text, join_paths
 from mmprep.stages.ingest.amazon_2014 import fields_in, to_number, to_seconds
 from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object, quick_reviews
+from mmprep.stages.ingest.rating_blocks import quick_ratings
 from mmprep.stages.ingest.records import (
     MILLISECONDS,
     Fault,
@@ -67,9 +68,14 @@ def first_image(images: object) -> str | None:
     return None
 
 
+def split_in(head: FileHead) -> str | None:
+    """The split between dots in a file's name, or None."""
+    return next((SPLIT_NAMES[part] for part in head.path.name.split(".") if part in SPLIT_NAMES), None)
+
+
 def rating_parser(head: FileHead) -> Parse:
     """Make the line parser of a benchmark CSV; files of a split have the split in their name."""
-    split = next((SPLIT_NAMES[part] for part in head.path.name.split(".") if part in SPLIT_NAMES), None)
+    split = split_in(head)
 
     def rating_in(line: bytes) -> Parsed:
         if line.startswith(HEADER):
@@ -103,4 +109,5 @@ RATINGS = Format(
     kind="reviews",
     matches=lambda head: head.lines[:1] != () and head.lines[0].startswith(HEADER),
     parser=rating_parser,
+    block_parser=lambda head: quick_ratings(divisor=MILLISECONDS, split=split_in(head)),
 )

@@ -56,6 +56,7 @@ class Format:
         parser: makes the function that parses one line of a file.
         parse_block: parses a block of lines at once if all of them are valid, and returns None otherwise; None if the
             format has no such parser.
+        block_parser: makes such a function for a file, which accepts nothing that `parser` rejects.
         read_frames: for a format whose rows are not lines, yields valid rows and rejects of a file, given its head and
             its path below the raw folder; None for formats of lines.
     """
@@ -65,4 +66,5 @@ class Format:
     matches: Callable[[FileHead], bool]
     parser: Callable[[FileHead], Parse] = no_lines
     parse_block: ParseBlock | None = None
+    block_parser: Callable[[FileHead], ParseBlock] | None = None
     read_frames: ReadFrames | None = None

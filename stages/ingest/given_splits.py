@@ -131,6 +131,8 @@ def mmrec_parser(head: FileHead) -> Parse:
     users = mapping(head.path.with_name("u_id_mapping.csv"), "user_id", "userID")
     items = mapping(head.path.with_name("i_id_mapping.csv"), "asin", "itemID")
 
+    has_rating, has_time = "rating" in column, "timestamp" in column
+
     def interaction_in(line: bytes) -> Parsed:
         try:
             fields = line.decode("utf-8").split("\t")
@@ -143,10 +145,12 @@ def mmrec_parser(head: FileHead) -> Parse:
         if fields[column["x_label"]] not in LABELS:
             return Fault.of(Reason.BAD_COLUMNS, "x_label", fields[column["x_label"]])
         user, item = fields[column["userID"]], fields[column["itemID"]]
-        rating = to_number(fields[column["rating"]], nan) if "rating" in column else None
-        time = as_seconds(fields[column["timestamp"]]) if "timestamp" in column else None
+        rating = to_number(fields[column["rating"]], nan) if has_rating else None
+        time = as_seconds(fields[column["timestamp"]]) if has_time else None
         made = named_interaction(users, items, user, item, (rating, time), LABELS[fields[column["x_label"]]])
-        return Fault.of(made, FIELDS[made], fields[column[FIELDS[made]]]) if made in FIELDS else made
+        if isinstance(made, Review) or made not in FIELDS:
+            return made
+        return Fault.of(made, FIELDS[made], fields[column[FIELDS[made]]])
 
     return interaction_in
 

@@ -180,7 +180,9 @@ class Reader:
 
     def __init__(self, file: RawFile, intake: InputTally, described: set[str]) -> None:
         self._source = file.source
-        self._parse_block = file.known.parse_block
+        self._recheck = file.known.parse_block
+        make = file.known.block_parser
+        self._parse_block = file.known.parse_block if make is None else make(file.head)
         self._parse = file.parse
         self._schema = REVIEWS if file.known.kind == "reviews" else ITEMS
         self._described = described
@@ -221,8 +223,8 @@ class Reader:
             self._described.add(parsed.item_id)
         if (
             isinstance(parsed, Reason | Fault)
-            and self._parse_block is not None
-            and (frame := self._parse_block(LineBlock(1, line))) is not None
+            and self._recheck is not None
+            and (frame := self._recheck(LineBlock(1, line))) is not None
         ):
             # The block parser skips fields that it does not need, faults included. The outcome of a row must not
             # depend on its neighbours, so a row that the block parser accepts is accepted here too.

@@ -156,13 +156,13 @@ def as_seconds(value: object, unit: Unit | None = None) -> float:
         unit: of numbers; None for the one in which the value lies in these years: the ranges of seconds and of
             milliseconds do not overlap. With `iso`, numbers are no times.
     """
-    if isinstance(value, datetime | date):
-        return moment(value)
     if isinstance(value, str):
         text = value.strip()
         number: float = int(text) if text.isdecimal() and len(text) < SHOWN else as_number(text)
         if unit == "iso" or number != number:
             return written_time(text)
+    elif isinstance(value, date):
+        return moment(value)
     else:
         number = value if isinstance(value, int) and not isinstance(value, bool) else as_number(value)
     if unit == "iso" or not abs(number) < LARGEST_RATING:
