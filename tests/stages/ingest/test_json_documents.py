@@ -76,7 +76,9 @@ def test_each_form_gives_what_its_lines_give(
 
 
 @given(
-    elements=st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=5) | st.integers() | st.lists(st.none()))),
+    elements=st.lists(
+        st.integers() | st.dictionaries(st.text(max_size=3), st.text(max_size=5) | st.integers() | st.lists(st.none()))
+    ),
     indent=st.sampled_from([None, 0, 1]),
     piece=st.integers(1, 40),
 )
