@@ -25,6 +25,8 @@ class Reason(StrEnum):
     ZERO_ENTRY = "stored zero of a sparse matrix"
     DUPLICATE_ITEM = "item described before"
     CUT_OFF_FILE = "compressed file cut off or damaged"
+    BROKEN_DOCUMENT = "JSON array or object cut off or damaged"
+    SEVERAL_FILES = "archive of other than one file"
     UNKNOWN_FORMAT = "not a known format"
     SAME_SPLIT = "split given by another file too"
     OTHER_NAME = "not read, by its name"

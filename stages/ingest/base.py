@@ -8,12 +8,12 @@ from typing import Any, Literal
 import polars as pl
 
 from mmprep.pipeline.reject_reasons import Reject
+from mmprep.stages.ingest.columns import NO_COLUMNS, ColumnsParams
 from mmprep.stages.ingest.line_reader import LineBlock
 from mmprep.stages.ingest.records import Parse, Parsed
 
 Kind = Literal["reviews", "items"]
 ParseBlock = Callable[[LineBlock], pl.DataFrame | None]
-ReadFrames = Callable[[Path, str], Iterator[pl.DataFrame | Reject]]
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,16 @@ class FileHead:
         path: the file.
         lines: its first lines, without line ends.
         objects: the JSON objects among these lines.
+        columns: section `ingest.columns`.
     """
 
     path: Path
     lines: tuple[bytes, ...]
     objects: tuple[dict[str, Any], ...]
+    columns: ColumnsParams = NO_COLUMNS
+
+
+ReadFrames = Callable[[FileHead, str], Iterator[pl.DataFrame | Reject]]
 
 
 def no_lines(head: FileHead) -> Parse:
@@ -51,8 +56,9 @@ class Format:
         parser: makes the function that parses one line of a file.
         parse_block: parses a block of lines at once if all of them are valid, and returns None otherwise; None if the
             format has no such parser.
-        read_frames: for a format without lines, yields valid rows and rejects of a file, given its path and its path
-            below the raw folder; None for formats of lines.
+        block_parser: makes such a function for a file, which accepts nothing that `parser` rejects.
+        read_frames: for a format whose rows are not lines, yields valid rows and rejects of a file, given its head and
+            its path below the raw folder; None for formats of lines.
     """
 
     name: str
@@ -60,4 +66,5 @@ class Format:
     matches: Callable[[FileHead], bool]
     parser: Callable[[FileHead], Parse] = no_lines
     parse_block: ParseBlock | None = None
+    block_parser: Callable[[FileHead], ParseBlock] | None = None
     read_frames: ReadFrames | None = None

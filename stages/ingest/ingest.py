@@ -19,17 +19,21 @@ from mmprep.pipeline.tables.provenance import record
 from mmprep.pipeline.tables.rejects import Rejects, by_file_and_line
 from mmprep.pipeline.tables.schemas import INTERACTIONS, RAW_ITEMS, REJECTS, TEXT_FIELDS
 from mmprep.stages.ingest.catalogue import longest_line
-from mmprep.stages.ingest.line_reader import LineBlock, prefetch, read_blocks
+from mmprep.stages.ingest.columns import ColumnsParams
+from mmprep.stages.ingest.json_documents import read_rows
+from mmprep.stages.ingest.line_reader import LineBlock, prefetch
 from mmprep.stages.ingest.matching import ItemMatches, check_matches, match_items
 from mmprep.stages.ingest.matrices import common_shape
 from mmprep.stages.ingest.photos import InputTally, with_photos
 from mmprep.stages.ingest.raw_files import RawFile, companions_of, matrix_paths, recognise_files
-from mmprep.stages.ingest.records import ITEMS, REVIEWS, Item, Parsed, Review
+from mmprep.stages.ingest.records import ITEMS, REVIEWS, Fault, Item, Parsed, Review
 
 logger = logging.getLogger(__name__)
 
 FRAME_ROWS = 50_000  # at least, except in the last frame
 IDS_BY_NUMBER = "users and items are the numbers of rows and columns of matrices, from 0"
+CUT_OFF = (Reason.CUT_OFF_FILE, Reason.BROKEN_DOCUMENT)
+UNREADABLE_PARTS = (*CUT_OFF, Reason.LINE_TOO_LONG)
 SMALL_PIECE = 8192  # bytes; smaller blocks are parsed line by line
 
 
@@ -42,11 +46,13 @@ class IngestParams(Params):
         max_unmatched_fraction: largest share of reviewed items without a description, and largest share of photos of
             no known item while as large a share of the reviewed items has no photo. Raw folders without metadata, or
             without photos, are exempt.
+        columns: columns of users, items, ratings and times in reviews with other names.
     """
 
     files: tuple[str, ...] = ()
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
     max_unmatched_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2
+    columns: ColumnsParams = ColumnsParams()
 
 
 class DistinctIds:
@@ -86,7 +92,7 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
             `max_unmatched_fraction` of the reviewed items matches no description or photo.
     """
     raw = layout.require_raw()
-    files, unknown = recognise_files(raw, params.files)
+    files, unknown = recognise_files(raw, params.files, params.columns)
     shape = common_shape(matrix_paths(files))
     inputs = [*(file.path for file in files), *companions_of(files)]
     provenance = record("ingest", layout, params, inputs, **({} if shape is None else {"ids": IDS_BY_NUMBER}))
@@ -145,8 +151,10 @@ def read_kind(files: list[RawFile], intake: InputTally, progress: Progress) -> I
 def frames_of(file: RawFile, intake: InputTally, described: set[str]) -> Iterator[list[pl.DataFrame]]:
     """Yield the valid rows of one file as frames, those of a block at a time; reject the others."""
     if file.known.read_frames is not None:
-        for rows in file.known.read_frames(file.path, file.source):
-            if isinstance(rows, Reject):
+        for rows in file.known.read_frames(file.head, file.source):
+            if isinstance(rows, Reject) and rows.reason in UNREADABLE_PARTS:
+                refuse_part(file, rows, intake)
+            elif isinstance(rows, Reject):
                 intake.seen += 1
                 intake.rejects.append(rows)
             else:
@@ -154,7 +162,7 @@ def frames_of(file: RawFile, intake: InputTally, described: set[str]) -> Iterato
                 yield [rows]
         return
     reader = Reader(file, intake, described)
-    for piece in prefetch(read_blocks(file.path, file.source, longest_line(file.path))):
+    for piece in prefetch(read_rows(file.path, file.source, longest_line(file.path))):
         if isinstance(piece, Reject):
             refuse_part(file, piece, intake)
         else:
@@ -164,7 +172,7 @@ def frames_of(file: RawFile, intake: InputTally, described: set[str]) -> Iterato
 def refuse_part(file: RawFile, reject: Reject, intake: InputTally) -> None:
     """Record the part of a file that could not be read."""
     intake.rejects.append(reject)
-    if reject.reason is Reason.CUT_OFF_FILE:
+    if reject.reason in CUT_OFF:
         logger.warning(
             "%s: breaks off in line %s (%s); the lines before it are kept, and the number of lost lines is not known; "
             "fetch the file again",
@@ -180,7 +188,9 @@ class Reader:
 
     def __init__(self, file: RawFile, intake: InputTally, described: set[str]) -> None:
         self._source = file.source
-        self._parse_block = file.known.parse_block
+        self._recheck = file.known.parse_block
+        make = file.known.block_parser
+        self._parse_block = file.known.parse_block if make is None else make(file.head)
         self._parse = file.parse
         self._schema = REVIEWS if file.known.kind == "reviews" else ITEMS
         self._described = described
@@ -206,6 +216,9 @@ class Reader:
                 self._intake.seen += 1
                 if isinstance(row, Reason):
                     self._intake.rejects.append(Reject(self._source, number, row, excerpt(line)))
+                elif isinstance(row, Fault):
+                    shown = f"{row.detail}; {excerpt(line)}"
+                    self._intake.rejects.append(Reject(self._source, number, row.reason, shown))
                 else:
                     rows.append(row)
         return pl.DataFrame(rows, schema=self._schema, orient="row")
@@ -217,9 +230,9 @@ class Reader:
                 return Reason.DUPLICATE_ITEM
             self._described.add(parsed.item_id)
         if (
-            isinstance(parsed, Reason)
-            and self._parse_block is not None
-            and (frame := self._parse_block(LineBlock(1, line))) is not None
+            isinstance(parsed, Reason | Fault)
+            and self._recheck is not None
+            and (frame := self._recheck(LineBlock(1, line))) is not None
         ):
             # The block parser skips fields that it does not need, faults included. The outcome of a row must not
             # depend on its neighbours, so a row that the block parser accepts is accepted here too.
@@ -244,9 +257,11 @@ def check_fraction(intake: InputTally, limit: float, rejects: Path) -> None:
     count = sum(bad.values())
     if count / max(intake.seen, 1) > limit:  # a quotient, as a product is rounded: 0.29 * 100 < 29
         reasons = ", ".join(f"{count} {reason}" for reason, count in count_reasons(bad).items())
+        first = intake.rejects.first
+        example = "" if first is None else f"; the first is line {first.line} of {first.source}: {first.excerpt}"
         raise DataError(
             f"{count} of {intake.seen} {intake.kind} rejected ({reasons}), more than "
-            f"ingest.max_reject_fraction allows ({limit:g}); see {rejects}, fix the input or raise the limit"
+            f"ingest.max_reject_fraction allows ({limit:g}); see {rejects}, fix the input or raise the limit{example}"
         )
 
 
@@ -261,7 +276,7 @@ def summarise(
         "interactions": users.seen,
         "items": len(items),
         **matches.metrics(),
-        "cut_off_files": counts[Reason.CUT_OFF_FILE],
+        "cut_off_files": sum(counts[reason] for reason in CUT_OFF),
         "rejects": counts.total(),
         "rejects_by_reason": count_reasons(counts),
     }

@@ -261,7 +261,8 @@ def test_too_many_rejects_give_one_line_and_their_table(project: Path) -> None:
     (TOYS.raw / "reviews.json").write_text('{"overall": 1, "reviewerID": "A"}\n' * 10)
     assert failure(4, "ingest") == (
         "10 of 34 reviews rejected (10 no item id), more than ingest.max_reject_fraction allows (0.05); see "
-        "data/interim/toys/rejects.parquet, fix the input or raise the limit"
+        "data/interim/toys/rejects.parquet, fix the input or raise the limit; the first is line 1 of reviews.json: "
+        'no asin; {"overall": 1, "reviewerID": "A"}'
     )
     assert TOYS.rejects.exists()
 

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -119,7 +120,12 @@ def test_the_tables_tell_what_they_were_made_from(tmp_path: Path) -> None:
     for path in (layout.raw_interactions, layout.raw_items, layout.rejects):
         provenance = read_provenance(path)
         assert provenance["stage"] == "ingest"
-        assert provenance["params"] == {"files": [], "max_reject_fraction": 0.05, "max_unmatched_fraction": 1.0}
+        assert provenance["params"] == {
+            "files": [],
+            "max_reject_fraction": 0.05,
+            "max_unmatched_fraction": 1.0,
+            "columns": {"user": None, "item": None, "rating": None, "time": None, "unit": None},
+        }
         assert provenance["inputs"] == {
             "raw/toys/meta.json": sha256(layout.raw / "meta.json"),
             "raw/toys/reviews.json": sha256(layout.raw / "reviews.json"),
@@ -228,6 +234,13 @@ def mmrec_without_item(raw: Path) -> None:
     (raw / "i_id_mapping.csv").write_bytes(b"asin\titemID\nB0\t0\n")
 
 
+def packed(path: Path, *names: str) -> None:
+    """A zip of files of reviews."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, as_lines([review("A9")]))
+
+
 CUT = gzip.compress(as_lines([review("A9")] * 3))[:-9]
 CASES: list[tuple[Callable[[Path], object], str, int | None, Reason, str]] = [
     (
@@ -245,13 +258,14 @@ CASES: list[tuple[Callable[[Path], object], str, int | None, Reason, str]] = [
         "reviews.json",
         13,
         Reason.MISSING_USER,
-        '{"asin": "B0", "overall": 5.0, "unixReviewTime": 1400000000}',
+        'no reviewerID; {"asin": "B0", "overall": 5.0, "unixReviewTime": 1400000000}',
     ),
     (
         lambda raw: line_of(raw, "reviews.json", review("A\0")),
         "reviews.json",
         13,
         Reason.MISSING_USER,
+        r"reviewerID is 'A\x00'; "
         r'{"reviewerID": "A\u0000", "asin": "B0", "overall": 5.0, "unixReviewTime": 1400000000}',
     ),
     (
@@ -259,7 +273,7 @@ CASES: list[tuple[Callable[[Path], object], str, int | None, Reason, str]] = [
         "reviews.json",
         13,
         Reason.MISSING_ITEM,
-        '{"reviewerID": "A1", "overall": 5.0, "unixReviewTime": 1400000000}',
+        'no asin; {"reviewerID": "A1", "overall": 5.0, "unixReviewTime": 1400000000}',
     ),
     (lambda raw: line_of(raw, "meta.json", {"title": "mug"}), "meta.json", 3, Reason.MISSING_ITEM, '{"title": "mug"}'),
     (
@@ -267,14 +281,14 @@ CASES: list[tuple[Callable[[Path], object], str, int | None, Reason, str]] = [
         "reviews.json",
         13,
         Reason.BAD_RATING,
-        '{"reviewerID": "A1", "asin": "B0", "overall": NaN, "unixReviewTime": 1400000000}',
+        'overall is nan; {"reviewerID": "A1", "asin": "B0", "overall": NaN, "unixReviewTime": 1400000000}',
     ),
     (
         lambda raw: line_of(raw, "reviews.json", review(time=0)),
         "reviews.json",
         13,
         Reason.BAD_TIMESTAMP,
-        '{"reviewerID": "A1", "asin": "B0", "overall": 5.0, "unixReviewTime": 0}',
+        'unixReviewTime is 0; {"reviewerID": "A1", "asin": "B0", "overall": 5.0, "unixReviewTime": 0}',
     ),
     (
         lambda raw: line_of(raw, "meta.json", {"asin": "B0", "title": "again"}),
@@ -291,6 +305,14 @@ CASES: list[tuple[Callable[[Path], object], str, int | None, Reason, str]] = [
         "Compressed file ended before the end-of-stream marker was reached",
     ),
     (
+        lambda raw: (raw / "cut.json").write_bytes(json.dumps([review("A9")] * 4).encode()[:-25]),
+        "cut.json",
+        4,
+        Reason.BROKEN_DOCUMENT,
+        "Unterminated string starting at: line 1 column 299 (char 298)",
+    ),
+    (lambda raw: packed(raw / "p.zip", "a.json", "b.json"), "p.zip", None, Reason.SEVERAL_FILES, ""),
+    (
         lambda raw: (raw / "n.json").write_bytes(LITERAL.replace(b"B0", b"B9") + b"\n{'asin': print()}\n"),
         "n.json",
         2,
@@ -302,7 +324,7 @@ CASES: list[tuple[Callable[[Path], object], str, int | None, Reason, str]] = [
         "z.csv",
         2,
         Reason.BAD_COLUMNS,
-        "A1,B0,5.0",
+        "3 columns, expected 4; A1,B0,5.0",
     ),
     (
         lambda raw: line_of(raw, "reviews.json", b" " * (17 << 20)),
@@ -311,7 +333,13 @@ CASES: list[tuple[Callable[[Path], object], str, int | None, Reason, str]] = [
         Reason.LINE_TOO_LONG,
         " " * 200,
     ),
-    (lambda raw: (raw / "other.json").write_bytes(b'{"a": 1}\n'), "other.json", None, Reason.UNKNOWN_FORMAT, ""),
+    (
+        lambda raw: (raw / "other.json").write_bytes(b'{"a": 1}\n'),
+        "other.json",
+        None,
+        Reason.UNKNOWN_FORMAT,
+        "JSON objects with a, which are of no known kind",
+    ),
     (lambda raw: (raw / "empty.jsonl.gz").touch(), "empty.jsonl.gz", None, Reason.EMPTY_FILE, ""),
     (lambda raw: (raw / "photos.tgz").write_bytes(b"x"), "photos.tgz", None, Reason.OTHER_NAME, ""),
     (lambda raw: (raw / "reviews").symlink_to("not mounted"), "reviews", None, Reason.DANGLING_LINK, ""),
@@ -337,7 +365,7 @@ def test_what_is_not_taken_is_named_and_explained_and_the_rest_is_taken(
     metrics = run(LENIENT, layout)
     assert rejects_of(layout) == [(source, line, reason.value, excerpt)]
     assert (metrics["rejects"], metrics["rejects_by_reason"]) == (1, {reason.value: 1})
-    assert metrics["interactions"] == GOOD + {"cut.json.gz": 3, "z.csv": 2}.get(source, 0)
+    assert metrics["interactions"] == GOOD + {"cut.json.gz": 3, "cut.json": 3, "z.csv": 2}.get(source, 0)
     assert metrics["reviewed_items_with_photo"] == 1
     assert RAW_ITEMS.read(layout.raw_items)["title"].to_list()[:3] == ["Blue mug", "", ""]
 
@@ -388,10 +416,9 @@ def test_without_reviews_the_message_says_what_was_expected(tmp_path: Path) -> N
     with pytest.raises(MissingInputError) as caught:
         run(PARTLY, layout)
     assert str(caught.value) == (
-        f"{layout.raw}: no reviews found among 2 files; expected MMRec's .inter; LATTICE's split; benchmark ratings of "
-        "the Amazon 2023 edition; reviews of the Amazon 2023 edition; reviews of the Amazon 2014 or 2018 edition; "
-        "ratings of the Amazon 2018 edition; ratings of the Amazon 2014 edition; sparse matrices of MMSSL or "
-        "DiffMM (train_mat or trnMat.pkl, ...)"
+        f"{layout.raw}: no reviews found among 2 files; x.json: not a known format; m.json: metadata of the Amazon "
+        "2018 edition, or of 2014 as JSON; expected reviews or metadata of an Amazon edition, or another format of "
+        "docs/formats.md; see ingest.columns for tables"
     )
 
 
@@ -458,7 +485,7 @@ def test_too_many_bad_reviews_fail_with_counts_by_reason_and_a_table_of_them(tmp
         run(IngestParams(max_reject_fraction=0.05), layout)
     assert str(caught.value) == (
         "3 of 30 reviews rejected (2 broken JSON, 1 no item id), more than ingest.max_reject_fraction allows (0.05); "
-        f"see {layout.rejects}, fix the input or raise the limit"
+        f"see {layout.rejects}, fix the input or raise the limit; the first is line 1 of r.json: {{"
     )
     assert [row[1] for row in rejects_of(layout)] == [1, 2, 3]
     assert not layout.raw_interactions.exists()
@@ -565,11 +592,9 @@ def test_what_is_not_read_is_warned_of_with_what_was_expected(tmp_path: Path, ca
     run(PARTLY, layout)
     other, photos = (record.message for record in caplog.records if record.name != matching.__name__)
     assert other.startswith(
-        f"{layout.raw}/other.json: not a known format; not read; expected MMRec's .inter; LATTICE's"
+        f"{layout.raw}/other.json: not a known format; not read; expected reviews or metadata of an"
     )
-    assert photos.startswith(
-        f"{layout.raw}/photos.tgz: not read, by its name; expected files that end in one of .json,"
-    )
+    assert photos.startswith(f"{layout.raw}/photos.tgz: not read, by its name; expected files that end in .json,")
     assert [row[0] for row in rejects_of(layout)] == ["other.json", "photos.tgz"]
 
 
