@@ -15,6 +15,7 @@ from mmprep.stages.cli.experiment import experiment, experiments
 from mmprep.stages.cli.features import features
 from mmprep.stages.cli.group import (
     Commands,
+    MayBeEmpty,
     option_before,
     prepare,
     prepare_stage,
@@ -263,9 +264,10 @@ def train(root: Path, file: Path | None, dataset: str | None, recommender: str |
     """
     params, layout = prepare_stage(root, file, dataset)
     section = params.sections.train
-    names = [recommender] if recommender else section.recommenders
+    from mmprep.models.recommenders.catalogue import CATALOGUE, describe
+
+    names = [describe(recommender, "--recommender").name] if recommender else section.recommenders
     settings = {name: params.recommender_settings(name) for name in names}
-    from mmprep.models.recommenders.catalogue import CATALOGUE
     from mmprep.stages.prepare.split import split_of
     from mmprep.stages.training import seeds as several_seeds
     from mmprep.stages.training import train as stage
@@ -301,7 +303,9 @@ def search(root: Path, file: Path | None, dataset: str | None, recommender: str,
     Example: mmprep search --recommender lightgcn --over layers=1,2,3
     """
     params, layout = prepare(root, file, dataset)
-    section, own = params.sections.train, params.recommender(recommender)
+    from mmprep.models.recommenders.catalogue import describe
+
+    section, own = params.sections.train, params.recommender(describe(recommender, "--recommender").name)
     from mmprep.stages.prepare.split import split_of
     from mmprep.stages.training import search as verb
     from mmprep.stages.training.search_space import parse_over
@@ -322,10 +326,11 @@ def evaluate(root: Path, file: Path | None, dataset: str | None, recommender: st
     """
     params, layout = prepare(root, file, dataset)
     section = params.sections.train
+    from mmprep.models.recommenders.catalogue import describe
     from mmprep.stages.prepare.split import split_of
     from mmprep.stages.training import evaluate as stage
 
-    for name in [recommender] if recommender else section.recommenders:
+    for name in [describe(recommender, "--recommender").name] if recommender else section.recommenders:
         require_current_code(root, "evaluate", params)
         with timed(f"evaluate {name}") as done:
             metrics = stage.run(name, params.sections.evaluate, layout, bar)
@@ -363,9 +368,9 @@ main.add_command(experiment)
 @stage_options
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--to", "target", required=True, type=click.Choice(["mmrec", "ducho", "numpy"]), help="Format.")
-@click.option("--image", help="Encoder of photos, instead of train.image; '' for none.")
-@click.option("--text", help="Encoder of texts, instead of train.text; '' for none.")
-@click.option("--audio", help="Encoder of recordings, instead of train.audio; '' for none.")
+@click.option("--image", cls=MayBeEmpty, help="Encoder of photos, instead of train.image; '' for none.")
+@click.option("--text", cls=MayBeEmpty, help="Encoder of texts, instead of train.text; '' for none.")
+@click.option("--audio", cls=MayBeEmpty, help="Encoder of recordings, instead of train.audio; '' for none.")
 @click.option(
     "--as",
     "written_as",

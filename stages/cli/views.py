@@ -19,12 +19,12 @@ from mmprep.stages.cli.console import (
     show_recommender_keys,
     timed,
 )
-from mmprep.stages.cli.group import option, prepare, stage_options
+from mmprep.stages.cli.group import Command, option, prepare, stage_options
 
 # Stages are imported inside the commands, so that `mmprep --help` answers at once.
 
 
-@click.command()
+@click.command(cls=Command)
 @option("--params")
 def encoders(file: Path | None) -> None:
     """List the encoders of mmprep and params.yaml, with licences.
@@ -42,7 +42,7 @@ def encoders(file: Path | None) -> None:
         show_encoder(description, own=description in own)
 
 
-@click.command()
+@click.command(cls=Command)
 def graphs() -> None:
     """List the graphs that mmprep builds.
 
@@ -54,7 +54,7 @@ def graphs() -> None:
         show(f"{row.usage}: {row.rule}", {"joins": row.nodes, "reads": row.reads, "from": row.paper}, width=10)
 
 
-@click.command()
+@click.command(cls=Command)
 @stage_options
 @click.argument("item")
 @click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Maximum neighbours per graph.")
@@ -77,7 +77,7 @@ def neighbors(root: Path, file: Path | None, dataset: str | None, item: str, k: 
         click.echo(f"page: {html}")
 
 
-@click.command()
+@click.command(cls=Command)
 @stage_options
 @click.argument("user")
 @click.option("--recommender", help="Recommender to use; by default that of the best validation Recall@20.")
@@ -95,7 +95,7 @@ def recommend(root: Path, file: Path | None, dataset: str | None, user: str, rec
     show_recommendations(verb.find(layout, recommender, user, k))
 
 
-@click.command()
+@click.command(cls=Command)
 @stage_options
 @click.option("--recommender", required=True, help="Trained recommender that refines the features.")
 @click.option(
@@ -114,7 +114,7 @@ def tsne(root: Path, file: Path | None, dataset: str | None, recommender: str, i
         done(verb.run(layout, recommender, items, seed, bar))
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("name", required=False)
 def recommenders(name: str | None) -> None:
     """List the recommenders, or the parameters of one.
@@ -132,7 +132,7 @@ def recommenders(name: str | None) -> None:
         show_recommender(row)
 
 
-@click.command()
+@click.command(cls=Command)
 @stage_options
 def report(root: Path, file: Path | None, dataset: str | None) -> None:
     """Show test metrics side by side, and the paths of results.
@@ -154,7 +154,7 @@ def report(root: Path, file: Path | None, dataset: str | None) -> None:
         click.echo(f"{kind:<16} {path}")
 
 
-@click.command()
+@click.command(cls=Command)
 @stage_options
 def verify(root: Path, file: Path | None, dataset: str | None) -> None:
     """Check all artefacts for damage and staleness.
@@ -175,7 +175,7 @@ def verify(root: Path, file: Path | None, dataset: str | None) -> None:
     click.echo(f"all {len(findings)} artefacts are ok")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
 def inspect(file: Path) -> None:
     """Show what made FILE: stage, parameters, inputs, versions.
