@@ -1,4 +1,4 @@
-"""Common parts of all commands: the exit codes of errors, and the options of every stage."""
+"""Common parts of all commands: errors, refusal of empty values, and the options of every stage."""
 
 import os
 import sys
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from mmprep.pipeline.errors import DataError, MissingInputError, MmprepError, ParamsError, WeightsError
+from mmprep.pipeline.errors import ParamsError
+from mmprep.stages.cli.failures import flush_output, prepare_streams, show_error
 
 if TYPE_CHECKING:
     from mmprep.pipeline.layout import Layout
     from mmprep.stages.config.parameters import Parameters
 
-EXIT_CODES: dict[type[Exception], int] = {ParamsError: 2, MissingInputError: 3, DataError: 4, WeightsError: 5}
+MOST = 2**31 - 1  # number or seed of an option: fits every library
+COUNT, NUMBER = click.IntRange(1, MOST), click.IntRange(0, MOST)
 F = TypeVar("F", bound=Callable[..., Any])
 BEFORE = "mmprep.stages.cli.before"  # key of click's context: values of options given before the command, by flag
 PLACES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -100,13 +102,15 @@ class Commands(click.Group):
         return name, command, rest
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's signature
-        """Run the command line, and turn errors into a message and an exit code."""
+        """Run the command line, and turn every error into a message and an exit code."""
         try:
-            return super().main(*args, **kwargs)
-        except (MmprepError, OSError) as error:  # OSError: such as a full disk or a read-only folder
-            for line in str(error).splitlines() or [type(error).__name__]:
-                click.echo(click.style("error: ", fg="red", bold=True) + line, err=True)
-            sys.exit(next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1))
+            prepare_streams()
+            try:
+                return super().main(*args, **kwargs)
+            finally:
+                flush_output()
+        except Exception as error:
+            sys.exit(show_error(error))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Commands in the order of definition."""

@@ -14,6 +14,8 @@ from mmprep.stages.cli.console import bar, changed_keys, show, show_doubts, time
 from mmprep.stages.cli.experiment import experiment, experiments
 from mmprep.stages.cli.features import features
 from mmprep.stages.cli.group import (
+    COUNT,
+    NUMBER,
     Commands,
     MayBeEmpty,
     option_before,
@@ -51,10 +53,16 @@ def main() -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--seed", default=0, show_default=True, help="Random seed.")
-@click.option("--users", default=600, show_default=True, help="Number of users.")
-@click.option("--items", default=300, show_default=True, help="Number of items.")
-@click.option("--reviews", default=6000, show_default=True, help="Approximate number of reviews.")
+@click.option("--seed", type=NUMBER, default=0, show_default=True, help="Random seed.")
+@click.option("--users", type=COUNT, default=600, show_default=True, help="Number of users.")
+@click.option("--items", type=COUNT, default=300, show_default=True, help="Number of items.")
+@click.option(
+    "--reviews",
+    type=COUNT,
+    default=6000,
+    show_default=True,
+    help="Approximate number of reviews.",
+)
 def sample(folder: Path, seed: int, users: int, items: int, reviews: int) -> None:
     """Write a synthetic dataset with planted tastes to FOLDER.
 
@@ -343,7 +351,7 @@ main.add_command(tsne)
 
 @main.command()
 @stage_options
-@click.option("--limit", type=click.IntRange(min=0), default=0, help="Also list this many of the least reliable.")
+@click.option("--limit", type=NUMBER, default=0, help="Also list this many of the least reliable.")
 def denoise(root: Path, file: Path | None, dataset: str | None, limit: int) -> None:
     """Score the reliability of train interactions with da_mrs.
 

@@ -19,7 +19,7 @@ from mmprep.stages.cli.console import (
     show_recommender_keys,
     timed,
 )
-from mmprep.stages.cli.group import Command, option, prepare, stage_options
+from mmprep.stages.cli.group import COUNT, MOST, NUMBER, Command, option, prepare, stage_options
 
 # Stages are imported inside the commands, so that `mmprep --help` answers at once.
 
@@ -57,7 +57,7 @@ def graphs() -> None:
 @click.command(cls=Command)
 @stage_options
 @click.argument("item")
-@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Maximum neighbours per graph.")
+@click.option("-k", type=COUNT, default=10, show_default=True, help="Maximum neighbours per graph.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write an HTML page with the photos side by side.")
 def neighbors(root: Path, file: Path | None, dataset: str | None, item: str, k: int, html: Path | None) -> None:
     """Show an item's nearest neighbours in each graph.
@@ -81,7 +81,7 @@ def neighbors(root: Path, file: Path | None, dataset: str | None, item: str, k: 
 @stage_options
 @click.argument("user")
 @click.option("--recommender", help="Recommender to use; by default that of the best validation Recall@20.")
-@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Recommended items, at most 50.")
+@click.option("-k", type=COUNT, default=10, show_default=True, help="Recommended items, at most 50.")
 def recommend(root: Path, file: Path | None, dataset: str | None, user: str, recommender: str | None, k: int) -> None:
     """Show a user's history and a recommender's top items.
 
@@ -99,9 +99,13 @@ def recommend(root: Path, file: Path | None, dataset: str | None, user: str, rec
 @stage_options
 @click.option("--recommender", required=True, help="Trained recommender that refines the features.")
 @click.option(
-    "--items", type=click.IntRange(min=10), default=500, show_default=True, help="Maximum number of sampled items."
+    "--items",
+    type=click.IntRange(min=10, max=MOST),
+    default=500,
+    show_default=True,
+    help="Maximum number of sampled items.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed.")
+@click.option("--seed", type=NUMBER, default=0, show_default=True, help="Random seed.")
 def tsne(root: Path, file: Path | None, dataset: str | None, recommender: str, items: int, seed: int) -> None:
     """Plot items' raw and refined features with t-SNE.
 

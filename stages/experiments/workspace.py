@@ -21,7 +21,7 @@ from typing import IO, Any
 from filelock import lock_descriptor
 
 from mmprep.pipeline.errors import DataError, MissingInputError
-from mmprep.pipeline.storage.files import atomic_folder, remove
+from mmprep.pipeline.storage.files import atomic_folder, expand_user, remove
 from mmprep.pipeline.storage.temporary import scratch_folder
 from mmprep.stages.config.load import DEFAULT_FILE
 from mmprep.stages.config.rewrite import rewrite
@@ -293,7 +293,7 @@ def environment(project: Path, copy: Path) -> dict[str, str]:
     env = without_git()
     cache = env.get("MMPREP_CACHE", "")
     if cache and "://" not in cache:
-        env["MMPREP_CACHE"] = str(project / Path(cache).expanduser())
+        env["MMPREP_CACHE"] = str(project / expand_user(cache, "MMPREP_CACHE"))
     programs = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     modules = os.pathsep.join(filter(None, [str(copy), env.get("PYTHONPATH", "")]))
     return {**env, "PATH": programs, "PYTHONPATH": modules}

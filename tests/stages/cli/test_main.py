@@ -3,7 +3,6 @@
 import errno
 import gzip
 import json
-import logging
 import os
 import shlex
 import subprocess
@@ -11,7 +10,6 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
+from logs import loggers_as_they_were
 from worlds import write_vectors
 
 from mmprep.models.encoders.catalogue import CATALOGUE
@@ -29,7 +28,8 @@ from mmprep.pipeline.features.vectors import PACKED_SCHEMA, VectorBatch
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.store import StoreError
 from mmprep.pipeline.tables.schemas import ITEMS, SPLIT_INTERACTIONS, USERS
-from mmprep.stages.cli.group import EXIT_CODES, Command, MayBeEmpty
+from mmprep.stages.cli.failures import EXIT_CODES
+from mmprep.stages.cli.group import Command, MayBeEmpty
 from mmprep.stages.cli.main import main
 
 MMPREP = Path(sysconfig.get_path("scripts")) / "mmprep"
@@ -41,19 +41,6 @@ COMMANDS = {
 }
 PARAMS = "dataset: toys\nfilter: {k_core: 2}\n"
 TOYS = Layout(Path("data"), "toys")
-
-
-@contextmanager
-def loggers_as_they_were() -> Iterator[None]:
-    """Undo what `main` does to logging, so that commands do not reach into other tests."""
-    root, name = logging.getLogger(), logging.getLevelName(logging.WARNING)
-    handlers, level = list(root.handlers), root.level
-    try:
-        yield
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        logging.addLevelName(logging.WARNING, name)
 
 
 def mmprep(*arguments: str) -> Result:
