@@ -68,8 +68,10 @@ def neighbors(root: Path, file: Path | None, dataset: str | None, item: str, k: 
     """
     _, layout = prepare(root, file, dataset)
     from mmprep.stages.explore import neighbors as verb
-    from mmprep.stages.explore.neighbors_page import write_page
+    from mmprep.stages.explore.neighbors_page import require_page, write_page
 
+    if html:
+        require_page(html)
     neighbours = verb.find(layout, item, k)
     show_neighbours(neighbours)
     if html:

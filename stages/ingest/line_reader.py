@@ -20,6 +20,8 @@ from mmprep.pipeline.reject_reasons import Reason, Reject, excerpt
 GZIP_MAGIC, ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PIECE_BYTES = 1 << 20
+FREE_BYTES = 64 << 20  # that a compressed file may expand to whatever its size
+MAX_RATIO = 200  # JSON and CSV shrink to a third or a tenth; only padding or bombs expand a thousandfold
 STEPS_AHEAD = 4
 EXCERPT_BYTES = 1000
 ZSTD_STEP = 1 << 10
@@ -36,6 +38,10 @@ DAMAGE: tuple[type[Exception], ...] = (
 LINE_END = ord("\n")
 
 T = TypeVar("T")
+
+
+class ExpandsTooMuchError(Exception):
+    """A compressed file expands to more than MAX_RATIO times its size."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class LineBlock:
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Each non-blank line, stripped, with its number."""
+        if not self.content.strip():
+            return
         for number, line in enumerate(self.content.split(b"\n"), start=self.first):
             if stripped := line.strip():
                 yield number, stripped
@@ -89,6 +97,9 @@ def read_blocks(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Itera
     while True:
         try:
             raw = next(pieces, None)
+        except ExpandsTooMuchError as error:
+            yield Reject(source, number, Reason.EXPANDS_TOO_MUCH, str(error))
+            return
         except DAMAGE as error:
             # The rest is the beginning of a line that is cut off.
             yield Reject(source, number, Reason.CUT_OFF_FILE, str(error))
@@ -155,11 +166,25 @@ def raw_pieces(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         magic = file.read(len(ZSTD_MAGIC))
     if magic.startswith(GZIP_MAGIC):
-        pieces = gzip_pieces(path)
+        pieces = limited(gzip_pieces(path), path)
     else:
-        pieces = zstd_pieces(path) if magic == ZSTD_MAGIC else plain_pieces(path)
+        pieces = limited(zstd_pieces(path), path) if magic == ZSTD_MAGIC else plain_pieces(path)
     yield next(pieces, b"").removeprefix(BYTE_ORDER_MARK)
     yield from pieces
+
+
+def limited(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
+    """Decompressed pieces of a file, up to MAX_RATIO times its size or FREE_BYTES.
+
+    Raises:
+        ExpandsTooMuchError: there are more.
+    """
+    left = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
+    for piece in pieces:
+        left -= len(piece)
+        if left < 0:
+            raise ExpandsTooMuchError(f"{path.stat().st_size} bytes, compressed")
+        yield piece
 
 
 def plain_pieces(path: Path) -> Iterator[bytes]:

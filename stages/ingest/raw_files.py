@@ -21,6 +21,7 @@ ADVICE = {
     Reason.OTHER_NAME: f"expected files that end in one of {', '.join(SUFFIXES)}; rename, unpack or remove it",
     Reason.UNKNOWN_FORMAT: f"not read; expected {'; '.join(known.name for known in FORMATS)}",
     Reason.CUT_OFF_FILE: "not read; fetch it again",
+    Reason.EXPANDS_TOO_MUCH: "not read; unpack it yourself if you trust it",
 }
 
 
