@@ -28,6 +28,7 @@ $(INSTALLED):
 	touch $(INSTALLED)
 
 demo: install ## run the whole pipeline on the sample data and show the results
+	@python -m mmprep.stages.experiments.dvc_lock
 	dvc repro
 	mmprep report
 

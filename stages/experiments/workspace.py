@@ -9,6 +9,7 @@ experiment to it, where `dvc exp show` lists it.
 
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -25,6 +26,9 @@ from mmprep.pipeline.storage.files import atomic_folder, expand_user, remove
 from mmprep.pipeline.storage.temporary import scratch_folder
 from mmprep.stages.config.load import DEFAULT_FILE
 from mmprep.stages.config.rewrite import rewrite
+from mmprep.stages.experiments.dvc_lock import RWLOCK, heal
+
+logger = logging.getLogger(__name__)
 
 PLACE = Path(".dvc/tmp/experiments")
 CODE = ("dvc.yaml", "params.yaml", "mmprep", "pipeline", "models", "stages")
@@ -132,6 +136,8 @@ class ExperimentWorkspace:
             ExperimentError: a stage fails; the message is the stage's own.
         """
         self.reset()
+        if heal(self.folder):
+            logger.warning("%s: damaged, as left by a DVC process that was killed; removed", self.folder / RWLOCK)
         if not self.finished(name):  # it has, if it was killed between its end and its transfer
             rewrite(self.folder / DEFAULT_FILE, values)
             arguments = ["exp", "run", "--name", name, target]
@@ -273,7 +279,9 @@ def run_command(command: Sequence[str], folder: Path, environ: Mapping[str, str]
     """
     env = {**without_git(), **(environ or {})}
     try:
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, cwd=folder, env=env, capture_output=True, encoding="utf-8", errors="surrogateescape", check=False
+        )
     except OSError as error:
         raise DataError(f"{command[0]}: {error.strerror}") from error
     if done.returncode:
@@ -283,9 +291,11 @@ def run_command(command: Sequence[str], folder: Path, environ: Mapping[str, str]
 
 
 def without_git() -> dict[str, str]:
-    """The environment without the variables by which a git hook points git at another repository."""
+    """The environment in UTF-8, without the variables by which a git hook points git at another repository."""
     bound = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"}
-    return {key: value for key, value in os.environ.items() if key not in bound}
+    environ = {key: value for key, value in os.environ.items() if key not in bound}
+    # Without UTF-8, DVC writes no path of a folder with other letters than ASCII to its configuration.
+    return {**environ, "PYTHONUTF8": "1"}
 
 
 def environment(project: Path, copy: Path) -> dict[str, str]:

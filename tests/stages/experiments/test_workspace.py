@@ -257,3 +257,25 @@ def test_every_folder_that_mmprep_writes_is_told_from_inputs_and_can_be_cleaned(
     named = set(re.findall(r'self\.root / "(\w+)"', inspect.getsource(Layout)))
     assert named - {"raw"} | {"code"} == MADE
     assert set(re.findall(r"data/(\w+)", (ROOT / "Makefile").read_text())) == MADE
+
+
+def test_a_folder_of_any_letters_is_prepared_without_a_utf_8_locale(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed = project.rename(project.parent / "größe")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "-f"], cwd=renamed, check=True)
+    for name, value in (("LC_ALL", "C"), ("PYTHONCOERCECLOCALE", "0"), ("PYTHONUTF8", "0")):
+        monkeypatch.setenv(name, value)
+    with open_workspace(renamed) as copy:
+        copy.prepare()
+        assert "größe" in (copy.folder / ".dvc" / "config.local").read_text(encoding="utf-8")
+
+
+def test_a_damaged_lock_of_the_copy_is_removed(copy: ExperimentWorkspace, caplog: pytest.LogCaptureFixture) -> None:
+    copy.prepare()
+    lock = copy.folder / ".dvc" / "tmp" / "rwlock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    copy.run("one", {"dataset": "n"}, "target", copy.project / "log")
+    assert not lock.exists()
+    assert f"{lock}: damaged, as left by a DVC process that was killed; removed" in caplog.text
