@@ -105,8 +105,18 @@ class ExperimentWorkspace:
                 git(self.project, "clone", "--quiet", "--shared", "--no-checkout", str(self.project), str(fresh))
         self.reset()
         cache = run_command([*self.dvc, "cache", "dir"], self.project).strip()
-        run_command([*self.dvc, "cache", "dir", "--local", str((self.project / cache).resolve())], self.folder)
+        run_command([*self.dvc, "cache", "dir", "--local", self.path_of_cache(self.project / cache)], self.folder)
         link_inputs(self.project, self.folder)
+
+    def path_of_cache(self, cache: Path) -> str:
+        """Path of DVC's cache from the copy, in ASCII: DVC writes no other letters to its configuration."""
+        path = os.path.relpath(cache.resolve(), self.folder.resolve())
+        if path.isascii():
+            return path
+        link = self.folder.with_suffix(".cache")
+        link.unlink(missing_ok=True)
+        link.symlink_to(cache.resolve())
+        return os.path.relpath(link, self.folder)
 
     def has_commit(self, revision: str) -> bool:
         """Whether the copy has a commit."""
@@ -294,7 +304,7 @@ def without_git() -> dict[str, str]:
     """The environment in UTF-8, without the variables by which a git hook points git at another repository."""
     bound = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"}
     environ = {key: value for key, value in os.environ.items() if key not in bound}
-    # Without UTF-8, DVC writes no path of a folder with other letters than ASCII to its configuration.
+    # Without UTF-8, DVC prints no path of a folder with other letters than ASCII.
     return {**environ, "PYTHONUTF8": "1"}
 
 
