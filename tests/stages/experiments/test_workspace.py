@@ -126,7 +126,7 @@ def test_an_experiment_sees_the_files_as_they_are_and_leaves_them_so(copy: Exper
     assert (copy.project / "params.yaml").read_text() == NEW
     assert git(copy.project, "status", "--porcelain") == status
     cache = (copy.folder / ".dvc" / "config.local").read_text()
-    assert (copy.folder / cache).resolve() == project / ".dvc" / "cache"
+    assert (copy.folder / cache).resolve() == copy.project / ".dvc" / "cache"
 
 
 def test_the_next_experiment_begins_with_the_same_files_and_what_was_half_done(copy: ExperimentWorkspace) -> None:
