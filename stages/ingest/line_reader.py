@@ -25,6 +25,8 @@ GZIP_MAGIC, ZSTD_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x
 UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 PIECE_BYTES = 1 << 20
+FREE_BYTES = 64 << 20  # that a compressed file may expand to whatever its size
+MAX_RATIO = 200  # JSON and CSV shrink to a third or a tenth; only padding or bombs expand a thousandfold
 STEPS_AHEAD = 4
 EXCERPT_BYTES = 1000
 ZSTD_STEP = 1 << 10
@@ -41,6 +43,10 @@ BAD_ZIP = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, OS
 LINE_END = ord("\n")
 
 T = TypeVar("T")
+
+
+class ExpandsTooMuchError(Exception):
+    """A compressed file expands to more than MAX_RATIO times its size."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,8 @@ class LineBlock:
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Each non-blank line, stripped, with its number."""
+        if not self.content.strip():
+            return
         for number, line in enumerate(self.content.split(b"\n"), start=self.first):
             if stripped := line.strip():
                 yield number, stripped
@@ -95,6 +103,9 @@ def read_blocks(path: Path, source: str, longest: int = MAX_LINE_BYTES) -> Itera
     while True:
         try:
             raw = next(pieces, None)
+        except ExpandsTooMuchError as error:
+            yield Reject(source, number, Reason.EXPANDS_TOO_MUCH, str(error))
+            return
         except DAMAGE as error:
             # The rest is the beginning of a line that is cut off.
             yield Reject(source, number, Reason.CUT_OFF_FILE, str(error))
@@ -165,7 +176,7 @@ def raw_pieces(path: Path) -> Iterator[bytes]:
     pieces, is_packed = unpacked_pieces(path)
     first = next(pieces, b"")
     if is_packed and first.startswith(GZIP_MAGIC):
-        pieces = inflate(chain([first], pieces))
+        pieces = limited(inflate(chain([first], pieces)), path)
         first = next(pieces, b"")
     if first.startswith(UTF16_MARKS):
         pieces = recode(chain([first], pieces))
@@ -179,10 +190,10 @@ def unpacked_pieces(path: Path) -> tuple[Iterator[bytes], bool]:
     with path.open("rb") as file:
         magic = file.read(len(ZSTD_MAGIC))
     if magic.startswith(GZIP_MAGIC):
-        return gzip_pieces(path), True
+        return limited(gzip_pieces(path), path), True
     if magic == ZSTD_MAGIC:
-        return zstd_pieces(path), True
-    return (zip_pieces(path), True) if magic == ZIP_MAGIC else (plain_pieces(path), False)
+        return limited(zstd_pieces(path), path), True
+    return (limited(zip_pieces(path), path), True) if magic == ZIP_MAGIC else (plain_pieces(path), False)
 
 
 def zip_member(path: Path) -> zipfile.ZipInfo | Reason:
@@ -247,6 +258,20 @@ def recode(pieces: Iterator[bytes]) -> Iterator[bytes]:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         raise EOFError(f"UTF-16 cut off ({error.reason})") from error
+
+
+def limited(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
+    """Decompressed pieces of a file, up to MAX_RATIO times its size or FREE_BYTES.
+
+    Raises:
+        ExpandsTooMuchError: there are more.
+    """
+    left = max(FREE_BYTES, MAX_RATIO * path.stat().st_size)
+    for piece in pieces:
+        left -= len(piece)
+        if left < 0:
+            raise ExpandsTooMuchError(f"{path.stat().st_size} bytes, compressed")
+        yield piece
 
 
 def plain_pieces(path: Path) -> Iterator[bytes]:

@@ -30,6 +30,7 @@ ADVICE = {
     Reason.SEVERAL_FILES: "not read; unpack it",
     Reason.ENCRYPTED: "not read; unpack it",
     Reason.CUT_OFF_FILE: "not read; fetch it again",
+    Reason.EXPANDS_TOO_MUCH: "not read; unpack it yourself if you trust it",
 }
 
 

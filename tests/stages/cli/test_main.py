@@ -3,7 +3,6 @@
 import errno
 import gzip
 import json
-import logging
 import os
 import shlex
 import subprocess
@@ -11,7 +10,6 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
+from logs import loggers_as_they_were
 from worlds import write_vectors
 
 from mmprep.models.encoders.catalogue import CATALOGUE
@@ -29,7 +28,8 @@ from mmprep.pipeline.features.vectors import PACKED_SCHEMA, VectorBatch
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.store import StoreError
 from mmprep.pipeline.tables.schemas import ITEMS, SPLIT_INTERACTIONS, USERS
-from mmprep.stages.cli.group import EXIT_CODES
+from mmprep.stages.cli.failures import EXIT_CODES
+from mmprep.stages.cli.group import Command, MayBeEmpty
 from mmprep.stages.cli.main import main
 
 MMPREP = Path(sysconfig.get_path("scripts")) / "mmprep"
@@ -41,19 +41,6 @@ COMMANDS = {
 }
 PARAMS = "dataset: toys\nfilter: {k_core: 2}\n"
 TOYS = Layout(Path("data"), "toys")
-
-
-@contextmanager
-def loggers_as_they_were() -> Iterator[None]:
-    """Undo what `main` does to logging, so that commands do not reach into other tests."""
-    root, name = logging.getLogger(), logging.getLevelName(logging.WARNING)
-    handlers, level = list(root.handlers), root.level
-    try:
-        yield
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        logging.addLevelName(logging.WARNING, name)
 
 
 def mmprep(*arguments: str) -> Result:
@@ -197,12 +184,60 @@ def test_a_missing_dataset_lists_those_that_there_are(project: Path) -> None:
 
 
 @pytest.mark.parametrize("command", STAGES)
-@pytest.mark.parametrize("name", ["../toys", "/", "", ".."])
+@pytest.mark.parametrize("name", ["../toys", "/", ".."])
 def test_a_dataset_that_is_a_path_is_refused(project: Path, command: str, name: str) -> None:
     assert project == Path.cwd()
     assert failure(2, command, "--dataset", name) == (
         f"dataset: found '{name}', expected letters, digits, '_', '-' and '.', as it names folders"
     )
+
+
+def empty_values() -> Iterator[tuple[str, str, list[str]]]:
+    """Each command with each of its options that takes a text or a path, and the arguments that leave it empty."""
+    for name, command in COMMANDS.items():
+        others = ["x" for each in command.params if isinstance(each, click.Argument)]
+        for option in command.params:
+            is_text = isinstance(option, click.Option) and option.type.name in ("text", "path") and not option.is_flag
+            if is_text and not isinstance(option, MayBeEmpty):
+                yield name, option.opts[0], [*others, option.opts[0]]
+
+
+@pytest.mark.parametrize(("name", "option", "arguments"), list(empty_values()))
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_option_is_refused(project: Path, name: str, option: str, arguments: list[str], value: str) -> None:
+    before = sorted(project.rglob("*"))
+    message = failure(2, *name.split(), *arguments, value)
+    assert message.startswith(f"{option}: found {value!r}, expected a non-empty value; ")
+    assert sorted(project.rglob("*")) == before
+
+
+@pytest.mark.parametrize("option", ["--data", "--params", "--dataset"])
+def test_an_empty_option_before_the_command_is_refused(project: Path, option: str) -> None:
+    assert failure(2, option, "", "ingest") == (
+        f"{option}: found '', expected a non-empty value; leave the option out for its default"
+    )
+    assert not (project / "data" / "interim").exists()
+
+
+def test_an_empty_argument_is_refused(project: Path) -> None:
+    assert failure(2, "neighbors", "") == "ITEM: found '', expected a non-empty value; give it a value"
+    assert failure(2, "sample", "") == "FOLDER: found '', expected a non-empty value; give it a value"
+    assert failure(2, "search", "--recommender", "").endswith("; give it a value"), "it has no default"
+    assert project == Path.cwd()
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "..", ".", "/escaped", "bpr/../../escaped"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "search", "recommend", "tsne"])
+def test_a_recommender_that_is_a_path_reaches_no_file(project: Path, command: str, name: str) -> None:
+    before = sorted(project.parent.rglob("*"))
+    user = ["#1"] if command == "recommend" else []
+    message = failure(2, command, *user, "--recommender", name)
+    assert f"ecommender: found {name!r}, expected a recommender" in message
+    assert sorted(project.parent.rglob("*")) == before
+
+
+def test_every_command_refuses_empty_values() -> None:
+    assert [name for name, command in COMMANDS.items() if not isinstance(command, Command)] == []
 
 
 @pytest.mark.parametrize(
