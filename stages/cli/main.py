@@ -56,17 +56,11 @@ def main() -> None:
 @click.option("--seed", type=NUMBER, default=0, show_default=True, help="Random seed.")
 @click.option("--users", type=COUNT, default=600, show_default=True, help="Number of users.")
 @click.option("--items", type=COUNT, default=300, show_default=True, help="Number of items.")
-@click.option(
-    "--reviews",
-    type=COUNT,
-    default=6000,
-    show_default=True,
-    help="Approximate number of reviews.",
-)
-def sample(folder: Path, seed: int, users: int, items: int, reviews: int) -> None:
+@click.option("--reviews", type=COUNT, help="Approximate number of reviews.  [default: 10 per user]")
+def sample(folder: Path, seed: int, users: int, items: int, reviews: int | None) -> None:
     """Write a synthetic dataset with planted tastes to FOLDER.
 
-    Example: mmprep sample data/raw/tiny --users 60 --items 40 --reviews 800
+    Example: mmprep sample data/raw/tiny --users 60 --items 40
     """
     from mmprep.stages.sample.sample import write_sample
 

@@ -727,3 +727,34 @@ def test_a_file_that_is_not_read_is_warned_of_in_one_line(project: Path) -> None
         "warning: data/raw/toys/other.json: not a known format",
         "warning: data/raw/toys: no descriptions and no photos of items",
     ]
+
+
+def examples() -> list[str]:
+    """The examples in the help of all commands."""
+    texts = [command.callback.__doc__ or "" for command in COMMANDS.values() if command.callback]
+    return [line.partition("Example: ")[2] for text in texts for line in text.splitlines() if "Example: " in line]
+
+
+@pytest.mark.parametrize("example", examples())
+def test_every_example_of_the_help_is_a_valid_command_line(example: str) -> None:
+    program, *arguments = shlex.split(example)
+    assert program == "mmprep"
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        name, command, arguments = command.resolve_command(click.Context(command), arguments)  # type: ignore[assignment]
+        assert command is not None
+    command.make_context(name, arguments)
+
+
+def test_every_command_has_an_example() -> None:
+    assert len(examples()) >= len([command for command in COMMANDS.values() if not isinstance(command, click.Group)])
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_example_of_a_sample_can_be_ingested() -> None:
+    (example,) = [each for each in examples() if each.startswith("mmprep sample ")]
+    Path("params.yaml").write_text("dataset: tiny\n")
+    assert mmprep(*shlex.split(example)[1:]).exit_code == 0
+    for stage in ("ingest", "filter", "split"):
+        result = mmprep(stage)
+        assert result.exit_code == 0, result.output
