@@ -9,6 +9,21 @@ from mmprep.pipeline.errors import MissingInputError, ParamsError
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
+def one_folder(name: str, kind: str) -> str:
+    """Return a name that is to be a folder or file, so that no name leads out of the data folder.
+
+    Args:
+        name: such as a recommender's.
+        kind: what it names, for the message.
+
+    Raises:
+        ParamsError: it is empty, or leads to another folder.
+    """
+    if name in ("", ".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise ParamsError(f"{kind}: found {name!r}, expected a name without '/' and '..', as it names a folder")
+    return name
+
+
 @dataclass(frozen=True)
 class Layout:
     """The paths of one dataset.
@@ -98,11 +113,12 @@ class Layout:
 
     def features(self, encoder: str) -> Path:
         """Folder of one encoder's vectors, `part-*.parquet`."""
-        return self.root / "features" / self.dataset / encoder
+        return self.root / "features" / self.dataset / one_folder(encoder, "encoder")
 
     def graph(self, name: str) -> Path:
         """Table EDGES of one graph, such as `cooccurrence`, `knn/minilm` or `interaction/symmetric`."""
-        return self.root / "graphs" / self.dataset / f"{name}.parquet"
+        parts = [one_folder(part, "graph") for part in f"{name}.parquet".split("/")]
+        return self.root.joinpath("graphs", self.dataset, *parts)
 
     def graph_folder(self, kind: str) -> Path:
         """Folder of a graph with several parts."""
@@ -119,19 +135,19 @@ class Layout:
 
     def run(self, recommender: str) -> "RunLayout":
         """The files of one trained recommender."""
-        return RunLayout(self.root / "runs" / self.dataset / recommender)
+        return RunLayout(self.root / "runs" / self.dataset / one_folder(recommender, "recommender"))
 
     def seeds(self, recommender: str) -> "SeedsLayout":
         """The files of one recommender trained from several seeds."""
-        return SeedsLayout(self.root / "seeds" / self.dataset / recommender)
+        return SeedsLayout(self.root / "seeds" / self.dataset / one_folder(recommender, "recommender"))
 
     def search(self, recommender: str) -> "SearchLayout":
         """The files of a hyperparameter search for one recommender."""
-        return SearchLayout(self.root / "searches" / self.dataset / recommender)
+        return SearchLayout(self.root / "searches" / self.dataset / one_folder(recommender, "recommender"))
 
     def experiment(self, name: str) -> "ExperimentLayout":
         """The results of one experiment file."""
-        folder = self.root / "experiments" / self.dataset
+        folder, name = self.root / "experiments" / self.dataset, one_folder(name, "experiment")
         return ExperimentLayout(
             table=folder / f"{name}.csv",
             logs=folder / name,

@@ -11,9 +11,13 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 
 from mmprep.pipeline.errors import MissingInputError, ParamsError
+
+MAX_VALUES = 100_000  # of a YAML file; params.yaml has some 300
 
 P = TypeVar("P", bound="Params")
 
@@ -51,7 +55,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MissingInputError(f"{path}: no such parameter file; give one with --params FILE")
     try:
-        loaded = YAML(typ="safe", pure=True).load(path)
+        loaded = load_yaml(path)
     except MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         problem = (error.problem or "not YAML").splitlines()[0]
@@ -61,6 +65,72 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ParamsError(f"{path}: found {type(loaded).__name__}, expected a mapping of sections")
     return loaded
+
+
+def load_yaml(source: Path | str) -> Any:  # noqa: ANN401 - any YAML value
+    """Load a YAML 1.2 file or text; aliases are expanded up to MAX_VALUES values in all.
+
+    Raises:
+        YAMLError, ValueError, LookupError, RecursionError: it is not YAML, or has more values.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = BoundedConstructor
+    return yaml.load(source)
+
+
+class BoundedConstructor(SafeConstructor):
+    """Refuses documents in which aliases of aliases stand for more values than memory holds."""
+
+    def construct_document(self, node: Node) -> Any:  # noqa: ANN401 - ruamel's signature
+        """Construct the values; raises ValueError if there are too many."""
+        count_values(node, {})
+        return super().construct_document(node)
+
+
+def count_values(node: Node, counts: dict[int, int]) -> int:
+    """Number of values of a YAML node with all aliases expanded.
+
+    Args:
+        node: the node.
+        counts: results by `id` of the node, so that each node is counted once; 0 for one that is being counted.
+
+    Raises:
+        ValueError: it is more than MAX_VALUES, or an alias stands for a value that contains it.
+    """
+    if id(node) not in counts:
+        counts[id(node)] = 0
+        inner = [part for pair in node.value for part in pair] if isinstance(node, MappingNode) else node.value
+        counts[id(node)] = 1 + (
+            0 if isinstance(node, ScalarNode) else sum(count_values(each, counts) for each in inner)
+        )
+    if counts[id(node)] == 0:
+        raise ValueError("an alias (*) stands for a value that contains it; write it out")
+    if counts[id(node)] > MAX_VALUES:
+        raise ValueError(f"more than {MAX_VALUES} values with aliases (*) expanded; write fewer aliases")
+    return counts[id(node)]
+
+
+def require_storable(value: object, place: str, source: str) -> None:
+    """Check that libraries and file systems can take all numbers and texts of a section.
+
+    Args:
+        value: the section, or a value in it.
+        place: its dotted name; empty for the whole file.
+        source: the file's name, for the message.
+
+    Raises:
+        ParamsError: a number has more than 64 bits, or a text a NUL character or half of a surrogate pair.
+    """
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            require_storable(inner, f"{place}.{key}" if place else str(key), source)
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            require_storable(inner, f"{place}.{number}", source)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ParamsError(f"{source}: {place}: found a number of {value.bit_length()} bits, expected at most 63")
+    elif isinstance(value, str) and any(each == "\0" or "\ud800" <= each <= "\udfff" for each in value):
+        raise ParamsError(f"{source}: {place}: found {value!r}, expected text without NUL and surrogates")
 
 
 def parse_section(kind: type[P], values: object, key: str, source: str) -> P:
@@ -75,6 +145,7 @@ def parse_section(kind: type[P], values: object, key: str, source: str) -> P:
     Raises:
         ParamsError: one line per mistake, with the key, the value and what is allowed.
     """
+    require_storable(values, key, source)
     try:
         # Through JSON, so that lists may become tuples although types are strict.
         return kind.model_validate_json(json.dumps(values, default=str), strict=True)

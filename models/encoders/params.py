@@ -162,12 +162,15 @@ class FileParams(EncoderParams):
         modality: the modality of the features.
         rows: item of an array's row: `ids` for the one in the table beside it, `number` for the item whose id is the
             row's number from 0.
+        max_unmatched_fraction: largest share of items without a vector while as large a share of the vectors is of no
+            item; not recorded, as features do not depend on it.
     """
 
     library: Literal["file"]
     path: Annotated[str, Field(min_length=1)]
     modality: Modality
     rows: Literal["ids", "number"] = "ids"
+    max_unmatched_fraction: Annotated[float, Field(ge=0, le=1, exclude=True)] = 0.2
 
     @model_serializer(mode="wrap")
     def without_default_rows(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mmprep.pipeline.storage.files import temporary_folder
+from mmprep.pipeline.errors import first_line
+from mmprep.pipeline.storage.files import sync, temporary_folder
 
 Tensors = dict[str, Tensor]
 
@@ -150,12 +151,19 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
         path: the file.
         tensors: tensors by name, on any device.
         metadata: strings stored in the file's header.
+
+    Raises:
+        OSError: the file cannot be written, as on a full disk.
     """
     # In a temporary folder, since safetensors creates temporary files `.tmpXXXXXX` next to the file, which a killed
     # process leaves behind and which cannot be attributed to it.
     with temporary_folder(path) as folder:
         whole = folder / path.name
-        save_file({name: flat(tensor) for name, tensor in tensors.items()}, whole, dict(metadata) if metadata else None)
+        try:
+            save_file({name: flat(tensor) for name, tensor in tensors.items()}, whole, dict(metadata or {}) or None)
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot be written ({first_line(error)})") from error
+        sync(whole)
         whole.replace(path)
 
 

@@ -1,5 +1,6 @@
 """HTTP client for untrusted URLs: public addresses only, limited redirects and body sizes, classified errors."""
 
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -14,6 +15,8 @@ from mmprep.pipeline.download.public_addresses import PrivateAddressError, Publi
 from mmprep.pipeline.download.retry import FetchError, seconds_to_wait
 
 MAX_REDIRECTS = 5
+LEAST_RATE = 1000  # bytes a second; slower, a raw file of a gigabyte would take more than ten days
+SLOW_SECONDS = 30.0
 
 
 def make_client(params: DownloadParams, allow_private: bool) -> httpx.AsyncClient:
@@ -59,6 +62,28 @@ def find_fault(url: httpx.URL) -> str:
     if url.userinfo:
         return "holds a user name or a password"
     return "" if url.port is None or 0 < url.port < 65_536 else f"port {url.port}, expected 1 to 65535"
+
+
+class LeastRate:
+    """Refuses a body that drips: each of its chunks is in time, but the whole would take years."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._since, self._size = clock, clock(), 0
+
+    def add(self, size: int) -> None:
+        """Count a chunk's bytes.
+
+        Raises:
+            FetchError: too few bytes came in the last SLOW_SECONDS.
+        """
+        self._size += size
+        seconds = self._clock() - self._since
+        if seconds < SLOW_SECONDS:
+            return
+        if self._size < LEAST_RATE * seconds:
+            detail = f"{self._size} bytes in {seconds:.0f} s, expected at least {LEAST_RATE} a second"
+            raise FetchError(Status.TIMED_OUT, detail, retry=True)
+        self._since, self._size = self._clock(), 0
 
 
 @asynccontextmanager
@@ -136,9 +161,10 @@ async def save_body(
         The number of bytes written.
 
     Raises:
-        FetchError: the body is larger than `limit`.
+        FetchError: the body is larger than `limit`, or comes at less than LEAST_RATE over SLOW_SECONDS.
     """
     size = 0
+    rate = LeastRate()
     too_large = FetchError(Status.TOO_LARGE, f"more than {limit} bytes", response.status_code)
     if int(response.headers.get("Content-Length", 0)) > limit:
         raise too_large
@@ -146,6 +172,7 @@ async def save_body(
         size += len(chunk)
         if size > limit:
             raise too_large
+        rate.add(len(chunk))
         file.write(chunk)
         if advance:
             advance(len(chunk))

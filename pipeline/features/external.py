@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from mmprep.pipeline.errors import DataError, MissingInputError
 from mmprep.pipeline.features import external_amazon as amazon_vectors
@@ -49,6 +50,7 @@ class ForeignFeatures:
         dimension: length of a vector.
         rows: number of rows of an array; 0 for other formats.
         left_out: number of vectors that the last pass over `batches` left out, by reason; complete at its end.
+        ids: the ids of all vectors that the last pass read, a series for each block; complete at its end.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class ForeignFeatures:
     _blocks: Callable[[int], Iterator[Block]] = field(repr=False)
     rows: int = 0
     left_out: Counter[LeftOut] = field(default_factory=Counter)
+    ids: list[pl.Series] = field(default_factory=list, repr=False)
 
     def batches(self, wanted: set[str], rows: int = BATCH_ROWS) -> Iterator[tuple[list[str], Vectors]]:
         """Iterate over the vectors of given items, in the order of the file.
@@ -75,8 +78,10 @@ class ForeignFeatures:
             DataError: the file is damaged, or a vector has another length.
         """
         self.left_out.clear()
+        self.ids.clear()
         seen: set[str] = set()
         for ids, fetch in self._blocks(rows):
+            self.ids.append(pl.Series("id", ids, dtype=pl.String).drop_nulls())
             chosen = self._choose(ids, wanted, seen)
             if not chosen:
                 continue

@@ -127,6 +127,12 @@ def unzip(content: bytes, zipped: Zipped) -> bytes:
 
 
 def read_at(file: IO[bytes], offset: int, size: int) -> bytes:
-    """Read at most `size` bytes from an offset."""
+    """Read at most `size` bytes from an offset.
+
+    Raises:
+        ValueError: the size is negative, for which a file would be read to its end.
+    """
+    if size < 0:
+        raise ValueError("negative size")
     file.seek(offset)
     return file.read(size)

@@ -57,20 +57,32 @@ def tar_members(file: IO[bytes], size: int) -> Iterator[tuple[str, tarfile.TarIn
     while any(block := read_at(file, offset, BLOCK)) or len(block) < BLOCK:
         header = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
         offset += BLOCK
+        require_size(header)
         if header.type in LONG_NAMES:
             extended |= read_extended(file, header, offset)
         elif header.type not in NOT_NEEDED:
             header.size = int(extended.get("size", header.size))
+            require_size(header)
             if any(key.startswith("GNU.sparse.") for key in extended):
                 header.type = tarfile.GNUTYPE_SPARSE
             yield extended.get("path", header.name), header, offset
             extended = {}
         if header.type not in WITHOUT_BYTES:
             offset += -(-header.size // BLOCK) * BLOCK
-        if header.size < 0 or offset > size:
+        if offset > size:
             raise ValueError("impossible size")
     if any(read_at(file, offset, PADDING)):
         raise ValueError("bytes after the end, as in concatenated archives")
+
+
+def require_size(header: tarfile.TarInfo) -> None:
+    """Check a declared size before any use: base-256 and extended headers can declare negative ones.
+
+    Raises:
+        ValueError: it is negative.
+    """
+    if header.size < 0:
+        raise ValueError("negative size")
 
 
 def read_extended(file: IO[bytes], header: tarfile.TarInfo, offset: int) -> dict[str, str]:

@@ -5,7 +5,7 @@ import struct
 import zipfile
 from typing import IO
 
-from mmprep.pipeline.photos.archives import Index, Member, Zipped
+from mmprep.pipeline.photos.archives import ZIP_HEADER, Index, Member, Zipped
 from mmprep.pipeline.photos.decode import MAX_BYTES
 from mmprep.pipeline.reject_reasons import Reason
 
@@ -21,10 +21,22 @@ def index_zip(file: IO[bytes], size: int) -> Index:
             members = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, OverflowError, struct.error):
         return Index(fault=Reason.BAD_ARCHIVE)
+    if overlap(members):
+        return Index(fault=Reason.OVERLAPPING_ARCHIVE)
     for member in members:
         if not member.is_dir():
             index.add(member.filename.replace("\\", "/"), place(member, size))  # separator on some systems
     return index
+
+
+def overlap(members: list[zipfile.ZipInfo]) -> bool:
+    """Whether two members share bytes, as in archives that a few bytes make expand to petabytes.
+
+    A member takes at least its header, its name and its stored bytes.
+    """
+    ordered = sorted(members, key=lambda member: member.header_offset)
+    ends = (each.header_offset + ZIP_HEADER + len(each.orig_filename) + each.compress_size for each in ordered)
+    return any(end > after.header_offset for end, after in zip(ends, ordered[1:], strict=False))
 
 
 def place(member: zipfile.ZipInfo, archive_size: int) -> Member | Reason:

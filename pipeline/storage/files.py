@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from mmprep.pipeline.errors import MissingInputError
+from mmprep.pipeline.errors import MissingInputError, ParamsError
 from mmprep.pipeline.storage.temporary import (
     abandoned_replacements,
     remove_leftovers,
@@ -29,9 +29,10 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     temporary = temporary_beside(path)
     try:
-        yield temporary
-        sync(temporary)
-        temporary.replace(path)
+        with named_in_errors(path):
+            yield temporary
+            sync(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -42,12 +43,25 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     A killed block leaves the old folder or the new one, possibly under a hidden name from which `restore` takes it.
     """
-    with temporary_folder(path) as temporary:
+    with temporary_folder(path) as temporary, named_in_errors(path):
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 sync(file)
         replace_folder(temporary, path)
+
+
+@contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Add the path of a file or folder being written to system errors without one, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = str(path)
+        elif error.filename is None and str(path) not in str(error):  # NumPy's, which has no number
+            raise OSError(f"{path}: {error}") from error
+        raise
 
 
 @contextmanager
@@ -112,6 +126,22 @@ def temporary_beside(path: Path) -> Path:
     restore(path)
     remove_leftovers(path.parent, path.name)
     return path.parent / temporary_name(path.name)
+
+
+def expand_user(text: str, place: str) -> Path:
+    """Path with a leading `~` or `~USER` replaced by the user's home folder.
+
+    Args:
+        text: the path.
+        place: the parameter or variable that it comes from, for the message.
+
+    Raises:
+        ParamsError: there is no such user, or the user has no home folder.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ParamsError(f"{place}: found {text!r}, expected the home folder of a user of this machine") from error
 
 
 def remove(path: Path) -> None:

@@ -11,7 +11,7 @@ from weakref import finalize
 
 import polars as pl
 
-from mmprep.pipeline.reject_reasons import Reason, Reject
+from mmprep.pipeline.reject_reasons import SURPLUS, Reason, Reject
 from mmprep.pipeline.tables.schemas import REJECTS
 
 ROWS_HELD = 50_000
@@ -26,11 +26,13 @@ class Rejects:
 
     Attributes:
         counts: number of rejects by reason.
+        first: the first reject of a line, but for surplus; None without one.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         """Start empty; `folder` is for the unnamed temporary file, by default the system's temporary folder."""
         self.counts: Counter[Reason] = Counter()
+        self.first: Reject | None = None
         self._folder = folder
         self._whole: list[Reject] = []
         self._lines: list[Reject] = []
@@ -46,6 +48,8 @@ class Rejects:
         if reject.line is None:
             self._whole.append(reject)
             return
+        if self.first is None and reject.reason not in SURPLUS:
+            self.first = reject
         if self._lines and (self._lines[-1].source != reject.source or len(self._lines) >= ROWS_HELD):
             self._put_away()
         self._lines.append(reject)

@@ -5,7 +5,7 @@ import os
 import click
 
 from mmprep.stages.cli.console import bar, show_cached, timed
-from mmprep.stages.cli.group import Commands
+from mmprep.stages.cli.group import NUMBER, Commands
 
 
 @click.group("cache", cls=Commands)
@@ -50,7 +50,7 @@ def verify_cache() -> None:
 
 
 @cache_.command()
-@click.option("--unused-days", type=click.IntRange(min=0), help="Remove encodings not used for this many days.")
+@click.option("--unused-days", type=NUMBER, help="Remove encodings not used for this many days.")
 @click.option("--encoder", help="Remove only encodings of this encoder.")
 def prune(unused_days: int | None, encoder: str | None) -> None:
     """Remove unused encodings and merge small shards.

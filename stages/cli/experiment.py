@@ -6,12 +6,12 @@ import click
 
 from mmprep.pipeline.errors import DataError
 from mmprep.stages.cli.console import bar, show_applied_settings, show_experiment, show_experiment_file
-from mmprep.stages.cli.group import option
+from mmprep.stages.cli.group import Command, option
 
 # Experiments are imported inside the commands, so that `mmprep --help` answers at once.
 
 
-@click.command()
+@click.command(cls=Command)
 def experiments() -> None:
     """List the tables and figures that `mmprep experiment` runs.
 
@@ -25,7 +25,7 @@ def experiments() -> None:
         show_experiment_file(name, file, files.load_paper(file, path))
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file")
 @click.option("--rows", "labels", multiple=True, help="Run only the row with this label; repeatable.")
 @click.option("--seeds", help="Number of seeds, counting up from train.seed, or a list: 3, or 0,1,2.")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from mmprep.stages.cli.group import prepare, stage_options
+from mmprep.stages.cli.group import Command, prepare, stage_options
 
 
-@click.command()
+@click.command(cls=Command)
 @stage_options
 @click.argument("name", required=False)
 @click.option("--dry-run", is_flag=True, help="Print what would change and write nothing.")

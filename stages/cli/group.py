@@ -1,6 +1,7 @@
-"""Common parts of all commands: the exit codes of errors, and the options of every stage."""
+"""Common parts of all commands: errors, refusal of empty values, and the options of every stage."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -8,13 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from mmprep.pipeline.errors import DataError, MissingInputError, MmprepError, ParamsError, WeightsError
+from mmprep.pipeline.errors import ParamsError
+from mmprep.stages.cli.failures import flush_output, prepare_streams, show_error
 
 if TYPE_CHECKING:
     from mmprep.pipeline.layout import Layout
     from mmprep.stages.config.parameters import Parameters
 
-EXIT_CODES: dict[type[Exception], int] = {ParamsError: 2, MissingInputError: 3, DataError: 4, WeightsError: 5}
+MOST = 2**31 - 1  # number or seed of an option: fits every library
+COUNT, NUMBER = click.IntRange(1, MOST), click.IntRange(0, MOST)
 F = TypeVar("F", bound=Callable[..., Any])
 BEFORE = "mmprep.stages.cli.before"  # key of click's context: values of options given before the command, by flag
 PLACES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -25,8 +28,62 @@ PLACES: dict[str, tuple[str, dict[str, Any]]] = {
 """Name and settings of the options that may be given before the command, too."""
 
 
+class MayBeEmpty(click.Option):
+    """Option whose empty value has a meaning of its own, which its help states."""
+
+
+class Command(click.Command):
+    """Command that refuses empty values: an unset shell variable would otherwise mean "all" or "the default"."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line.
+
+        Raises:
+            ParamsError: an option or argument is empty or blank.
+        """
+        require_values(self, ctx, args)
+        return super().parse_args(ctx, args)
+
+
+def require_values(command: click.Command, ctx: click.Context, args: list[str]) -> None:
+    """Check a command line before click converts values, as it makes the current folder of an empty path.
+
+    Raises:
+        ParamsError: an option or argument is empty or blank.
+    """
+    given, _, _ = command.make_parser(ctx).parse_args(args=list(args))
+    for parameter in command.params:
+        if not isinstance(parameter, MayBeEmpty):
+            require_not_empty(parameter, given.get(parameter.name or ""))
+
+
+def require_not_empty(parameter: click.Parameter, given: object) -> None:
+    """Check that no value of an option or argument is empty or blank.
+
+    Args:
+        parameter: the option or argument.
+        given: its unparsed value, or a list of them if it is repeatable.
+
+    Raises:
+        ParamsError: a value is.
+    """
+    for value in given if isinstance(given, (list, tuple)) else [given]:
+        if isinstance(value, str) and not value.strip():
+            option = isinstance(parameter, click.Option)
+            name = parameter.opts[0] if option else (parameter.name or "").upper()
+            advice = "leave the option out for its default" if option and not parameter.required else "give it a value"
+            raise ParamsError(f"{name}: found {value!r}, expected a non-empty value; {advice}")
+
+
 class Commands(click.Group):
     """Command group that turns mmprep's errors into exit codes and lists commands in the order of the pipeline."""
+
+    command_class = Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the options before the command; raises as `Command.parse_args` does."""
+        require_values(self, ctx, args)
+        return super().parse_args(ctx, args)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -44,16 +101,16 @@ class Commands(click.Group):
                     raise ParamsError(f"{flag}: found before `{name}`, which has no such option; leave it out")
         return name, command, rest
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
-        """Run the command."""
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's signature
+        """Run the command line, and turn every error into a message and an exit code."""
         try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # click exits quietly when the reader has closed the pipe
-        except (MmprepError, OSError) as error:  # OSError: such as a full disk or a read-only folder
-            for line in str(error).splitlines() or [type(error).__name__]:
-                click.echo(click.style("error: ", fg="red", bold=True) + line, err=True)
-            ctx.exit(next((code for kind, code in EXIT_CODES.items() if isinstance(error, kind)), 1))
+            prepare_streams()
+            try:
+                return super().main(*args, **kwargs)
+            finally:
+                flush_output()
+        except Exception as error:
+            sys.exit(show_error(error))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Commands in the order of definition."""

@@ -14,7 +14,10 @@ from mmprep.stages.cli.console import bar, changed_keys, show, show_doubts, time
 from mmprep.stages.cli.experiment import experiment, experiments
 from mmprep.stages.cli.features import features
 from mmprep.stages.cli.group import (
+    COUNT,
+    NUMBER,
     Commands,
+    MayBeEmpty,
     option_before,
     prepare,
     prepare_stage,
@@ -50,14 +53,14 @@ def main() -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--seed", default=0, show_default=True, help="Random seed.")
-@click.option("--users", default=600, show_default=True, help="Number of users.")
-@click.option("--items", default=300, show_default=True, help="Number of items.")
-@click.option("--reviews", default=6000, show_default=True, help="Approximate number of reviews.")
-def sample(folder: Path, seed: int, users: int, items: int, reviews: int) -> None:
+@click.option("--seed", type=NUMBER, default=0, show_default=True, help="Random seed.")
+@click.option("--users", type=COUNT, default=600, show_default=True, help="Number of users.")
+@click.option("--items", type=COUNT, default=300, show_default=True, help="Number of items.")
+@click.option("--reviews", type=COUNT, help="Approximate number of reviews.  [default: 10 per user]")
+def sample(folder: Path, seed: int, users: int, items: int, reviews: int | None) -> None:
     """Write a synthetic dataset with planted tastes to FOLDER.
 
-    Example: mmprep sample data/raw/tiny --users 60 --items 40 --reviews 800
+    Example: mmprep sample data/raw/tiny --users 60 --items 40
     """
     from mmprep.stages.sample.sample import write_sample
 
@@ -263,9 +266,10 @@ def train(root: Path, file: Path | None, dataset: str | None, recommender: str |
     """
     params, layout = prepare_stage(root, file, dataset)
     section = params.sections.train
-    names = [recommender] if recommender else section.recommenders
+    from mmprep.models.recommenders.catalogue import CATALOGUE, describe
+
+    names = [describe(recommender, "--recommender").name] if recommender else section.recommenders
     settings = {name: params.recommender_settings(name) for name in names}
-    from mmprep.models.recommenders.catalogue import CATALOGUE
     from mmprep.stages.prepare.split import split_of
     from mmprep.stages.training import seeds as several_seeds
     from mmprep.stages.training import train as stage
@@ -301,7 +305,9 @@ def search(root: Path, file: Path | None, dataset: str | None, recommender: str,
     Example: mmprep search --recommender lightgcn --over layers=1,2,3
     """
     params, layout = prepare(root, file, dataset)
-    section, own = params.sections.train, params.recommender(recommender)
+    from mmprep.models.recommenders.catalogue import describe
+
+    section, own = params.sections.train, params.recommender(describe(recommender, "--recommender").name)
     from mmprep.stages.prepare.split import split_of
     from mmprep.stages.training import search as verb
     from mmprep.stages.training.search_space import parse_over
@@ -322,10 +328,11 @@ def evaluate(root: Path, file: Path | None, dataset: str | None, recommender: st
     """
     params, layout = prepare(root, file, dataset)
     section = params.sections.train
+    from mmprep.models.recommenders.catalogue import describe
     from mmprep.stages.prepare.split import split_of
     from mmprep.stages.training import evaluate as stage
 
-    for name in [recommender] if recommender else section.recommenders:
+    for name in [describe(recommender, "--recommender").name] if recommender else section.recommenders:
         require_current_code(root, "evaluate", params)
         with timed(f"evaluate {name}") as done:
             metrics = stage.run(name, params.sections.evaluate, layout, bar)
@@ -338,7 +345,7 @@ main.add_command(tsne)
 
 @main.command()
 @stage_options
-@click.option("--limit", type=click.IntRange(min=0), default=0, help="Also list this many of the least reliable.")
+@click.option("--limit", type=NUMBER, default=0, help="Also list this many of the least reliable.")
 def denoise(root: Path, file: Path | None, dataset: str | None, limit: int) -> None:
     """Score the reliability of train interactions with da_mrs.
 
@@ -363,9 +370,9 @@ main.add_command(experiment)
 @stage_options
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--to", "target", required=True, type=click.Choice(["mmrec", "ducho", "numpy"]), help="Format.")
-@click.option("--image", help="Encoder of photos, instead of train.image; '' for none.")
-@click.option("--text", help="Encoder of texts, instead of train.text; '' for none.")
-@click.option("--audio", help="Encoder of recordings, instead of train.audio; '' for none.")
+@click.option("--image", cls=MayBeEmpty, help="Encoder of photos, instead of train.image; '' for none.")
+@click.option("--text", cls=MayBeEmpty, help="Encoder of texts, instead of train.text; '' for none.")
+@click.option("--audio", cls=MayBeEmpty, help="Encoder of recordings, instead of train.audio; '' for none.")
 @click.option(
     "--as",
     "written_as",

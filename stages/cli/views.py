@@ -19,12 +19,12 @@ from mmprep.stages.cli.console import (
     show_recommender_keys,
     timed,
 )
-from mmprep.stages.cli.group import option, prepare, stage_options
+from mmprep.stages.cli.group import COUNT, MOST, NUMBER, Command, option, prepare, stage_options
 
 # Stages are imported inside the commands, so that `mmprep --help` answers at once.
 
 
-@click.command()
+@click.command(cls=Command)
 @option("--params")
 def encoders(file: Path | None) -> None:
     """List the encoders of mmprep and params.yaml, with licences.
@@ -42,7 +42,7 @@ def encoders(file: Path | None) -> None:
         show_encoder(description, own=description in own)
 
 
-@click.command()
+@click.command(cls=Command)
 def graphs() -> None:
     """List the graphs that mmprep builds.
 
@@ -54,10 +54,10 @@ def graphs() -> None:
         show(f"{row.usage}: {row.rule}", {"joins": row.nodes, "reads": row.reads, "from": row.paper}, width=10)
 
 
-@click.command()
+@click.command(cls=Command)
 @stage_options
 @click.argument("item")
-@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Maximum neighbours per graph.")
+@click.option("-k", type=COUNT, default=10, show_default=True, help="Maximum neighbours per graph.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write an HTML page with the photos side by side.")
 def neighbors(root: Path, file: Path | None, dataset: str | None, item: str, k: int, html: Path | None) -> None:
     """Show an item's nearest neighbours in each graph.
@@ -68,8 +68,10 @@ def neighbors(root: Path, file: Path | None, dataset: str | None, item: str, k: 
     """
     _, layout = prepare(root, file, dataset)
     from mmprep.stages.explore import neighbors as verb
-    from mmprep.stages.explore.neighbors_page import write_page
+    from mmprep.stages.explore.neighbors_page import require_page, write_page
 
+    if html:
+        require_page(html)
     neighbours = verb.find(layout, item, k)
     show_neighbours(neighbours)
     if html:
@@ -77,11 +79,11 @@ def neighbors(root: Path, file: Path | None, dataset: str | None, item: str, k: 
         click.echo(f"page: {html}")
 
 
-@click.command()
+@click.command(cls=Command)
 @stage_options
 @click.argument("user")
 @click.option("--recommender", help="Recommender to use; by default that of the best validation Recall@20.")
-@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Recommended items, at most 50.")
+@click.option("-k", type=COUNT, default=10, show_default=True, help="Recommended items, at most 50.")
 def recommend(root: Path, file: Path | None, dataset: str | None, user: str, recommender: str | None, k: int) -> None:
     """Show a user's history and a recommender's top items.
 
@@ -95,13 +97,17 @@ def recommend(root: Path, file: Path | None, dataset: str | None, user: str, rec
     show_recommendations(verb.find(layout, recommender, user, k))
 
 
-@click.command()
+@click.command(cls=Command)
 @stage_options
 @click.option("--recommender", required=True, help="Trained recommender that refines the features.")
 @click.option(
-    "--items", type=click.IntRange(min=10), default=500, show_default=True, help="Maximum number of sampled items."
+    "--items",
+    type=click.IntRange(min=10, max=MOST),
+    default=500,
+    show_default=True,
+    help="Maximum number of sampled items.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed.")
+@click.option("--seed", type=NUMBER, default=0, show_default=True, help="Random seed.")
 def tsne(root: Path, file: Path | None, dataset: str | None, recommender: str, items: int, seed: int) -> None:
     """Plot items' raw and refined features with t-SNE.
 
@@ -114,7 +120,7 @@ def tsne(root: Path, file: Path | None, dataset: str | None, recommender: str, i
         done(verb.run(layout, recommender, items, seed, bar))
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("name", required=False)
 def recommenders(name: str | None) -> None:
     """List the recommenders, or the parameters of one.
@@ -132,7 +138,7 @@ def recommenders(name: str | None) -> None:
         show_recommender(row)
 
 
-@click.command()
+@click.command(cls=Command)
 @stage_options
 def report(root: Path, file: Path | None, dataset: str | None) -> None:
     """Show test metrics side by side, and the paths of results.
@@ -154,7 +160,7 @@ def report(root: Path, file: Path | None, dataset: str | None) -> None:
         click.echo(f"{kind:<16} {path}")
 
 
-@click.command()
+@click.command(cls=Command)
 @stage_options
 def verify(root: Path, file: Path | None, dataset: str | None) -> None:
     """Check all artefacts for damage and staleness.
@@ -175,7 +181,7 @@ def verify(root: Path, file: Path | None, dataset: str | None) -> None:
     click.echo(f"all {len(findings)} artefacts are ok")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
 def inspect(file: Path) -> None:
     """Show what made FILE: stage, parameters, inputs, versions.

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from mmprep.models.encoders.catalogue import CATALOGUE, EncoderDescription, Modality
 from mmprep.models.encoders.params import EncoderParams, ExtractParams, describe, no_such_encoder, parse_encoder
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from mmprep.models.recommenders.base import RecommenderParams
 
 
+def name_of_dataset(value: object) -> object:
+    """The name of a dataset; YAML reads a year as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class Sections(Params):
     """Sections of params.yaml. Each encoder and recommender has its own, validated by its own class.
 
@@ -31,7 +36,7 @@ class Sections(Params):
         overlays: for each dataset, sections with the keys in which it differs.
     """
 
-    dataset: str
+    dataset: Annotated[str, BeforeValidator(name_of_dataset)]
     download: DownloadParams = DownloadParams()
     ingest: IngestParams = IngestParams()
     filter: FilterParams = FilterParams()

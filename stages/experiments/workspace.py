@@ -9,6 +9,7 @@ experiment to it, where `dvc exp show` lists it.
 
 import hashlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -21,10 +22,13 @@ from typing import IO, Any
 from filelock import lock_descriptor
 
 from mmprep.pipeline.errors import DataError, MissingInputError
-from mmprep.pipeline.storage.files import atomic_folder, remove
+from mmprep.pipeline.storage.files import atomic_folder, expand_user, remove
 from mmprep.pipeline.storage.temporary import scratch_folder
 from mmprep.stages.config.load import DEFAULT_FILE
 from mmprep.stages.config.rewrite import rewrite
+from mmprep.stages.experiments.dvc_lock import RWLOCK, heal
+
+logger = logging.getLogger(__name__)
 
 PLACE = Path(".dvc/tmp/experiments")
 CODE = ("dvc.yaml", "params.yaml", "mmprep", "pipeline", "models", "stages")
@@ -101,8 +105,18 @@ class ExperimentWorkspace:
                 git(self.project, "clone", "--quiet", "--shared", "--no-checkout", str(self.project), str(fresh))
         self.reset()
         cache = run_command([*self.dvc, "cache", "dir"], self.project).strip()
-        run_command([*self.dvc, "cache", "dir", "--local", str((self.project / cache).resolve())], self.folder)
+        run_command([*self.dvc, "cache", "dir", "--local", self.path_of_cache(self.project / cache)], self.folder)
         link_inputs(self.project, self.folder)
+
+    def path_of_cache(self, cache: Path) -> str:
+        """Path of DVC's cache from the copy, in ASCII: DVC writes no other letters to its configuration."""
+        path = os.path.relpath(cache.resolve(), self.folder.resolve())
+        if path.isascii():
+            return path
+        link = self.folder.with_suffix(".cache")
+        link.unlink(missing_ok=True)
+        link.symlink_to(cache.resolve())
+        return os.path.relpath(link, self.folder)
 
     def has_commit(self, revision: str) -> bool:
         """Whether the copy has a commit."""
@@ -132,6 +146,8 @@ class ExperimentWorkspace:
             ExperimentError: a stage fails; the message is the stage's own.
         """
         self.reset()
+        if heal(self.folder):
+            logger.warning("%s: damaged, as left by a DVC process that was killed; removed", self.folder / RWLOCK)
         if not self.finished(name):  # it has, if it was killed between its end and its transfer
             rewrite(self.folder / DEFAULT_FILE, values)
             arguments = ["exp", "run", "--name", name, target]
@@ -273,7 +289,9 @@ def run_command(command: Sequence[str], folder: Path, environ: Mapping[str, str]
     """
     env = {**without_git(), **(environ or {})}
     try:
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, cwd=folder, env=env, capture_output=True, encoding="utf-8", errors="surrogateescape", check=False
+        )
     except OSError as error:
         raise DataError(f"{command[0]}: {error.strerror}") from error
     if done.returncode:
@@ -283,9 +301,11 @@ def run_command(command: Sequence[str], folder: Path, environ: Mapping[str, str]
 
 
 def without_git() -> dict[str, str]:
-    """The environment without the variables by which a git hook points git at another repository."""
+    """The environment in UTF-8, without the variables by which a git hook points git at another repository."""
     bound = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"}
-    return {key: value for key, value in os.environ.items() if key not in bound}
+    environ = {key: value for key, value in os.environ.items() if key not in bound}
+    # Without UTF-8, DVC prints no path of a folder with other letters than ASCII.
+    return {**environ, "PYTHONUTF8": "1"}
 
 
 def environment(project: Path, copy: Path) -> dict[str, str]:
@@ -293,7 +313,7 @@ def environment(project: Path, copy: Path) -> dict[str, str]:
     env = without_git()
     cache = env.get("MMPREP_CACHE", "")
     if cache and "://" not in cache:
-        env["MMPREP_CACHE"] = str(project / Path(cache).expanduser())
+        env["MMPREP_CACHE"] = str(project / expand_user(cache, "MMPREP_CACHE"))
     programs = os.pathsep.join([str(Path(sys.executable).parent), env.get("PATH", os.defpath)])
     modules = os.pathsep.join(filter(None, [str(copy), env.get("PYTHONPATH", "")]))
     return {**env, "PATH": programs, "PYTHONPATH": modules}

@@ -72,7 +72,10 @@ def estimate(loaded: LoadedRun, layout: Layout) -> pl.DataFrame:
     order = np.lexsort((train.col, train.row))
     users, items = train.row[order].astype(np.int64), train.col[order].astype(np.int64)
     rng = np.random.default_rng(loaded.run.config.train.seed)
-    negatives = NegativeSampler(loaded.data.train).sample(users, rng)
+    sampler = NegativeSampler(loaded.data.train)
+    scored = sampler.has_negative(users)  # reliability compares an interaction with a negative
+    users, items = users[scored], items[scored]
+    negatives = sampler.sample(users, rng)
     triples = (torch.from_numpy(each) for each in (users, items, negatives))
     f, g = recommender_of(loaded).reliabilities(*triples)
     pairs = {"user": users.astype(np.int32), "item": items.astype(np.int32)}

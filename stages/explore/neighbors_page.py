@@ -14,6 +14,8 @@ from mmprep.stages.explore.item_lookup import Item
 from mmprep.stages.explore.neighbors import GraphNeighbours, ItemNeighbours, Neighbour
 from mmprep.stages.explore.thumbnails import Thumbnail, Thumbnails
 
+MARK = b'<meta name="generator" content="mmprep neighbors">'  # in the template's head
+HEAD_BYTES = 1024  # of an earlier page, which contain the mark
 # Titles are untrusted: even if the escaping missed one, it could neither run nor load anything.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -24,18 +26,36 @@ def write_page(neighbours: ItemNeighbours, layout: Layout, path: Path) -> None:
     Args:
         neighbours: result of mmprep.stages.explore.neighbors.
         layout: the dataset's paths, including the photos'.
-        path: of the file; an existing file is replaced.
+        path: of the file; an earlier page is replaced.
 
     Raises:
-        DataError: there is a folder at `path`.
+        DataError: there is something else than an earlier page at `path`.
     """
-    if path.is_dir():
-        raise DataError(f"{path}: found a folder, expected a file, such as {path / 'neighbors.html'}")
+    require_page(path)
     in_graphs = Counter(each.item.item for graph in neighbours.graphs for each in graph.neighbours)
     with PhotoFiles(layout.raw) as photos:
         page = Page(Thumbnails(photos), in_graphs, len(neighbours.graphs)).render(neighbours, layout.dataset)
     with atomic_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8", newline="\n")
+
+
+def require_page(path: Path) -> None:
+    """Check that writing a page to `path` replaces nothing but an earlier page.
+
+    Raises:
+        DataError: there is a folder, a link, a device or another file.
+    """
+    if path.is_symlink():
+        raise DataError(f"{path}: found a link, expected a new file or an earlier page; name another")
+    if path.is_dir():
+        raise DataError(f"{path}: found a folder, expected a file, such as {path / 'neighbors.html'}")
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise DataError(f"{path}: found a device or a pipe, expected a new file or an earlier page; name another")
+    with path.open("rb") as file:
+        if MARK not in file.read(HEAD_BYTES):
+            raise DataError(f"{path}: exists and is no page of mmprep; name a new file")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Import externally computed features as features of a dataset."""
 
 import hashlib
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,12 @@ from mmprep.pipeline.features.writer import write_features
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.progress import Progress
 from mmprep.pipeline.storage.files import write_json
+from mmprep.pipeline.tables.id_matching import IdComparison
 from mmprep.pipeline.tables.provenance import record
+from mmprep.stages.extract.missing import warn_of_missing
 from mmprep.stages.prepare.noise import NoiseParams, replace_sources
+
+logger = logging.getLogger(__name__)
 
 BLOCK = 4096  # rows written at once
 
@@ -39,7 +44,8 @@ def run_foreign(
     Raises:
         ParamsError: the path is outside the raw folder, `reduce` is set, or `rows: number` does not fit the ids.
         MissingInputError: there is no such file.
-        DataError: it cannot be read, has none of the items, or has numbers too large for `stored_as`.
+        DataError: it cannot be read, has none of the items, its ids do not match theirs, or its numbers are too large
+            for `stored_as`.
     """
     foreign = open_foreign(path_of(name, file, layout), by_number=file.rows == "number")
     if file.rows == "number":
@@ -52,10 +58,12 @@ def run_foreign(
         size = (max(1, len(items)), foreign.dimension)
         table: Vectors = np.memmap(scratch, dtype=NUMPY[file.stored_as], mode="w+", shape=size)
         with_vector = fill(table, foreign, numbers, file, progress, name)
+        check_ids(items["item_id"], foreign, name, file.max_unmatched_fraction)
         if not with_vector:
             raise DataError(
-                f"{foreign.path}: has none of the {len(items)} items; it belongs to another dataset or uses other ids"
+                f"{foreign.path}: has none of the {len(items)} items, or only vectors of zeros or NaN of them"
             )
+        warn_of_missing(name, "vector", items, with_vector, params.missing)
         rate = noise.replaced if noise.modality == file.modality else 0.0
         pairs, replaced = replace_sources([(item, item) for item in with_vector], rate, noise.seed)
         notes: dict[str, Any] = {
@@ -105,6 +113,41 @@ def check_numbers(ids: list[str], name: str, foreign: ForeignFeatures) -> None:
                 f"{foreign.rows} in {foreign.path}; use features of this dataset, or remove the key and put the table "
                 "of ids beside the file"
             )
+
+
+def check_ids(item_ids: pl.Series, foreign: ForeignFeatures, name: str, limit: float) -> None:
+    """Warn of items without a vector beside vectors of no item, and fail if they are too many.
+
+    A file may lack some items, and may have items that the k-core dropped; ids that do not match raise both shares.
+
+    Args:
+        item_ids: ids of the dataset's items.
+        foreign: external features, all read.
+        name: the encoder's name.
+        limit: largest share of items without a vector and, at the same time, of vectors of no item.
+
+    Raises:
+        DataError: no vector is of an item, or both shares are above the limit; the message has an example of each
+            side and, if there is one, the change of spelling that would let ids match.
+    """
+    compared = IdComparison(item_ids, pl.concat(foreign.ids) if foreign.ids else pl.Series("id", [], dtype=pl.String))
+    if 0 < len(compared.lacking) == compared.expected:
+        raise DataError(
+            f"{foreign.path}: has none of the {compared.expected} items; it belongs to another dataset or uses other "
+            f"ids ({compared.explain()})"
+        )
+    if not compared.mismatch:
+        return
+    line = (
+        f"{foreign.path}: {len(compared.lacking)} of {compared.expected} items have no vector, and "
+        f"{len(compared.spare)} of {compared.available} vectors are of no item ({compared.explain()})"
+    )
+    if compared.mismatch > limit:
+        raise DataError(
+            f"{line}; a share of {compared.mismatch:.2g}, more than encoders.{name}.max_unmatched_fraction allows "
+            f"({limit:g}); make the ids alike, or raise the limit if nothing is misspelt"
+        )
+    logger.warning("%s", line)
 
 
 def fill(

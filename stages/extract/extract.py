@@ -44,6 +44,7 @@ from mmprep.stages.extract.inputs import (
     text_inputs,
     text_sources,
 )
+from mmprep.stages.extract.missing import warn_of_missing
 from mmprep.stages.prepare.noise import NoiseParams, replace_sources
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,8 @@ def run(
         written = extraction.write(progress)
         if encoding.encoded:  # a cache that was only read is left unchanged
             cache.compact()
+    noun = "photo" if description.modality == "image" else "text"
+    warn_of_missing(name, noun, items, [keyed.source.item for keyed in encoding.keyed], params.missing)
     without_tokens = len(encoding.keyed) - written.rows
     if without_tokens:
         logger.warning("%s: %d items have a text without a token; they get no vector", name, without_tokens)

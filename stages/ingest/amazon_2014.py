@@ -1,17 +1,20 @@
 """Amazon 2014 edition: metadata as lines of Python literals, and ratings without a header."""
 
 import ast
+import csv
 import json
 import re
 import warnings
-from typing import Any
+from math import nan
+from typing import Any, overload
 
 from mmprep.pipeline.reject_reasons import Reason
 from mmprep.pipeline.text import clean_text
 from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object
 from mmprep.stages.ingest.nested import URL, nested_text, paths_in, unpacked, unusable, url_in
-from mmprep.stages.ingest.records import Item, Parsed, is_id, make_review
+from mmprep.stages.ingest.rating_blocks import quick_ratings
+from mmprep.stages.ingest.records import LAST_SECOND, Fault, Item, Parsed, Review, fault_of, is_id, make_review
 
 # Alternatives in this order: a run of single-quoted strings without escapes or double quotes, with the text between
 # them; any other single-quoted string; a double-quoted string; an unterminated string. None of them backtracks.
@@ -21,6 +24,7 @@ TOKEN = re.compile(
 ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{1,3}|.)|\"")
 SOURCES = {name: name for name in ("title", "description", "categories", "brand")} | {"image_url": "imUrl"}
 SURROGATES = 0xD800, 0xDFFF
+RATING_FIELDS = ("user", "item", "rating", "timestamp")
 PLAIN_ESCAPES = {char: f"\\{char}" for char in '\\"nrtbf'} | {"'": "'", "a": "\\u0007", "v": "\\u000b"}
 
 
@@ -119,13 +123,43 @@ def image_in(value: object) -> str | None:
 
 def rating_in(line: bytes) -> Parsed:
     """The interaction in a line `user,item,rating,timestamp`."""
+    fields = fields_in(line)
+    return fields if isinstance(fields, Reason) else rating_of(fields)
+
+
+def rating_of(fields: list[str]) -> Parsed:
+    """The interaction in the fields user, item, rating and timestamp."""
+    if len(fields) != 4:
+        return Fault(Reason.BAD_COLUMNS, f"{len(fields)} columns, expected 4")
+    made = make_review(fields[0], fields[1], to_number(fields[2]), to_seconds(fields[3]))
+    return made if not isinstance(made, Reason) else fault_of(made, RATING_FIELDS, fields)
+
+
+def fields_in(line: bytes) -> list[str] | Reason:
+    """The fields of a line of CSV, without quotes, surrounding blanks and empty fields at the end."""
     try:
-        fields = line.decode("utf-8").split(",")
+        text = line.decode("utf-8")
     except UnicodeDecodeError:
         return Reason.BAD_ENCODING
-    if len(fields) != 4:
-        return Reason.BAD_COLUMNS
-    return make_review(fields[0], fields[1], to_number(fields[2]), to_seconds(fields[3]))
+    fields = text.split(",")
+    if '"' in text:
+        try:
+            fields = next(csv.reader([text], skipinitialspace=True))
+        except (csv.Error, StopIteration):
+            return Reason.BAD_COLUMNS
+    if " " in text or "\t" in text or text.endswith(","):
+        fields = [field.strip() for field in fields]
+        while len(fields) > 4 and not fields[-1]:
+            fields.pop()
+    return fields
+
+
+@overload
+def to_number(field: str) -> float | None: ...
+
+
+@overload
+def to_number(field: str, otherwise: float) -> float: ...
 
 
 def to_number(field: str, otherwise: float | None = None) -> float | None:
@@ -138,18 +172,24 @@ def to_number(field: str, otherwise: float | None = None) -> float | None:
 
 def to_seconds(field: str, divisor: int = 1) -> int | None:
     """The whole seconds in a field, or None. `divisor` is the number of the field's units per second."""
-    return int(field) // divisor if field.strip().isdecimal() and len(field) < 20 else None
+    if field.isdecimal() and len(field) < 20:
+        return int(field) // divisor
+    number = to_number(field, nan)
+    return int(number // divisor) if 0 <= number < LAST_SECOND * divisor else None
 
 
 def is_literal_item(head: FileHead) -> bool:
     """Whether the lines are dictionaries in Python notation with an asin."""
     quoted = (line for line in head.lines if line.startswith(b"{'"))
-    return any(isinstance(parse_object(line), Reason) and b"'asin':" in line for line in quoted)
+    return any(
+        b"'asin':" in line and b"'reviewerID':" not in line and isinstance(parse_object(line), Reason)
+        for line in quoted
+    )
 
 
 def is_ratings(head: FileHead) -> bool:
     """Whether most lines are user,item,rating,timestamp."""
-    good = sum(not isinstance(rating_in(line), Reason) for line in head.lines)
+    good = sum(isinstance(rating_in(line), Review) for line in head.lines)
     return 2 * good > len(head.lines)
 
 
@@ -164,4 +204,5 @@ RATINGS = Format(
     kind="reviews",
     matches=is_ratings,
     parser=lambda head: rating_in,  # noqa: ARG005
+    block_parser=lambda head: quick_ratings(),  # noqa: ARG005
 )

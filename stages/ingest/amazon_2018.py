@@ -13,7 +13,8 @@ from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object, quick_reviews
 from mmprep.stages.ingest.nested import category_path, nested_text, paths_in, unusable, url_in
 from mmprep.stages.ingest.parquet_rows import parsed_rows
-from mmprep.stages.ingest.records import Item, Parsed, Review, is_id, make_review
+from mmprep.stages.ingest.rating_blocks import quick_ratings
+from mmprep.stages.ingest.records import Fault, Item, Parsed, Review, is_id, review_of
 
 DESCRIBING = frozenset({"title", "category", "imageURL", "imageURLHighRes", "brand", "also_buy", "main_cat"})
 DESCRIBING_2014 = frozenset({"categories", "imUrl", "salesRank", "related", "description"})
@@ -40,9 +41,10 @@ def is_item(row: dict[str, object]) -> bool:
     return "asin" in row and "reviewerID" not in row and bool((DESCRIBING | DESCRIBING_2014) & row.keys())
 
 
-def parse_review(row: dict[str, object]) -> Review | Reason:
-    """The review in a row, or why there is none."""
-    return make_review(row.get("reviewerID"), row.get("asin"), row.get("overall"), row.get("unixReviewTime"))
+def parse_review(row: dict[str, object]) -> Review | Fault:
+    """The review in a row, or why there is none; `reviewTime` replaces a missing `unixReviewTime`."""
+    time = "reviewTime" if "reviewTime" in row and row.get("unixReviewTime") is None else "unixReviewTime"
+    return review_of(row, ("reviewerID", "asin", "overall", time), "s")
 
 
 def parse_item(row: dict[str, object]) -> Item | Reason:
@@ -70,6 +72,12 @@ def review_in(line: bytes) -> Parsed:
     return row if isinstance(row, Reason) else parse_review(row)
 
 
+def literal_review_in(line: bytes) -> Parsed:
+    """The review in a line of Python literals."""
+    row = amazon_2014.parse_literal(line)
+    return row if isinstance(row, Reason) else parse_review(row)
+
+
 def item_in(line: bytes) -> Parsed:
     """The item in a line."""
     row = parse_object(line)
@@ -78,16 +86,23 @@ def item_in(line: bytes) -> Parsed:
 
 def is_item_first(head: FileHead) -> bool:
     """Whether the lines are ratings as in 2014, but with the item before the user, judging by the ids' patterns."""
-    pairs = [line.decode("utf-8", errors="replace").split(",")[:2] for line in head.lines]
+    rows = [amazon_2014.fields_in(line) for line in head.lines]
+    pairs = [[] if isinstance(row, Reason) else row[:2] for row in rows]
     swapped = sum(bool(len(ids) == 2 and ASIN.fullmatch(ids[0]) and REVIEWER.fullmatch(ids[1])) for ids in pairs)
     return is_ratings(head) and 2 * swapped > len(pairs)
 
 
 def rating_in(line: bytes) -> Parsed:
     """The interaction in a line `item,user,rating,timestamp`."""
-    item, _, rest = line.partition(b",")
-    user, _, rest = rest.partition(b",")
-    return amazon_2014.rating_in(b",".join((user, item, rest)))
+    fields = amazon_2014.fields_in(line)
+    return fields if isinstance(fields, Reason) else amazon_2014.rating_of([*fields[1::-1], *fields[2:]])
+
+
+def is_literal_review(head: FileHead) -> bool:
+    """Whether a line is a review in Python notation."""
+    quoted = (line for line in head.lines if line.startswith(b"{'") and b"'reviewerID':" in line)
+    rows = map(amazon_2014.parse_literal, quoted)
+    return any(is_review(row) for row in rows if not isinstance(row, Reason))
 
 
 REVIEWS = Format(
@@ -106,12 +121,19 @@ ITEMS = Format(
 ITEMS_PARQUET = Format(
     name="metadata of the Amazon 2018 edition as Parquet",
     kind="items",
-    matches=lambda head: is_item(dict.fromkeys(head.columns)) and "overall" not in head.columns,
-    read_rows=lambda path, source: parsed_rows(path, source, COLUMNS, parse_item),
+    matches=lambda head: is_item(dict.fromkeys(head.parquet_columns)) and "overall" not in head.parquet_columns,
+    read_parsed=lambda path, source: parsed_rows(path, source, COLUMNS, parse_item),
 )
 RATINGS = Format(
     name="ratings of the Amazon 2018 edition",
     kind="reviews",
     matches=is_item_first,
     parser=lambda head: rating_in,  # noqa: ARG005
+    block_parser=lambda head: quick_ratings(("item_id", "user_id", "rating", "timestamp")),  # noqa: ARG005
+)
+LITERAL_REVIEWS = Format(
+    name="reviews in Python notation",
+    kind="reviews",
+    matches=is_literal_review,
+    parser=lambda head: literal_review_in,  # noqa: ARG005
 )

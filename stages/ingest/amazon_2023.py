@@ -5,28 +5,38 @@ from typing import Any
 from mmprep.pipeline.reject_reasons import Reason
 from mmprep.pipeline.tables.schemas import TEST, TRAIN, VAL
 from mmprep.pipeline.text import clean_text
-from mmprep.stages.ingest.amazon_2014 import to_number, to_seconds
+from mmprep.stages.ingest.amazon_2014 import fields_in, to_number, to_seconds
 from mmprep.stages.ingest.base import FileHead, Format
 from mmprep.stages.ingest.json_lines import parse_object, quick_reviews
 from mmprep.stages.ingest.nested import category_path, is_blank, largest_image, nested_text, unpacked, unusable
 from mmprep.stages.ingest.parquet_rows import parsed_rows
-from mmprep.stages.ingest.records import Item, Parse, Parsed, is_id, make_review
+from mmprep.stages.ingest.rating_blocks import quick_ratings
+from mmprep.stages.ingest.records import (
+    MILLISECONDS,
+    Fault,
+    Item,
+    Parse,
+    Parsed,
+    fault_of,
+    is_id,
+    make_review,
+    review_of,
+)
 
 # Columns of metadata that are read from Parquet.
 COLUMNS = ("parent_asin", "title", "description", "features", "categories", "details", "store", "images")
-MILLISECONDS = 1000
-HEADER = b"user_id,parent_asin,rating,timestamp"
+NAMES = ("user_id", "parent_asin", "rating", "timestamp")
+HEADER = ",".join(NAMES).encode()
 SPLIT_NAMES = {"train": TRAIN, "valid": VAL, "test": TEST}  # between dots, in the names of the benchmark's split files
 
 
 def review_in(line: bytes) -> Parsed:
-    """The review in a line."""
+    """The review in a line; `sortTimestamp`, of the edition's first publication, replaces a missing `timestamp`."""
     row = parse_object(line)
     if isinstance(row, Reason):
         return row
-    time = row.get("timestamp")
-    seconds = time // MILLISECONDS if isinstance(time, int) and not isinstance(time, bool) else None
-    return make_review(row.get("user_id"), row.get("parent_asin"), row.get("rating"), seconds)
+    time = "sortTimestamp" if "sortTimestamp" in row and row.get("timestamp") is None else "timestamp"
+    return review_of(row, ("user_id", "parent_asin", "rating", time), "ms")
 
 
 def item_in(line: bytes) -> Parsed:
@@ -65,20 +75,25 @@ def brand(details: object) -> str:
     return clean_text(details.get("Brand")) if isinstance(details, dict) else ""
 
 
+def split_in(head: FileHead) -> str | None:
+    """The split between dots in a file's name, or None."""
+    return next((SPLIT_NAMES[part] for part in head.path.name.split(".") if part in SPLIT_NAMES), None)
+
+
 def rating_parser(head: FileHead) -> Parse:
     """Make the line parser of a benchmark CSV; files of a split have the split in their name."""
-    split = next((SPLIT_NAMES[part] for part in head.path.name.split(".") if part in SPLIT_NAMES), None)
+    split = split_in(head)
 
     def rating_in(line: bytes) -> Parsed:
         if line.startswith(HEADER):
             return []
-        try:
-            fields = line.decode("utf-8").split(",")
-        except UnicodeDecodeError:
-            return Reason.BAD_ENCODING
+        fields = fields_in(line)
+        if isinstance(fields, Reason):
+            return fields
         if len(fields) < 4:
-            return Reason.BAD_COLUMNS
-        return make_review(fields[0], fields[1], to_number(fields[2]), to_seconds(fields[3], MILLISECONDS), split)
+            return Fault(Reason.BAD_COLUMNS, f"{len(fields)} columns, expected 4")
+        made = make_review(fields[0], fields[1], to_number(fields[2]), to_seconds(fields[3], MILLISECONDS), split)
+        return made if not isinstance(made, Reason) else fault_of(made, NAMES, fields, "ms")
 
     return rating_in
 
@@ -99,12 +114,13 @@ ITEMS = Format(
 ITEMS_PARQUET = Format(
     name="metadata of the Amazon 2023 edition as Parquet",
     kind="items",
-    matches=lambda head: "parent_asin" in head.columns and "user_id" not in head.columns,
-    read_rows=lambda path, source: parsed_rows(path, source, COLUMNS, parse_item),
+    matches=lambda head: "parent_asin" in head.parquet_columns and "user_id" not in head.parquet_columns,
+    read_parsed=lambda path, source: parsed_rows(path, source, COLUMNS, parse_item),
 )
 RATINGS = Format(
     name="benchmark ratings of the Amazon 2023 edition",
     kind="reviews",
     matches=lambda head: head.lines[:1] != () and head.lines[0].startswith(HEADER),
     parser=rating_parser,
+    block_parser=lambda head: quick_ratings(divisor=MILLISECONDS, split=split_in(head)),
 )

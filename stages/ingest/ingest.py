@@ -19,18 +19,23 @@ from mmprep.pipeline.tables.provenance import record
 from mmprep.pipeline.tables.rejects import Rejects, by_file_and_line
 from mmprep.pipeline.tables.schemas import EXTRA_TEXTS, INTERACTIONS, RAW_ITEMS, REJECTS, TEXT_FIELDS, ExtraText
 from mmprep.stages.ingest.catalogue import longest_line
-from mmprep.stages.ingest.line_reader import LineBlock, prefetch, read_blocks
+from mmprep.stages.ingest.columns import ColumnsParams
+from mmprep.stages.ingest.json_documents import read_rows
+from mmprep.stages.ingest.line_reader import LineBlock, prefetch
+from mmprep.stages.ingest.matching import ItemMatches, check_matches, match_items
 from mmprep.stages.ingest.matrices import common_shape
 from mmprep.stages.ingest.nested import details_text, nested_text
 from mmprep.stages.ingest.photos import InputTally, with_photos
 from mmprep.stages.ingest.raw_files import RawFile, companions_of, matrix_paths, recognise_files
-from mmprep.stages.ingest.records import ITEMS, REVIEWS, Item, Parsed, Review
+from mmprep.stages.ingest.records import ITEMS, REVIEWS, Fault, Item, Parsed, Review
 
 logger = logging.getLogger(__name__)
 
 FRAME_ROWS = 50_000  # at least, except in the last frame
 IDS_BY_NUMBER = "users and items are the numbers of rows and columns of matrices, from 0"
 EXTRA: dict[ExtraText, Callable[[object], str]] = {"features": nested_text, "details": details_text}
+CUT_OFF = (Reason.CUT_OFF_FILE, Reason.BROKEN_DOCUMENT)
+UNREADABLE_PARTS = (*CUT_OFF, Reason.LINE_TOO_LONG)
 SMALL_PIECE = 8192  # bytes; smaller blocks are parsed line by line
 
 
@@ -40,11 +45,17 @@ class IngestParams(Params):
     Attributes:
         files: paths to read, below the raw folder; empty for all files of a known format.
         max_reject_fraction: largest share of reviews, of items or of photos that may be rejected.
+        max_unmatched_fraction: largest share of reviewed items without a description, and largest share of photos of
+            no known item while as large a share of the reviewed items has no photo. Raw folders without metadata, or
+            without photos, are exempt.
+        columns: columns of users, items, ratings and times in reviews with other names.
         extra_text: columns that items get in addition, for templates that name them: `features` and `details`.
     """
 
     files: tuple[str, ...] = ()
     max_reject_fraction: Annotated[float, Field(ge=0, le=1)] = 0.05
+    max_unmatched_fraction: Annotated[float, Field(ge=0, le=1)] = 0.2
+    columns: ColumnsParams = ColumnsParams()
     extra_text: tuple[ExtraText, ...] = ()
 
     @model_serializer(mode="wrap")
@@ -87,10 +98,11 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
 
     Raises:
         MissingInputError: there is no such folder, or it holds no reviews.
-        DataError: more than `max_reject_fraction` of the reviews, items or photos was rejected.
+        DataError: more than `max_reject_fraction` of the reviews, items or photos was rejected, or more than
+            `max_unmatched_fraction` of the reviewed items matches no description or photo.
     """
     raw = layout.require_raw()
-    files, unknown = recognise_files(raw, params.files)
+    files, unknown = recognise_files(raw, params.files, params.columns)
     shape = common_shape(matrix_paths(files))
     inputs = [*(file.path for file in files), *companions_of(files)]
     provenance = record("ingest", layout, params, inputs, **({} if shape is None else {"ids": IDS_BY_NUMBER}))
@@ -114,9 +126,11 @@ def run(params: IngestParams, layout: Layout, progress: Progress = silent) -> di
                 write(frame)
         for tally in tallies:
             check_fraction(tally, params.max_reject_fraction, layout.rejects)
-    warn_of_unusable(items)
+        warn_of_unusable(items)
+        matches = match_items(reviewed.all(), described, table, items, photos)
+        check_matches(raw, matches, params.max_unmatched_fraction)
     RAW_ITEMS.write(table, layout.raw_items, provenance)
-    metrics = summarise(users, reviewed, table, rejects)
+    metrics = summarise(users, reviewed, table, matches, rejects)
     if items.unusable:
         metrics["unusable_fields"] = dict(items.unusable.most_common())
     if shape is not None:
@@ -151,8 +165,10 @@ def read_kind(files: list[RawFile], intake: InputTally, progress: Progress) -> I
 def frames_of(file: RawFile, intake: InputTally, described: set[str]) -> Iterator[list[pl.DataFrame]]:
     """Yield the valid rows of one file as frames, those of a block at a time; reject the others."""
     if file.known.read_frames is not None:
-        for rows in file.known.read_frames(file.path, file.source):
-            if isinstance(rows, Reject):
+        for rows in file.known.read_frames(file.head, file.source):
+            if isinstance(rows, Reject) and rows.reason in UNREADABLE_PARTS:
+                refuse_part(file, rows, intake)
+            elif isinstance(rows, Reject):
                 intake.seen += 1
                 intake.rejects.append(rows)
             else:
@@ -160,14 +176,14 @@ def frames_of(file: RawFile, intake: InputTally, described: set[str]) -> Iterato
                 yield [rows]
         return
     reader = Reader(file, intake, described)
-    if file.known.read_rows is not None:
-        for parsed in prefetch(file.known.read_rows(file.path, file.source)):
+    if file.known.read_parsed is not None:
+        for parsed in prefetch(file.known.read_parsed(file.path, file.source)):
             if isinstance(parsed, Reject):
                 refuse_part(file, parsed, intake)
             else:
                 yield [reader.frame((number, row, b"") for number, row in parsed)]
         return
-    for piece in prefetch(read_blocks(file.path, file.source, longest_line(file.path))):
+    for piece in prefetch(read_rows(file.path, file.source, longest_line(file.path))):
         if isinstance(piece, Reject):
             refuse_part(file, piece, intake)
         else:
@@ -177,7 +193,7 @@ def frames_of(file: RawFile, intake: InputTally, described: set[str]) -> Iterato
 def refuse_part(file: RawFile, reject: Reject, intake: InputTally) -> None:
     """Record the part of a file that could not be read."""
     intake.rejects.append(reject)
-    if reject.reason is Reason.CUT_OFF_FILE:
+    if reject.reason in CUT_OFF:
         logger.warning(
             "%s: breaks off in line %s (%s); the lines before it are kept, and the number of lost lines is not known; "
             "fetch the file again",
@@ -193,7 +209,9 @@ class Reader:
 
     def __init__(self, file: RawFile, intake: InputTally, described: set[str]) -> None:
         self._source = file.source
-        self._parse_block = file.known.parse_block
+        self._recheck = file.known.parse_block
+        make = file.known.block_parser
+        self._parse_block = file.known.parse_block if make is None else make(file.head)
         self._parse = file.parse
         self._schema = REVIEWS if file.known.kind == "reviews" else columns_of(intake)
         self._described = described
@@ -220,6 +238,9 @@ class Reader:
                 kept = self._describe_once(row, number) if isinstance(row, Item) else row
                 if isinstance(kept, Reason):
                     self._intake.rejects.append(Reject(self._source, number, kept, excerpt(line)))
+                elif isinstance(kept, Fault):
+                    shown = f"{kept.detail}; {excerpt(line)}"
+                    self._intake.rejects.append(Reject(self._source, number, kept.reason, shown))
                 else:
                     rows.append(kept)
         return pl.DataFrame(rows, schema=self._schema, orient="row")
@@ -240,9 +261,9 @@ class Reader:
     def _parse_line(self, line: bytes) -> Parsed:
         parsed = self._parse(line)
         if (
-            isinstance(parsed, Reason)
-            and self._parse_block is not None
-            and (frame := self._parse_block(LineBlock(1, line))) is not None
+            isinstance(parsed, Reason | Fault)
+            and self._recheck is not None
+            and (frame := self._recheck(LineBlock(1, line))) is not None
         ):
             # The block parser skips fields that it does not need, faults included. The outcome of a row must not
             # depend on its neighbours, so a row that the block parser accepts is accepted here too.
@@ -283,24 +304,26 @@ def check_fraction(intake: InputTally, limit: float, rejects: Path) -> None:
     count = sum(bad.values())
     if count / max(intake.seen, 1) > limit:  # a quotient, as a product is rounded: 0.29 * 100 < 29
         reasons = ", ".join(f"{count} {reason}" for reason, count in count_reasons(bad).items())
+        first = intake.rejects.first
+        example = "" if first is None else f"; the first is line {first.line} of {first.source}: {first.excerpt}"
         raise DataError(
             f"{count} of {intake.seen} {intake.kind} rejected ({reasons}), more than "
-            f"ingest.max_reject_fraction allows ({limit:g}); see {rejects}, fix the input or raise the limit"
+            f"ingest.max_reject_fraction allows ({limit:g}); see {rejects}, fix the input or raise the limit{example}"
         )
 
 
-def summarise(users: DistinctIds, reviewed: DistinctIds, items: pl.DataFrame, rejects: list[Rejects]) -> dict[str, Any]:
+def summarise(
+    users: DistinctIds, reviewed: DistinctIds, items: pl.DataFrame, matches: ItemMatches, rejects: list[Rejects]
+) -> dict[str, Any]:
     """The stage's metrics."""
     counts = sum((table.counts for table in rejects), Counter[Reason]())
-    has_text = pl.any_horizontal(pl.col(*TEXT_FIELDS) != "")
     return {
         "users": len(users.all()),
         "reviewed_items": len(reviewed.all()),
         "interactions": users.seen,
         "items": len(items),
-        "items_with_text": items.select(has_text.sum()).item(),
-        "items_with_photo": len(items) - items["image"].null_count(),
-        "cut_off_files": counts[Reason.CUT_OFF_FILE],
+        **matches.metrics(),
+        "cut_off_files": sum(counts[reason] for reason in CUT_OFF),
         "rejects": counts.total(),
         "rejects_by_reason": count_reasons(counts),
     }

@@ -252,5 +252,5 @@ MATRIX = Format(
     name="sparse matrices of MMSSL or DiffMM (train_mat or trnMat.pkl, ...)",
     kind="reviews",
     matches=is_matrix,
-    read_frames=read_frames,
+    read_frames=lambda head, source: read_frames(head.path, source),
 )

@@ -54,7 +54,9 @@ def run(params: FilterParams, layout: Layout, progress: Progress = silent) -> di
     RAW_ITEMS.check(layout.raw_items)
     sizes = [len(left.rows)]
     with progress("filtering", 4, "rules") as advance:
-        left = left.keep(distinct(left.rows, params.duplicates))
+        mask = distinct(left.rows, params.duplicates)
+        repeated = FactorizedInteractions(in_other_splits(left.rows, mask, params.duplicates), left.users, left.items)
+        left = left.keep(mask)
         sizes.append(len(left.rows))
         advance(1, "duplicates")
         left = left.keep(rated(left.rows, params.min_rating))
@@ -67,6 +69,9 @@ def run(params: FilterParams, layout: Layout, progress: Progress = silent) -> di
         left = left.keep(mask)
         sizes.append(len(left.rows))
         advance(1, "k-core")
+    repeated = repeated.keep(rated(repeated.rows, params.min_rating))
+    kept = pairs(left.codes("user"), left.codes("item"))
+    repeated = repeated.keep(np.isin(pairs(repeated.codes("user"), repeated.codes("item")), kept))
     lost = {f"lost_to_{rule}": before - after for rule, before, after in zip(RULES, sizes, sizes[1:], strict=False)}
     if left.rows.is_empty():
         counts = ", ".join(f"{lost_rows} to {rule.removeprefix('lost_to_')}" for rule, lost_rows in lost.items())
@@ -74,16 +79,29 @@ def run(params: FilterParams, layout: Layout, progress: Progress = silent) -> di
             f"{layout.raw_interactions}: no interaction is left of {sizes[0]} (lost {counts}); "
             "lower filter.k_core or loosen the other rules"
         )
-    return write_core(left, params, layout, {"rounds": rounds, **lost})
+    found = {"rounds": rounds, **lost}
+    if len(repeated.rows):
+        found["repeated_in_other_splits"] = len(repeated.rows)
+    return write_core(left, repeated.rows, params, layout, found)
 
 
 def write_core(
-    core: FactorizedInteractions, params: FilterParams, layout: Layout, found: dict[str, int]
+    core: FactorizedInteractions, repeated: pl.DataFrame, params: FilterParams, layout: Layout, found: dict[str, int]
 ) -> dict[str, Any]:
-    """Renumber the core densely and write its interactions, users and items."""
+    """Renumber the core densely and write its interactions, users and items.
+
+    Args:
+        core: distinct pairs of users and items.
+        repeated: rows of these pairs in other splits, which follow the core's row of the pair.
+        params: for provenance.
+        layout: the dataset's paths.
+        found: further metrics.
+    """
+    interactions = len(core.rows)
+    core = FactorizedInteractions(pl.concat([core.rows, repeated]), core.users, core.items)
     users, user = dense_index(core.codes("user"), core.users)
     kept_items, item = dense_index(core.codes("item"), core.items)
-    order = np.argsort(pairs(user, item))  # pairs are distinct, so there are no ties
+    order = np.argsort(pairs(user, item), kind="stable")
     rows = core.rows.with_columns(user=pl.Series(user), item=pl.Series(item))[order]
     user_table = users.to_frame("user_id").with_row_index("user")
     item_table = kept_items.to_frame("item_id").with_row_index("item")
@@ -96,8 +114,8 @@ def write_core(
     metrics = {
         "users": len(users),
         "items": len(kept_items),
-        "interactions": len(rows),
-        "sparsity": 1 - len(rows) / (len(users) * len(kept_items)),
+        "interactions": interactions,
+        "sparsity": 1 - interactions / (len(users) * len(kept_items)),
         "items_with_photo": len(described) - described["image"].null_count(),
         "items_with_text": described.select(has_text().sum()).item(),
         **found,
@@ -146,6 +164,29 @@ def distinct(rows: pl.DataFrame, which: Literal["last", "first", "best"]) -> Mas
     mask[row] = False
     mask[chosen] = True
     return mask
+
+
+def in_other_splits(rows: pl.DataFrame, kept: Mask, which: Literal["last", "first", "best"]) -> pl.DataFrame:
+    """Rows that `distinct` drops although they are in another split than the one kept: one per pair and split.
+
+    Published splits may have a pair of a user and an item in train and in test; stage `split` decides what to do.
+
+    Args:
+        rows: user, item, rating, timestamp, split.
+        kept: mask of the rows that `distinct` keeps.
+        which: see `distinct`.
+    """
+    if kept.all() or rows["split"].null_count() == len(rows):
+        return rows.clear()
+    dropped = rows.filter(pl.Series(~kept)).filter(pl.col("split").is_not_null())
+    pair = ["user", "item"]
+    beside = rows.filter(pl.Series(kept)).select(*pair, pl.col("split").alias("kept"))
+    others = dropped.join(beside.join(dropped.select(pair).unique(), on=pair, how="semi"), on=pair)
+    by = ["rating", "timestamp"] if which == "best" else ["timestamp", "rating"]
+    ranked = others.filter(pl.col("split").ne_missing(pl.col("kept"))).sort(
+        *pair, "split", *by, descending=[False] * 3 + [which == "first"] * 2, nulls_last=False
+    )
+    return ranked.unique([*pair, "split"], keep="last", maintain_order=True).select(rows.columns)
 
 
 def rated(rows: pl.DataFrame, least: float | None) -> Mask:

@@ -46,10 +46,13 @@ class SplitParams(SplitRule):
     Attributes:
         rule: see `assign`.
         seed: random seed of the rules that draw.
-        redraw: bool = False
+        redraw: whether another rule than `given` may replace a split of the raw files.
+        leaks: for `given`, which rows of a pair that is in more than one part are kept: all (`keep`) or the one that
+            filter.duplicates selects (`drop`); None to refuse.
     """
 
     redraw: bool = False
+    leaks: Literal["drop", "keep"] | None = None
 
 
 def run(
@@ -60,11 +63,13 @@ def run(
     Raises:
         MissingInputError: `filter` has not run.
         DataError: the rule needs times or published splits, and there are none; the raw files give a split, and the
-            rule would replace it without `redraw`; or the train split is empty.
+            rule would replace it without `redraw`; a pair is in more than one part, without `leaks`; or the train split
+            is empty.
     """
     del progress  # a few seconds, at a hundred million interactions a minute
     require_no_given_split(params, layout)
     core = KCORE.read(layout.core, [name for name in KCORE.schema.names if name != "split" or params.rule == "given"])
+    core, leaks = without_leaks(core, params)
     made_with = [require_exists(path, "mmprep filter") for path in (layout.core, layout.users, layout.items)]
     labels = assign(core, params.rule, params.seed)
     if not np.any(labels == IN_TRAIN):
@@ -75,11 +80,17 @@ def run(
         n_users, n_items = USERS.count(layout.users), ITEMS.count(layout.items)
         interactions = disturb_feedback(interactions, noise, n_users, n_items)
     determining = SplitRule(rule=params.rule, seed=params.seed)
+    notes: dict[str, Any] = {"leaks": params.leaks}
     provenance = record(
-        "split", layout, determining, made_with, noise=noise.model_dump(include={"added", "removed", "seed"})
+        "split",
+        layout,
+        determining,
+        made_with,
+        noise=noise.model_dump(include={"added", "removed", "seed"}),
+        **(notes if leaks else {}),
     )
     SPLIT_INTERACTIONS.write(interactions, layout.interactions, provenance)
-    metrics = summarise(interactions)
+    metrics = summarise(interactions) | ({"pairs_in_more_than_one_part": leaks} if leaks else {})
     write_json(layout.metrics("split"), metrics)
     return metrics
 
@@ -117,6 +128,36 @@ def require_no_given_split(params: SplitParams, layout: Layout) -> None:
             f"split.rule: found {params.rule}, but the raw files give a split for {given} of {rows} interactions; "
             "set split.rule: given to keep it, or split.redraw: true to replace it"
         )
+
+
+def without_leaks(core: pl.DataFrame, params: SplitParams) -> tuple[pl.DataFrame, int]:
+    """Drop or keep the further rows of pairs that are in more than one part of a given split.
+
+    Args:
+        core: table KCORE, sorted by user and item, the row that `filter` kept of a pair first.
+        params: other rules than `given` drop them.
+
+    Returns:
+        The rows that are left, and with `given` the number of these pairs.
+
+    Raises:
+        DataError: there are such pairs, the rule is `given`, and `leaks` is not set.
+    """
+    user, item = core["user"].to_numpy(), core["item"].to_numpy()
+    further = np.zeros(len(core), dtype=bool)
+    further[1:] = (user[1:] == user[:-1]) & (item[1:] == item[:-1])
+    if not further.any():
+        return core, 0
+    if params.rule != "given":
+        return core.filter(pl.Series(~further)), 0
+    count = core.filter(pl.Series(further)).select("user", "item").n_unique()
+    if params.leaks is None:
+        raise DataError(
+            f"split.rule: found given, but {count} pairs of a user and an item are in more than one part of the split, "
+            "so that train has items of val or test; set split.leaks: drop to keep the one row of each pair that "
+            "filter.duplicates selects, or keep to keep all as given"
+        )
+    return (core if params.leaks == "keep" else core.filter(pl.Series(~further))), count
 
 
 def summarise(interactions: pl.DataFrame) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Shop:
 
 
 def write_sample(
-    folder: Path, *, seed: int = 0, users: int = 600, items: int = 300, reviews: int = 6000
+    folder: Path, *, seed: int = 0, users: int = 600, items: int = 300, reviews: int | None = None
 ) -> dict[str, int]:
     """Write a synthetic dataset: `Sample.json.gz`, `meta_Sample.json.gz`, `images/` and a README.
 
@@ -77,7 +77,8 @@ def write_sample(
         seed: random seed.
         users: number of users, who review at least five distinct items each.
         items: number of items in the metadata, some of them without text or without a usable photo.
-        reviews: number of valid reviews, each a distinct pair of user and item.
+        reviews: number of valid reviews, each a distinct pair of user and item; None for ten per user, as far as there
+            are items.
 
     Returns:
         Counts: users, items; reviews_good and reviews_KIND of each kind of invalid row; items_KIND of faulty metadata;
@@ -88,6 +89,8 @@ def write_sample(
         DataError: the folder holds other files than an earlier sample.
     """
     folder = folder.resolve()
+    if reviews is None:
+        reviews = users * min(10, items // 2)
     _check(folder, users, items, reviews)
     shop_rng, taste_rng, word_rng, photo_rng = np.random.default_rng(seed).spawn(4)
     shop = _open_shop(items, shop_rng)
@@ -133,7 +136,9 @@ def _open_shop(items: int, rng: Rng) -> Shop:
     # Three in five items have a brand of their style, the others any brand.
     leaning = np.where(rng.random(items) < 0.6, traits[:, 2], rng.integers(len(STYLES), size=items))
     wrong = [kind for kind in ("no_text", "no_photo") for _ in range(max(2, items // 100))]
-    wrong += [kind for kind in ("truncated", "empty", "html") for _ in range(max(1, items // 300))]
+    # One in a hundred, and few enough for ingest's default limit of rejects.
+    kinds = ("truncated", "empty", "html")[: 3 if items >= 80 else 1]
+    wrong += [kind for kind in kinds for _ in range(max(1, items // 300))]
     return Shop(
         asins=_ids("B0", 8, items, rng),
         traits=traits,

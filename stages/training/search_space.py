@@ -4,12 +4,11 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from mmprep.models.recommenders.base import RecommenderParams
 from mmprep.pipeline.errors import ParamsError
-from mmprep.pipeline.params import parse_section
+from mmprep.pipeline.params import load_yaml, parse_section
 
 Combination = dict[str, Any]
 
@@ -24,8 +23,8 @@ def parse_over(texts: Sequence[str]) -> dict[str, list[Any]]:
     for text in texts:
         key, _, values = (part.strip() for part in text.partition("="))
         try:
-            parsed = YAML(typ="safe", pure=True).load(f"[{values}]")
-        except (YAMLError, ValueError) as error:
+            parsed = load_yaml(f"[{values}]")
+        except (YAMLError, ValueError, LookupError, RecursionError) as error:
             raise ParamsError(
                 f"over: found {text!r}, expected a parameter and its values, such as layers=1,2,3"
             ) from error

@@ -48,7 +48,8 @@ def test_counts_are_those_of_the_published_files(project: Path) -> None:
     ingested = metrics(project, "ingest")
     assert (ingested["users"], ingested["reviewed_items"], ingested["interactions"]) == (458, 148, 2972)
     assert ingested["items"] == 1547
-    assert ingested["items_with_photo"] == 148
+    assert ingested["reviewed_items_with_text"] == ingested["reviewed_items_with_photo"] == 148
+    assert ingested["descriptions_without_review"] == 1547 - 148
     assert ingested["rejects"] == 0
 
 

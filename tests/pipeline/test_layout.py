@@ -94,3 +94,16 @@ def test_without_any_dataset_none_is_listed(tmp_path: Path) -> None:
 def test_a_layout_is_frozen() -> None:
     with pytest.raises(FrozenInstanceError):
         LAYOUT.dataset = "../elsewhere"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../bpr", "a/b", "/bpr", "a\\b", "a\0b"])
+@pytest.mark.parametrize("path", ["features", "run", "seeds", "search", "experiment"])
+def test_a_name_that_leads_to_another_folder_is_refused(path: str, name: str) -> None:
+    with pytest.raises(ParamsError, match="expected a name without '/' and"):
+        getattr(Layout(Path("data"), "toys"), path)(name)
+
+
+@pytest.mark.parametrize("name", ["../knn", "knn/../../x", "/knn", "knn//x"])
+def test_a_graph_that_leads_to_another_folder_is_refused(name: str) -> None:
+    with pytest.raises(ParamsError, match="graph: found"):
+        Layout(Path("data"), "toys").graph(name)

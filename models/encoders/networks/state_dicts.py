@@ -1,5 +1,6 @@
 """Safe reading of state dicts from untrusted files, and loading them into networks."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from safetensors.torch import load_file
 from mmprep.models.encoders.weights.hub import TORCH_FILE
 from mmprep.models.encoders.weights.sources import MODEL_FILE
 from mmprep.pipeline.errors import WeightsError, first_line
+
+UNSUPPORTED = re.compile(r"(?:GLOBAL|global:?|class) `?([A-Za-z_][\w.]*\.[\w.]+)")  # in torch's message
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
@@ -26,10 +29,19 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             return dict(load_file(file))
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise nearly any exception
-        raise WeightsError(f"{file}: not a file of weights ({first_line(error)})") from error
+        raise WeightsError(f"{file}: not a file of weights ({refusal(error)})") from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise WeightsError(f"{file}: found {type(state).__name__}, expected a state dict of tensors")
     return state
+
+
+def refusal(error: Exception) -> str:
+    """Why weights were not loaded, in one line, without torch's advice to load what may run code."""
+    text = str(error)
+    if "weights_only" not in text and "weights only" not in text.lower():
+        return first_line(error)
+    name = UNSUPPORTED.search(text)
+    return f"it holds more than tensors{f', {name[1]}' if name else ''}; convert it to safetensors where you trust it"
 
 
 def file_in(folder: Path) -> Path:

@@ -14,10 +14,10 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from mmprep.models.encoders.base import Identity
 from mmprep.models.encoders.networks.base import ImageNetwork
-from mmprep.models.encoders.networks.state_dicts import load_state, read_state
+from mmprep.models.encoders.networks.state_dicts import load_state, read_state, refusal
 from mmprep.models.encoders.params import PatchEncoderParams
 from mmprep.models.encoders.weights.sources import WeightsSource
-from mmprep.pipeline.errors import WeightsError, first_line
+from mmprep.pipeline.errors import WeightsError
 from mmprep.pipeline.storage.files import sha256
 
 PUBLISHED = "IMAGENET1K_V1"
@@ -77,7 +77,7 @@ def published_state(identity: Identity, published: WeightsEnum) -> dict[str, tor
     except (URLError, OSError, RuntimeError, EOFError, UnpicklingError) as error:
         raise WeightsError(
             f"encoders.{identity.description.name}.weights: pretrained weights could not be downloaded "
-            f"({first_line(error)}); give a file of them, or random:SEED if features need not be meaningful"
+            f"({refusal(error)}); give a file of them, or random:SEED if features need not be meaningful"
         ) from error
 
 

@@ -14,7 +14,7 @@ from mmprep.models.encoders.catalogue import EncoderDescription
 from mmprep.models.encoders.params import NetworkParams
 from mmprep.models.encoders.weights.hub import fetch_repository
 from mmprep.pipeline.errors import WeightsError
-from mmprep.pipeline.storage.files import sha256
+from mmprep.pipeline.storage.files import expand_user, sha256
 
 MODEL_FILE = "model.safetensors"
 # Files of a model folder that its vectors depend on, unlike a README.
@@ -70,7 +70,7 @@ def locate(description: EncoderDescription, params: NetworkParams) -> WeightsSou
             return WeightsSource("published", description.published_weights)
         path = fetch_repository(description, place)
     else:
-        path = find_in_package(rest, place) if kind == "package" else Path(params.weights).expanduser()
+        path = find_in_package(rest, place) if kind == "package" else expand_user(params.weights, place)
     if not path.exists():
         raise WeightsError(f"{place}: found {params.weights!r}, which is no file or folder here, expected one")
     check_digest(name, path, params.sha256)

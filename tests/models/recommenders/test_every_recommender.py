@@ -57,7 +57,8 @@ def random_data(name: str, users: int = USERS, items: int = ITEMS, per_user: int
 
 def small(name: str, size: int = SIZE) -> RecommenderParams:
     """Parameters for embeddings of a size that one head alone divides."""
-    more = {"heads": 1} if name == "mdr_chca" else {}
+    # Words attend to parts of photos, as on real data; else random negatives come from other items of the batch.
+    more = {"heads": 1, "k_r": 2} if name == "mdr_chca" else {}
     return describe(name).load().params_type(embedding_size=size, **more)
 
 

@@ -1,13 +1,20 @@
+from types import SimpleNamespace
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from deferred import Deferred
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_array
 
+from mmprep.models.recommenders.base import TrainingData
+from mmprep.models.training.batches import Batches
 from mmprep.models.training.negative_sampling import NegativeSampler, interaction_keys, is_member
+from mmprep.models.training.params import TrainParams
 from mmprep.pipeline.errors import DataError
 
 chisquare = Deferred("scipy.stats:chisquare")
@@ -73,11 +80,10 @@ def test_same_generator_gives_the_same_negatives_and_another_others() -> None:
     assert (draw(train, users, seed=4) != draw(train, users, seed=5)).any()
 
 
-def test_user_who_has_every_train_item_is_named() -> None:
+def test_users_who_all_have_every_train_item_are_refused() -> None:
     dense = np.zeros((3, 5), dtype=np.float32)
-    dense[1, :4] = 1  # item 4 is in nobody's train, so it is no candidate
-    dense[2, 0] = 1
-    with pytest.raises(DataError, match=r"^user 1 has all 4 items in train; there is no negative item$"):
+    dense[:2, 1:] = 1
+    with pytest.raises(DataError, match=r"^each of 2 users has all 4 items in train; there is no negative item"):
         NegativeSampler(csr_array(dense))
 
 
@@ -102,3 +108,29 @@ def test_keys_are_sorted_and_do_not_overflow() -> None:
 def test_is_member_agrees_with_numpy(values: npt.NDArray[np.int64], among: list[int]) -> None:
     ordered = np.array(sorted(among), dtype=np.int64)
     np.testing.assert_array_equal(is_member(values, ordered), np.isin(values, ordered))
+
+
+def one_full_user() -> csr_array:
+    return csr_array(np.array([[1, 0, 1, 0], [1, 1, 1, 1], [0, 1, 0, 1]], dtype=np.float32))
+
+
+def test_a_user_with_every_train_item_has_no_negative_and_the_others_do() -> None:
+    sampler = NegativeSampler(one_full_user())
+    assert sampler.full_users.tolist() == [1]
+    assert sampler.has_negative(np.array([0, 1, 2, 1])).tolist() == [True, False, True, False]
+    assert set(sampler.sample(np.zeros(100, dtype=np.int64), np.random.default_rng(0)).tolist()) == {1, 3}
+    with pytest.raises(ValueError, match="a user has no negative"):
+        sampler.sample(np.array([0, 1]), np.random.default_rng(0))
+
+
+def test_batches_leave_out_users_without_a_negative_and_say_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    data = SimpleNamespace(train=one_full_user())
+    batches = Batches(cast(TrainingData, data), TrainParams(batch_size=2), torch.device("cpu"))
+    for epoch in (1, 2):
+        triples = [torch.stack(step) for step in batches.of_epoch(epoch)]
+        users, positives, _ = torch.cat(triples, dim=1).tolist()
+        assert sorted(zip(users, positives, strict=True)) == [(0, 0), (0, 2), (2, 1), (2, 3)]
+    assert [record.getMessage() for record in caplog.records] == [
+        "1 of 3 users have all 4 items in train, such as user 1; their 4 interactions have no negative and are left "
+        "out of the batches"
+    ]

@@ -343,7 +343,7 @@ def test_nothing_to_validate_on_is_reported() -> None:
 
 
 def test_training_cannot_see_the_test_split() -> None:
-    assert {field.name for field in fields(TrainingData)} == {"train", "val", "features", "graphs", "tokens"}
+    assert {field.name for field in fields(TrainingData)} == {"train", "val", "features", "graphs", "graph_k", "tokens"}
 
 
 def test_validation_masks_train_items_alone() -> None:

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from loopback import Page, redirect, serve
 
 from mmprep.pipeline.download import public_addresses as networks
-from mmprep.pipeline.download.client import MAX_REDIRECTS, check_url, make_client, open_url, save_body
+from mmprep.pipeline.download.client import MAX_REDIRECTS, LeastRate, check_url, make_client, open_url, save_body
 from mmprep.pipeline.download.outcomes import DownloadParams, Status
 from mmprep.pipeline.download.public_addresses import Address
 from mmprep.pipeline.download.retry import FetchError
@@ -328,3 +328,20 @@ def test_connections_are_used_again() -> None:
 
         with_client(use)
     assert (len(site.visits), site.connections) == (3, 1)
+
+
+def test_a_body_that_drips_is_refused() -> None:
+    seconds = iter([0.0, 15.0, 31.0])
+    rate = LeastRate(lambda: next(seconds))
+    rate.add(40)
+    with pytest.raises(FetchError, match="80 bytes in 31 s, expected at least 1000 a second") as caught:
+        rate.add(40)
+    assert caught.value.retry
+    assert caught.value.status is Status.TIMED_OUT
+
+
+def test_a_body_may_pause_within_the_window() -> None:
+    seconds = iter([0.0, 1.0, 31.0, 32.0, 33.0, 70.0, 71.0])
+    rate = LeastRate(lambda: next(seconds))
+    for size in (100_000, 1, 0, 200_000):
+        rate.add(size)

@@ -92,6 +92,7 @@ def test_rows_that_are_no_features_are_counted_and_left_out(tmp_path: Path) -> N
     assert features.left_out == {LeftOut.ZEROS: 1, LeftOut.NOT_FINITE: 3, LeftOut.NO_ID: 1}
     collect(features, {"A"})
     assert features.left_out == {LeftOut.NOT_WANTED: 4, LeftOut.NO_ID: 1}, "of the last pass alone"
+    assert [len(ids) for ids in features.ids] == [5], "of the last pass alone, without the row that has no id"
 
 
 def test_of_two_mmrec_rows_of_an_item_the_first_counts(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmprep.pipeline.photos.archives import Index, Member, read_member
+from mmprep.pipeline.photos.archives import Index, Member, read_at, read_member
 from mmprep.pipeline.photos.tar_index import BLOCK, MAX_EXTENDED, index_tar
 from mmprep.pipeline.reject_reasons import Reason
 
@@ -175,3 +175,29 @@ def test_damaged_bytes_give_photos_or_a_fault(data: st.DataObject) -> None:
     content = content[: data.draw(st.integers(1, len(content)))]
     for place in index(bytes(content)).members.values():
         assert place.offset + place.stored <= len(content)
+
+
+def declared(size: int, how: str) -> bytes:
+    """A tar with one photo whose header or extended header declares this size."""
+    if how == "base-256":
+        header = bytearray(tarfile.TarInfo("a.jpg").tobuf(tarfile.GNU_FORMAT))
+        header[124:136] = (size % 256**12).to_bytes(12, "big")
+        header[148:156] = b"        "
+        header[148:156] = b"%06o\0 " % sum(header)
+        return bytes(header) + bytes(10_240)
+    info = tarfile.TarInfo("a.jpg")
+    info.pax_headers = {"size": str(size)}
+    return info.tobuf(tarfile.PAX_FORMAT) + bytes(10_240)
+
+
+@pytest.mark.parametrize("how", ["base-256", "pax"])
+@pytest.mark.parametrize("size", [-1, -512, -99999])
+def test_a_negative_size_is_one_fault_and_no_member(how: str, size: int) -> None:
+    content = declared(size, how)
+    index = index_tar(io.BytesIO(content), len(content))
+    assert (index.fault, index.members, index.rejects) == (Reason.BAD_ARCHIVE, {}, [])
+
+
+def test_bytes_of_a_negative_number_are_never_read() -> None:
+    with pytest.raises(ValueError, match="negative size"):
+        read_at(io.BytesIO(b"rest of the archive"), 0, -1)

@@ -172,5 +172,27 @@ def test_damaged_bytes_give_photos_or_a_fault(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         content[data.draw(st.integers(listed, len(content) - 1))] = data.draw(st.integers(0, 255))
     found = index(bytes(content))
-    assert found.fault in (None, Reason.BAD_ARCHIVE)
+    assert found.fault in (None, Reason.BAD_ARCHIVE, Reason.OVERLAPPING_ARCHIVE)
     assert all(0 <= member.offset < len(content) for member in found.members.values())
+
+
+def overlapping(copies: int) -> bytes:
+    """A zip whose directory has one photo under several names."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(copies):
+            archive.writestr(f"{number}.jpg", bytes(1000))
+        for info in archive.filelist:
+            info.header_offset = 0
+    return buffer.getvalue()
+
+
+def test_members_that_overlap_are_one_reject() -> None:
+    content = overlapping(50)
+    index = index_zip(io.BytesIO(content), len(content))
+    assert (index.fault, index.members, index.rejects) == (Reason.OVERLAPPING_ARCHIVE, {}, [])
+
+
+def test_members_one_after_the_other_do_not_overlap() -> None:
+    content = overlapping(1)
+    assert list(index_zip(io.BytesIO(content), len(content)).members) == ["0.jpg"]

@@ -3,7 +3,6 @@
 import errno
 import gzip
 import json
-import logging
 import os
 import shlex
 import subprocess
@@ -11,7 +10,6 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +18,7 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
+from logs import loggers_as_they_were
 from worlds import write_vectors
 
 from mmprep.models.encoders.catalogue import CATALOGUE
@@ -29,7 +28,8 @@ from mmprep.pipeline.features.vectors import PACKED_SCHEMA, VectorBatch
 from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.storage.store import StoreError
 from mmprep.pipeline.tables.schemas import ITEMS, SPLIT_INTERACTIONS, USERS
-from mmprep.stages.cli.group import EXIT_CODES
+from mmprep.stages.cli.failures import EXIT_CODES
+from mmprep.stages.cli.group import Command, MayBeEmpty
 from mmprep.stages.cli.main import main
 
 MMPREP = Path(sysconfig.get_path("scripts")) / "mmprep"
@@ -41,19 +41,6 @@ COMMANDS = {
 }
 PARAMS = "dataset: toys\nfilter: {k_core: 2}\n"
 TOYS = Layout(Path("data"), "toys")
-
-
-@contextmanager
-def loggers_as_they_were() -> Iterator[None]:
-    """Undo what `main` does to logging, so that commands do not reach into other tests."""
-    root, name = logging.getLogger(), logging.getLevelName(logging.WARNING)
-    handlers, level = list(root.handlers), root.level
-    try:
-        yield
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        logging.addLevelName(logging.WARNING, name)
 
 
 def mmprep(*arguments: str) -> Result:
@@ -197,12 +184,60 @@ def test_a_missing_dataset_lists_those_that_there_are(project: Path) -> None:
 
 
 @pytest.mark.parametrize("command", STAGES)
-@pytest.mark.parametrize("name", ["../toys", "/", "", ".."])
+@pytest.mark.parametrize("name", ["../toys", "/", ".."])
 def test_a_dataset_that_is_a_path_is_refused(project: Path, command: str, name: str) -> None:
     assert project == Path.cwd()
     assert failure(2, command, "--dataset", name) == (
         f"dataset: found '{name}', expected letters, digits, '_', '-' and '.', as it names folders"
     )
+
+
+def empty_values() -> Iterator[tuple[str, str, list[str]]]:
+    """Each command with each of its options that takes a text or a path, and the arguments that leave it empty."""
+    for name, command in COMMANDS.items():
+        others = ["x" for each in command.params if isinstance(each, click.Argument)]
+        for option in command.params:
+            is_text = isinstance(option, click.Option) and option.type.name in ("text", "path") and not option.is_flag
+            if is_text and not isinstance(option, MayBeEmpty):
+                yield name, option.opts[0], [*others, option.opts[0]]
+
+
+@pytest.mark.parametrize(("name", "option", "arguments"), list(empty_values()))
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_option_is_refused(project: Path, name: str, option: str, arguments: list[str], value: str) -> None:
+    before = sorted(project.rglob("*"))
+    message = failure(2, *name.split(), *arguments, value)
+    assert message.startswith(f"{option}: found {value!r}, expected a non-empty value; ")
+    assert sorted(project.rglob("*")) == before
+
+
+@pytest.mark.parametrize("option", ["--data", "--params", "--dataset"])
+def test_an_empty_option_before_the_command_is_refused(project: Path, option: str) -> None:
+    assert failure(2, option, "", "ingest") == (
+        f"{option}: found '', expected a non-empty value; leave the option out for its default"
+    )
+    assert not (project / "data" / "interim").exists()
+
+
+def test_an_empty_argument_is_refused(project: Path) -> None:
+    assert failure(2, "neighbors", "") == "ITEM: found '', expected a non-empty value; give it a value"
+    assert failure(2, "sample", "") == "FOLDER: found '', expected a non-empty value; give it a value"
+    assert failure(2, "search", "--recommender", "").endswith("; give it a value"), "it has no default"
+    assert project == Path.cwd()
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "..", ".", "/escaped", "bpr/../../escaped"])
+@pytest.mark.parametrize("command", ["train", "evaluate", "search", "recommend", "tsne"])
+def test_a_recommender_that_is_a_path_reaches_no_file(project: Path, command: str, name: str) -> None:
+    before = sorted(project.parent.rglob("*"))
+    user = ["#1"] if command == "recommend" else []
+    message = failure(2, command, *user, "--recommender", name)
+    assert f"ecommender: found {name!r}, expected a recommender" in message
+    assert sorted(project.parent.rglob("*")) == before
+
+
+def test_every_command_refuses_empty_values() -> None:
+    assert [name for name, command in COMMANDS.items() if not isinstance(command, Command)] == []
 
 
 @pytest.mark.parametrize(
@@ -261,7 +296,8 @@ def test_too_many_rejects_give_one_line_and_their_table(project: Path) -> None:
     (TOYS.raw / "reviews.json").write_text('{"overall": 1, "reviewerID": "A"}\n' * 10)
     assert failure(4, "ingest") == (
         "10 of 34 reviews rejected (10 no item id), more than ingest.max_reject_fraction allows (0.05); see "
-        "data/interim/toys/rejects.parquet, fix the input or raise the limit"
+        "data/interim/toys/rejects.parquet, fix the input or raise the limit; the first is line 1 of reviews.json: "
+        'no asin; {"overall": 1, "reviewerID": "A"}'
     )
     assert TOYS.rejects.exists()
 
@@ -687,4 +723,38 @@ def test_a_file_that_is_not_read_is_warned_of_in_one_line(project: Path) -> None
     (TOYS.raw / "other.json").write_text('{"a": 1}\n')
     ran = subprocess.run([MMPREP, "ingest"], capture_output=True, text=True, check=True, cwd=project)
     assert ran.stderr.startswith("warning: data/raw/toys/other.json: not a known format; not read")
-    assert ran.stderr.count("\n") == 1
+    assert [line.partition(";")[0] for line in ran.stderr.splitlines()] == [
+        "warning: data/raw/toys/other.json: not a known format",
+        "warning: data/raw/toys: no descriptions and no photos of items",
+    ]
+
+
+def examples() -> list[str]:
+    """The examples in the help of all commands."""
+    texts = [command.callback.__doc__ or "" for command in COMMANDS.values() if command.callback]
+    return [line.partition("Example: ")[2] for text in texts for line in text.splitlines() if "Example: " in line]
+
+
+@pytest.mark.parametrize("example", examples())
+def test_every_example_of_the_help_is_a_valid_command_line(example: str) -> None:
+    program, *arguments = shlex.split(example)
+    assert program == "mmprep"
+    command: click.Command = main
+    while isinstance(command, click.Group):
+        name, command, arguments = command.resolve_command(click.Context(command), arguments)  # type: ignore[assignment]
+        assert command is not None
+    command.make_context(name, arguments)
+
+
+def test_every_command_has_an_example() -> None:
+    assert len(examples()) >= len([command for command in COMMANDS.values() if not isinstance(command, click.Group)])
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_example_of_a_sample_can_be_ingested() -> None:
+    (example,) = [each for each in examples() if each.startswith("mmprep sample ")]
+    Path("params.yaml").write_text("dataset: tiny\n")
+    assert mmprep(*shlex.split(example)[1:]).exit_code == 0
+    for stage in ("ingest", "filter", "split"):
+        result = mmprep(stage)
+        assert result.exit_code == 0, result.output

@@ -132,7 +132,8 @@ def test_all_but_the_dataset_has_defaults(tmp_path: Path) -> None:
     assert params.sections.filter.k_core == 5
     assert params.encoder("minilm") == TextEncoderParams()
     assert params.recommender("bpr").embedding_size == 64
-    assert mistake(tmp_path, dataset=3) == "dataset: found 3, expected a valid string"
+    assert mistake(tmp_path, dataset=[3]) == "dataset: found [3], expected a valid string"
+    assert mistake(tmp_path, dataset=True) == "dataset: found true, expected a valid string"
 
 
 def test_a_section_in_the_file_reaches_its_encoder_and_recommender(tmp_path: Path) -> None:
@@ -285,7 +286,7 @@ def test_an_encoder_of_ones_own_may_be_drawn_and_trained_on(tmp_path: Path, own:
         (FILE | {"modality": "sound"}, ".modality: found \"sound\", expected 'image', 'text' or 'audio'"),
         (
             FILE | {"weights": "pretrained"},
-            ".weights: no such key (allowed: stored_as, reduce, library, path, modality, rows)",
+            ".weights: no such key (allowed: stored_as, reduce, library, path, modality, rows, max_unmatched_fraction)",
         ),
         (None, ": found null, expected an object"),
     ],
@@ -453,6 +454,13 @@ def test_an_unknown_name_is_named(tmp_path: Path, ask: str, kind: str) -> None:
     params = load_with(tmp_path)
     with pytest.raises(ParamsError, match=f"found 'nothing', expected {kind} "):
         getattr(params, ask)("nothing")
+
+
+def test_a_dataset_may_be_named_by_a_year(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("dataset: 2018\noverlays:\n  2018: {filter: {k_core: 3}}\n")
+    params = load(path)
+    assert (params.dataset, params.sections.filter.k_core) == ("2018", 3)
 
 
 def test_another_dataset_changes_nothing_else(tmp_path: Path) -> None:

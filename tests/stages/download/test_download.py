@@ -269,7 +269,7 @@ def test_from_nothing_to_photos_on_the_command_line(in_folder: Path) -> None:
         ):
             result = mmprep(*arguments, *toys)
             assert (result.exit_code, result.stderr) == (0, ""), result.output
-        assert "items_with_photo           2" in result.stdout
+        assert "reviewed_items_with_photo   2" in result.stdout
         result = mmprep("download", "--photos", "--all-items", *ours, *toys)
         assert "photos_by_status           2 already there, 1 fetched" in result.stdout
     assert sorted(path.name for path in Path("data/raw/toys/images").iterdir()) == ["B0.jpg", "B1.png", "B2.jpg"]

@@ -350,7 +350,7 @@ def test_hostile_item_ids_stay_in_their_folder_and_ingest_finds_them(layout: Lay
     ]
     (layout.raw / "reviews.json").write_text("\n".join(rows))
     metrics = ingest.run(ingest.IngestParams(), layout)
-    assert metrics["items_with_photo"] == len(ids) - 1
+    assert metrics["reviewed_items_with_photo"] == len(ids) - 1
 
 
 def test_no_more_connections_than_allowed_in_all_and_to_a_host(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,8 @@ def test_an_experiment_sees_the_files_as_they_are_and_leaves_them_so(copy: Exper
     assert str(told["path"]).split(os.pathsep)[0] == str(copy.folder)
     assert (copy.project / "params.yaml").read_text() == NEW
     assert git(copy.project, "status", "--porcelain") == status
-    assert (copy.folder / ".dvc" / "config.local").read_text() == str(copy.project / ".dvc" / "cache")
+    cache = (copy.folder / ".dvc" / "config.local").read_text()
+    assert (copy.folder / cache).resolve() == copy.project / ".dvc" / "cache"
 
 
 def test_the_next_experiment_begins_with_the_same_files_and_what_was_half_done(copy: ExperimentWorkspace) -> None:
@@ -257,3 +258,35 @@ def test_every_folder_that_mmprep_writes_is_told_from_inputs_and_can_be_cleaned(
     named = set(re.findall(r'self\.root / "(\w+)"', inspect.getsource(Layout)))
     assert named - {"raw"} | {"code"} == MADE
     assert set(re.findall(r"data/(\w+)", (ROOT / "Makefile").read_text())) == MADE
+
+
+@pytest.mark.parametrize("place", [".dvc/cache", "../größer/cache"])
+@pytest.mark.parametrize("utf8", ["0", "1"])
+def test_a_folder_of_any_letters_is_prepared_in_any_locale(
+    project: Path, monkeypatch: pytest.MonkeyPatch, place: str, utf8: str
+) -> None:
+    renamed = project.rename(project.parent / "größe")
+    cache = (renamed / place).resolve()
+    cache.mkdir(parents=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "-f"], cwd=renamed, check=True)
+    (renamed / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache}\n", encoding="utf-8")
+    for name, value in (("LC_ALL", "C"), ("PYTHONCOERCECLOCALE", "0"), ("PYTHONUTF8", utf8)):
+        monkeypatch.setenv(name, value)
+    with open_workspace(renamed) as copy:
+        for _ in range(2):
+            copy.prepare()
+        monkeypatch.setenv("PYTHONUTF8", "1")
+        shown = subprocess.run(
+            [sys.executable, "-m", "dvc", "cache", "dir"], cwd=copy.folder, capture_output=True, check=True
+        ).stdout.decode()
+        assert (copy.folder / shown.strip()).resolve() == cache
+
+
+def test_a_damaged_lock_of_the_copy_is_removed(copy: ExperimentWorkspace, caplog: pytest.LogCaptureFixture) -> None:
+    copy.prepare()
+    lock = copy.folder / ".dvc" / "tmp" / "rwlock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.touch()
+    copy.run("one", {"dataset": "n"}, "target", copy.project / "log")
+    assert not lock.exists()
+    assert f"{lock}: damaged, as left by a DVC process that was killed; removed" in caplog.text

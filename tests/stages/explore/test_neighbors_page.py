@@ -1,6 +1,7 @@
 """The page of neighbours: one file that shows everything, runs nothing and loads nothing."""
 
 import io
+import os
 import re
 import tarfile
 from base64 import b64decode
@@ -16,7 +17,7 @@ from mmprep.pipeline.layout import Layout
 from mmprep.pipeline.photos.folder import PhotoFiles
 from mmprep.stages.explore.item_lookup import Item
 from mmprep.stages.explore.neighbors import GraphNeighbours, ItemNeighbours, Neighbour
-from mmprep.stages.explore.neighbors_page import POLICY, write_page
+from mmprep.stages.explore.neighbors_page import HEAD_BYTES, MARK, POLICY, write_page
 from mmprep.stages.graphs.item_graphs import EdgeWeightMeaning
 
 COSINE = EdgeWeightMeaning("cosine", "weights are cosine similarities of the vectors", full=1)
@@ -210,7 +211,6 @@ def test_weights_that_are_all_zero_have_empty_bars(layout: Layout) -> None:
 def test_the_page_takes_the_place_of_an_older_one_and_of_no_folder(layout: Layout, tmp_path: Path) -> None:
     found = ItemNeighbours(item(0, "images/red.png"), (graph([]),), ())
     page = tmp_path / "page.html"
-    page.write_text("older")
     write_page(found, layout, page)
     first = page.read_bytes()
     write_page(found, layout, page)
@@ -219,3 +219,32 @@ def test_the_page_takes_the_place_of_an_older_one_and_of_no_folder(layout: Layou
         write_page(found, layout, tmp_path)
     assert str(caught.value) == f"{tmp_path}: found a folder, expected a file, such as {tmp_path}/neighbors.html"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "page.html"]
+
+
+def test_a_page_bears_its_mark(layout: Layout, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    for _ in range(2):
+        write_page(ItemNeighbours(item(0), (), ()), layout, path)
+    assert MARK in path.read_bytes()[:HEAD_BYTES]
+
+
+@pytest.mark.parametrize("content", [b"", b"dataset: toys\n", b"<!DOCTYPE html><html>", bytes(HEAD_BYTES) + MARK])
+def test_a_page_replaces_no_other_file(layout: Layout, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="exists and is no page of mmprep; name a new file"):
+        write_page(ItemNeighbours(item(0), (), ()), layout, path)
+    assert path.read_bytes() == content
+
+
+def test_a_page_replaces_no_link_and_no_device(layout: Layout, tmp_path: Path) -> None:
+    page = ItemNeighbours(item(0), (), ())
+    write_page(page, layout, tmp_path / "page.html")
+    for name, target in (("to_page", tmp_path / "page.html"), ("to_nothing", tmp_path / "nothing")):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(DataError, match="found a link, expected a new file or an earlier page"):
+            write_page(page, layout, tmp_path / name)
+    os.mkfifo(tmp_path / "pipe")
+    for device in (Path("/dev/null"), tmp_path / "pipe"):
+        with pytest.raises(DataError, match="found a device or a pipe, expected a new file"):
+            write_page(page, layout, device)

@@ -79,7 +79,8 @@ def test_each_format_becomes_features_in_the_order_of_items(
     dimension: int,
 ) -> None:
     there = [5, 9, 0, 3]  # in any order; 9 is of no item here
-    metrics = extract(layout, write(layout, there, vectors_of(there, dimension)))
+    path = write(layout, there, vectors_of(there, dimension))
+    metrics = extract(layout, path, max_unmatched_fraction=0.25)
     assert metrics == {
         "items": 6,
         "encoded": 3,
@@ -132,6 +133,66 @@ def test_features_of_another_dataset_are_refused(layout: Layout) -> None:
     with pytest.raises(DataError, match="has none of the 0 items"):
         extract(layout, path)
     assert not layout.features("theirs").exists()
+
+
+def test_names_of_files_that_are_not_ids_are_refused_with_the_difference(layout: Layout) -> None:
+    (layout.raw / "visual").mkdir()
+    names = [ASIN.format(0), *(f"{ASIN.format(n)}_main" for n in range(1, 5))]
+    for name, vector in zip(names, vectors_of([0, 1, 2, 3, 4]), strict=True):
+        np.save(layout.raw / "visual" / f"{name}.npy", vector)
+    with pytest.raises(DataError) as caught:
+        extract(layout, "visual")
+    assert str(caught.value) == (
+        f"{layout.raw}/visual: 5 of 6 items have no vector, and 4 of 5 vectors are of no item (id-in-name (more in the "
+        f"name than the id) would make 4 fit, such as '{ASIN.format(1)}' and '{ASIN.format(1)}_main'); a share of 0.8, "
+        "more than encoders.theirs.max_unmatched_fraction allows (0.2); make the ids alike, or raise the limit if "
+        "nothing is misspelt"
+    )
+    assert not layout.features("theirs").exists()
+
+
+def test_numbered_files_are_refused_as_such(layout: Layout) -> None:
+    (layout.raw / "visual").mkdir()
+    for number, vector in enumerate(vectors_of([0, 1, 2])):
+        np.save(layout.raw / "visual" / f"{number:09d}.npy", vector)
+    with pytest.raises(
+        DataError, match=r"has none of the 6 items.*'000000000' has no match; number-to-id .*up to 3 fit"
+    ):
+        extract(layout, "visual")
+
+
+@pytest.mark.parametrize("write", [write_mmrec, write_ducho])
+def test_items_without_a_vector_are_a_warning_if_ids_match(
+    layout: Layout, caplog: pytest.LogCaptureFixture, write: Writer
+) -> None:
+    path = write(layout, [0, 3], vectors_of([0, 3]))
+    extract(layout, path, max_unmatched_fraction=0)
+    assert [record.message for record in caplog.records] == [
+        f"theirs: 4 of 6 items have no usable vector, such as '{ASIN.format(1)}'; training gives them zeros "
+        "(extract.missing: zeros)",
+    ]
+
+
+def test_unmatched_vectors_below_the_limit_are_a_warning(layout: Layout, caplog: pytest.LogCaptureFixture) -> None:
+    path = write_mmrec(layout, [0, 1, 2, 3, 9], vectors_of([0, 1, 2, 3, 9]))
+    extract(layout, path)
+    assert caplog.messages[0] == (
+        f"{layout.raw}/{path}: 2 of 6 items have no vector, and 1 of 5 vectors are of no item ('{ASIN.format(4)}' is "
+        f"missing, '{ASIN.format(9)}' has no match)"
+    )
+
+
+def test_vectors_of_all_items_and_of_many_others_are_no_warning(
+    layout: Layout, caplog: pytest.LogCaptureFixture
+) -> None:
+    extract(layout, write_mmrec(layout, list(range(10)), vectors_of(list(range(10)))), max_unmatched_fraction=0)
+    assert caplog.records == []
+
+
+def test_the_limit_of_unmatched_ids_is_not_recorded(layout: Layout) -> None:
+    extract(layout, write_mmrec(layout, [0, 1], vectors_of([0, 1])), max_unmatched_fraction=0.5)
+    provenance = read_provenance(part_paths(layout.features("theirs"))[0])
+    assert "max_unmatched_fraction" not in provenance["params"]
 
 
 @pytest.mark.parametrize("path", ["../image_feat.npy", "/etc/passwd", "link.npy"])

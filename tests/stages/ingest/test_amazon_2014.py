@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mmprep.pipeline.reject_reasons import Reason
 from mmprep.stages.ingest import amazon_2018
 from mmprep.stages.ingest.amazon_2014 import item_in, parse_literal, rating_in, to_seconds
-from mmprep.stages.ingest.records import Item, Review
+from mmprep.stages.ingest.records import Fault, Item, Review
 
 # As published, the lists shortened.
 PUBLISHED = (
@@ -188,7 +188,7 @@ def test_any_line_gives_what_pythons_own_parser_gives(line: str) -> None:
 @given(line=st.binary(max_size=40))
 def test_any_bytes_give_an_item_or_a_reason(line: bytes) -> None:
     assert isinstance(item_in(line), Item | Reason)
-    assert isinstance(rating_in(line), Review | Reason)
+    assert isinstance(rating_in(line), Review | Reason | Fault)
 
 
 def test_a_rating_is_taken() -> None:
@@ -205,7 +205,7 @@ def test_ids_are_kept_as_published(name: str) -> None:
     ("line", "reason"),
     [
         (b"A1,B0,5.0", Reason.BAD_COLUMNS),
-        (b"A1,B0,5.0,1400000000,", Reason.BAD_COLUMNS),
+        (b"A1,B0,5.0,1400000000,x", Reason.BAD_COLUMNS),
         (b"user,item,rating,timestamp", Reason.BAD_RATING),
         (b",B0,5.0,1400000000", Reason.MISSING_USER),
         (b"A\x001,B0,5.0,1400000000", Reason.MISSING_USER),
@@ -225,7 +225,8 @@ def test_ids_are_kept_as_published(name: str) -> None:
     ],
 )
 def test_a_rating_that_cannot_be_used_gives_its_reason(line: bytes, reason: Reason) -> None:
-    assert rating_in(line) is reason
+    parsed = rating_in(line)
+    assert (parsed.reason if isinstance(parsed, Fault) else parsed) is reason
 
 
 def test_seconds_are_whole() -> None:

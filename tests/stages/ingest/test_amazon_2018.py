@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mmprep.pipeline.reject_reasons import Reason
 from mmprep.stages.ingest.amazon_2018 import Item, Review, is_item, is_review, parse_item, parse_object, parse_review
+from mmprep.stages.ingest.records import Fault
 
 GOOD_REVIEW = {"reviewerID": "A1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1_400_000_000}
 GOOD_ITEM = {
@@ -41,7 +42,7 @@ def test_a_review_is_taken() -> None:
         ("reviewerID", None, Reason.MISSING_USER),
         ("reviewerID", "", Reason.MISSING_USER),
         ("reviewerID", "  ", Reason.MISSING_USER),
-        ("reviewerID", 17, Reason.MISSING_USER),
+        ("reviewerID", 1.5, Reason.MISSING_USER),
         ("reviewerID", "A\x001", Reason.MISSING_USER),
         ("reviewerID", "A\n1", Reason.MISSING_USER),
         ("reviewerID", "A\ud83d", Reason.MISSING_USER),
@@ -51,7 +52,7 @@ def test_a_review_is_taken() -> None:
         ("asin", "B\x7f", Reason.MISSING_ITEM),
         ("overall", MISSING, Reason.BAD_RATING),
         ("overall", None, Reason.BAD_RATING),
-        ("overall", "5.0", Reason.BAD_RATING),
+        ("overall", "good", Reason.BAD_RATING),
         ("overall", True, Reason.BAD_RATING),
         ("overall", float("nan"), Reason.BAD_RATING),
         ("overall", float("-inf"), Reason.BAD_RATING),
@@ -60,8 +61,8 @@ def test_a_review_is_taken() -> None:
         ("overall", 10**400, Reason.BAD_RATING),
         ("unixReviewTime", MISSING, Reason.BAD_TIMESTAMP),
         ("unixReviewTime", None, Reason.BAD_TIMESTAMP),
-        ("unixReviewTime", "1400000000", Reason.BAD_TIMESTAMP),
-        ("unixReviewTime", 1.4e9, Reason.BAD_TIMESTAMP),
+        ("unixReviewTime", "14", Reason.BAD_TIMESTAMP),
+        ("unixReviewTime", 1.4e10, Reason.BAD_TIMESTAMP),
         ("unixReviewTime", True, Reason.BAD_TIMESTAMP),
         ("unixReviewTime", 0, Reason.BAD_TIMESTAMP),
         ("unixReviewTime", -1, Reason.BAD_TIMESTAMP),
@@ -70,7 +71,9 @@ def test_a_review_is_taken() -> None:
     ],
 )
 def test_a_review_that_cannot_be_used_gives_its_reason(key: str, value: object, reason: Reason) -> None:
-    assert parse_review(changed(GOOD_REVIEW, **{key: value})) is reason
+    fault = parse_review(changed(GOOD_REVIEW, **{key: value}))
+    assert isinstance(fault, Fault)
+    assert (fault.reason, key in fault.detail) == (reason, True)
 
 
 @pytest.mark.parametrize("rating", [0, 1, 5, 0.5, -1, 10, 3e38])

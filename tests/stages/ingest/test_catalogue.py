@@ -10,7 +10,17 @@ import pytest
 import zstandard
 
 from mmprep.pipeline.reject_reasons import Reason
-from mmprep.stages.ingest import amazon_2014, amazon_2018, amazon_2023, given_splits, matrices
+from mmprep.stages.ingest import (
+    amazon_2014,
+    amazon_2018,
+    amazon_2023,
+    atomic_items,
+    delimited,
+    given_splits,
+    matrices,
+    named_fields,
+    user_lists,
+)
 from mmprep.stages.ingest.base import Format
 from mmprep.stages.ingest.catalogue import FORMATS, detect_format
 
@@ -37,6 +47,11 @@ EXAMPLES: list[tuple[Format, bytes]] = [
     (amazon_2023.RATINGS, b"user_id,parent_asin,rating,timestamp,history\nAGK,B1,5.0,1588687728923,B2 B3"),
     (given_splits.MMREC, b"userID\titemID\trating\ttimestamp\tx_label\n0\t0\t5.0\t1400000000\t0"),
     (given_splits.MMREC, b"userID\titemID\tx_label\tn\xff\n0\t0\t0\t1"),
+    (amazon_2018.LITERAL_REVIEWS, b"{'reviewerID': 'A1', 'asin': 'B0', 'overall': 5.0, 'unixReviewTime': 1400000000}"),
+    (delimited.TABLE, b"user_id,item_id\n1,2"),
+    (delimited.TABLE, b"user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t2\t5.0\t1400000000.0"),
+    (atomic_items.ITEMS, b"item_id:token\ttitle:token_seq\nB0\tmug"),
+    (delimited.TABLE, b'"item";"user";"time"\n1;2;2014-05-13'),
 ]
 PARQUET: list[tuple[Format, dict[str, str]]] = [
     (amazon_2023.ITEMS_PARQUET, {"parent_asin": "B0", "title": "mug", "details": "{}"}),
@@ -48,14 +63,13 @@ UNKNOWN = [
     b"[]",
     b"rubbish",
     b"a,b,c,d\ne,f,g,h",
-    b"user_id,item_id\n1,2",
     b'{"0": [1, 2]}',
     b'{"asin": "B0"}',
     b"\x89PNG\r\n\x1a\n",
     b"<html>\n<body>\n",
     b"\x00" * 100,
     b"\n\n",
-    "A1,B0,5.0,1400000000".encode("utf-16"),
+    "A1,B0,5.0,1400000000".encode("utf-16-le"),
 ]
 
 
@@ -67,8 +81,10 @@ def recognised(folder: Path, content: bytes, name: str = "file.json") -> Format 
 
 
 def test_there_is_an_example_of_each_format() -> None:
-    others = {given_splits.LATTICE.name, matrices.MATRIX.name, *(known.name for known, _ in PARQUET)}
-    assert {known.name for known, _ in EXAMPLES} | others == {known.name for known in FORMATS}
+    by_name = {given_splits.LATTICE.name, matrices.MATRIX.name, user_lists.LISTS.name}
+    by_name |= {delimited.CHOSEN.name, named_fields.OBJECTS.name, named_fields.PARQUET.name}
+    by_name |= {known.name for known, _ in PARQUET}
+    assert {known.name for known, _ in EXAMPLES} | by_name == {known.name for known in FORMATS}
 
 
 @pytest.mark.parametrize(("known", "row"), PARQUET)

@@ -1,6 +1,7 @@
 """Lines of plain and compressed files, also of damaged ones."""
 
 import gzip
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -217,3 +218,33 @@ def test_a_longer_line_is_taken_where_that_is_allowed(tmp_path: Path) -> None:
     assert [(number, len(line)) for number, line in found] == [(1, 3), (2, 20 << 20), (3, 5)]
     assert len(list(read_lines(path, "file", longest=(20 << 20) - 1))) == 3
     assert [line.line for line in read_lines(path, "file", (20 << 20) - 1) if isinstance(line, Reject)] == [2]
+
+
+@pytest.mark.parametrize("line", [b"\n", b"x\n", b" \n"])
+@pytest.mark.parametrize("packed", [gzip.compress, zstandard.compress])
+def test_a_file_that_expands_too_much_is_read_to_the_limit_and_rejected(
+    tmp_path: Path, line: bytes, packed: Callable[[bytes], bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmprep.stages.ingest.line_reader.FREE_BYTES", 4 << 20)
+    path = tmp_path / "reviews.json"
+    path.write_bytes(packed(line * ((16 << 20) // len(line))))
+    *blocks, last = read_blocks(path, path.name)
+    assert isinstance(last, Reject)
+    assert (last.reason, last.line) == (Reason.EXPANDS_TOO_MUCH, 1 + sum(len(block.ends) for block in blocks))
+    assert 3 << 20 <= sum(len(block.content) for block in blocks) <= 4 << 20
+
+
+def test_a_file_that_shrinks_well_is_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.json.gz"
+    path.write_bytes(gzip.compress(b'{"a": 1}\n' * 100_000))
+    assert sum(len(block.ends) for block in read_blocks(path, path.name)) == 100_000
+
+
+def test_two_gigabytes_of_line_ends_take_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.json.gz"
+    member = gzip.compress(b"\n" * (64 << 20))
+    path.write_bytes(member * 32)
+    start = time.monotonic()
+    lines = list(read_lines(path, path.name))
+    assert [type(line) for line in lines] == [Reject]
+    assert time.monotonic() - start < 20

@@ -173,7 +173,11 @@ def test_an_archive_takes_precedence_over_a_pickle_which_is_not_opened(
     run(IngestParams(), layout)
     assert ingested(layout) == expected()
     warning = f"{layout.raw / 'val_mat'}: not read; val_mat.npz gives the val split already"
-    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [warning]
+    assert [record.message for record in caplog.records if record.levelno == logging.WARNING] == [
+        warning,
+        f"{layout.raw}: no descriptions and no photos of items; add them (mmprep download), or read features from "
+        "files (library: file)",
+    ]
     assert REJECTS.read(layout.rejects).select("source", "reason").rows() == [("val_mat", Reason.SAME_SPLIT.value)]
 
 

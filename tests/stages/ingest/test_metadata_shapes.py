@@ -42,7 +42,7 @@ def ingested(layout: Layout, name: str, metadata: bytes, limit: float = 0.05) ->
     layout.raw.mkdir(parents=True)
     (layout.raw / "Toys.jsonl").write_bytes(json_lines(REVIEWS))
     (layout.raw / name).write_bytes(metadata)
-    metrics = run(IngestParams(max_reject_fraction=limit), layout)
+    metrics = run(IngestParams(max_reject_fraction=limit, max_unmatched_fraction=1), layout)
     return metrics, {row["item_id"]: row for row in RAW_ITEMS.read(layout.raw_items).iter_rows(named=True)}
 
 
@@ -87,7 +87,7 @@ def test_metadata_of_hugging_face_keeps_brand_and_photo(layout: Layout, form: st
         "image": None,
         "image_url": "https://m/1_h.jpg",
     }
-    assert metrics["items_with_text"] == 3
+    assert metrics["reviewed_items_with_text"] == 3
     assert "unusable_fields" not in metrics
 
 
@@ -203,10 +203,10 @@ def test_features_and_details_are_columns_where_asked_for(layout: Layout) -> Non
     (layout.raw / "meta.jsonl").write_bytes(
         json_lines([hugging_face(0), hugging_face(1) | {"details": {"Brand": "A"}}])
     )
-    run(IngestParams(), layout)
+    run(IngestParams(max_unmatched_fraction=1), layout)
     assert "features" not in RAW_ITEMS.read(layout.raw_items).columns
 
-    run(IngestParams(extra_text=("features", "details")), layout)
+    run(IngestParams(extra_text=("features", "details"), max_unmatched_fraction=1), layout)
     filter_stage(FilterParams(k_core=1), layout)
     kept = ITEMS.read(layout.items).select("description", "features", "details").rows()
     assert kept == [("A nice toy 0", "Wooden", "Brand: Brand 0"), ("A nice toy 1", "Wooden", "Brand: A"), ("", "", "")]

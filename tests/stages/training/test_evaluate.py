@@ -189,7 +189,7 @@ def test_recommendations_tell_what_made_them(layout: Layout) -> None:
     provenance = read_provenance(files.recommendations)
     assert provenance["stage"] == "evaluate"
     assert provenance["recommender"] == "bpr"
-    assert provenance["params"] == {"mask_val": True, "user_groups": [6, 10, 50]}
+    assert provenance["params"] == {"mask_val": True, "every": 1, "user_groups": [6, 10, 50]}
     inputs = (files.embeddings, layout.interactions, layout.users, layout.items)
     assert provenance["inputs"] == {layout.relative(path): sha256(path) for path in inputs}
 

@@ -1,3 +1,4 @@
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,22 @@ def test_folder_gives_its_safetensors_or_else_its_file_of_pytorchs(tmp_path: Pat
     assert read_state(tmp_path)["a"].tolist() == [0]
     save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
     assert read_state(tmp_path)["a"].tolist() == [1]
+
+
+class Evil:
+    """Runs a command where it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("true",)
+
+
+@pytest.mark.parametrize("value", [Evil(), {"weight": Evil()}, torch.nn.Linear(2, 2)])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_refused_file_never_passes_on_how_to_run_it(tmp_path: Path, value: object, zipped: bool) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(value, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsError, match="it holds more than tensors, ") as caught:
+        read_state(path)
+    assert "weights_only" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: not a file of weights (")
