@@ -111,6 +111,10 @@ class Columns:
         return Fault.of(reason, self.names[role], value, self.unit)
 
 
+# Columns, without punctuation, of item descriptions and never of reviews.
+DESCRIBING = frozenset(
+    {"maincategory", "maincat", "categories", "images", "imurl", "imageurl", "averagerating", "brand"}
+)
 ROLE_OF: dict[Reason, Role] = {
     Reason.MISSING_USER: "user",
     Reason.MISSING_ITEM: "item",
@@ -149,7 +153,10 @@ def find_columns(header: Sequence[str], wanted: ColumnsParams, split: str | None
     missing = [role for role in ("user", "item") if role not in positions]
     if missing:
         shown = ", ".join(filter(None, names))
-        return f"no column of {' and '.join(f'{role}s' for role in missing)} among {shown}; name them in ingest.columns"
+        found = f"no column of {' and '.join(f'{role}s' for role in missing)} among {shown}"
+        if DESCRIBING & set(plain):
+            return f"{found}; item descriptions are read from JSON lines or Parquet: save them so"
+        return f"{found}; name them in ingest.columns"
     return Columns(positions, {role: names[at] for role, at in positions.items()}, wanted.unit, split)
 
 
