@@ -109,6 +109,7 @@ def test_changing_what_an_encoder_reads_reruns_all_that_depends_on_it_and_no_mor
     assert stages_run(run(project, "dvc", "repro")) == {"code", "parameters", "extract@minilm", *graphs, *multimodal}
 
 
+@pytest.mark.long  # four stages run again, with a network of their own
 def test_another_encoder_reruns_no_training(project: Path) -> None:
     # Twice: of extract.encoders and of graphs.encoders.
     path = project / "params.yaml"
@@ -172,6 +173,7 @@ def test_same_parameters_give_the_same_bytes_again(project: Path) -> None:
     assert (project / "dvc.lock").read_bytes() == lock
 
 
+@pytest.mark.long  # all stages but the first run again
 def test_experiment_changes_the_k_core(project: Path) -> None:
     before = json.loads((project / "data/metrics/tiny/filter.json").read_text())
     output = run(project, "dvc", "exp", "run", "-S", "filter.k_core=8", "filter")

@@ -66,6 +66,7 @@ def test_features_in_a_notebook(toy: Layout) -> None:
     assert [item // 30 for item in neighbours] == [popular // 30] * 5
 
 
+@pytest.mark.long
 def test_own_encoder_encodes_each_photo_once_and_what_it_writes_is_like_other_features(shop: Layout) -> None:
     names = ITEMS.read(shop.items, ["image"])["image"].drop_nulls()
     shutil.copy(shop.raw / names[0], shop.raw / names[1])

@@ -26,7 +26,7 @@ def cosines(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> npt.NDArray[np
 IMAGE_FAMILIES: list[tuple[str, dict[str, Any]]] = [
     ("alexnet", {}),
     ("resnet50", {}),
-    ("clip_vit_b32", {}),
+    pytest.param("clip_vit_b32", {}, marks=pytest.mark.long),  # as the smaller one of timm
     ("mine", {"library": "timm", "model": "vit_tiny_patch16_224"}),
 ]
 

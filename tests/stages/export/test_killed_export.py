@@ -32,7 +32,8 @@ def project(in_folder: Path) -> Path:
     return in_folder
 
 
-@pytest.mark.parametrize("kills", [30, pytest.param(150, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("kills", [30])
 def test_a_killed_export_leaves_the_old_or_the_new_one_and_can_be_run_again(project: Path, kills: int) -> None:
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(

@@ -81,8 +81,8 @@ def assert_different(vectors: npt.NDArray[Any]) -> None:
 
 
 VECTORS = [
-    ("vgg16", "classifier.4", ".pth"),
-    pytest.param("vgg19", "classifier.4", ".safetensors", marks=pytest.mark.long),  # as vgg16, deeper
+    pytest.param("vgg16", "classifier.4", ".pth", marks=pytest.mark.long),  # as alexnet, deeper
+    pytest.param("vgg19", "classifier.4", ".safetensors", marks=pytest.mark.long),  # as alexnet, deeper
     ("alexnet", "classifier.5", ".safetensors"),
     ("resnet50", "flatten", ".pth"),
 ]
