@@ -6,7 +6,6 @@ rows and columns. No pickle is loaded: `matrix_pickle` interprets the few opcode
 
 import shlex
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,6 +21,7 @@ from mmprep.pipeline.features.external_npy import BAD_ARRAY
 from mmprep.pipeline.reject_reasons import Reason, Reject
 from mmprep.pipeline.tables.schemas import TEST, TRAIN, VAL
 from mmprep.stages.ingest.base import FileHead, Format
+from mmprep.stages.ingest.line_reader import BAD_ZIP
 from mmprep.stages.ingest.matrix_pickle import DamagedPickleError, RefusedPickleError, read_matrix_state
 from mmprep.stages.ingest.records import LARGEST_RATING
 
@@ -36,7 +36,6 @@ MAX_ENTRIES = 100_000_000
 KINDS = ("csr", "coo")
 MAX_ARRAYS = 16  # of an archive
 CHUNK = 1 << 18  # entries in a frame
-BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, OSError, EOFError)
 CONVERT = (
     "import pickle, sys, scipy.sparse as s; "
     's.save_npz(sys.argv[1] + ".npz", s.coo_matrix(pickle.load(open(sys.argv[1], "rb"))))'
@@ -111,7 +110,7 @@ def read_archive(content: bytes, path: Path) -> dict[str, Any]:
             arrays = {
                 member.filename.removesuffix(".npy"): plain_array(archive.read(member), path) for member in members
             }
-    except BAD_ARCHIVE as error:
+    except BAD_ZIP as error:
         raise DataError(f"{path}: damaged or no archive of scipy's save_npz ({error}); fetch it again") from error
     kind = arrays.get("format", np.array("")).tobytes().replace(b"\0", b"").decode("ascii", errors="replace")
     if kind not in KINDS:
